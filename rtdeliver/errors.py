@@ -1,0 +1,154 @@
+"""What can be refused or fail, and how each refusal is named on the wire."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+
+class Refusal(Exception):
+    """A request that is answered with ``{"error": name, "message": ...}``.
+
+    :param message: what is wrong and what would be right, for the person who sent it.
+    :param lines: for a batch, the numbers of the bad lines; the first line is 1.
+    :param headers: header fields that the answer carries, such as ``Allow``.
+    """
+
+    name: ClassVar[str] = "bad_request"
+    status: ClassVar[int] = 400
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        lines: Sequence[int] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.lines = tuple(lines)
+        self.headers = dict(headers or {})
+
+
+class BadRequest(Refusal):
+    """The body or the query is not what this path takes."""
+
+
+class BadJson(Refusal):
+    """The body is not JSON in UTF-8."""
+
+    name = "bad_json"
+
+
+class BadTopic(Refusal):
+    """A topic breaks the rule for topics."""
+
+    name = "bad_topic"
+
+
+class BadEvent(Refusal):
+    """A field of an event, other than its topic, is missing or wrong."""
+
+    name = "bad_event"
+
+
+class Unauthorized(Refusal):
+    """The listener has a secret and the request lacks it."""
+
+    name = "unauthorized"
+    status = 401
+
+
+class NotFound(Refusal):
+    """Nothing is served at this path."""
+
+    name = "not_found"
+    status = 404
+
+
+class UnknownConnection(Refusal):
+    """No connection has this id, or no longer."""
+
+    name = "unknown_connection"
+    status = 404
+
+
+class MethodNotAllowed(Refusal):
+    """The path is served, but not by this method."""
+
+    name = "method_not_allowed"
+    status = 405
+
+
+class TooManyTopics(Refusal):
+    """The connection would hold more topics than it may."""
+
+    name = "too_many_topics"
+    status = 409
+
+
+class StaleIncarnation(Refusal):
+    """The events were meant for an earlier process of this node."""
+
+    name = "stale_incarnation"
+    status = 410
+
+
+class TooLarge(Refusal):
+    """An event, a batch or a body is over its limit."""
+
+    name = "too_large"
+    status = 413
+
+
+class UnsupportedMediaType(Refusal):
+    """The body has a media type that this path does not take."""
+
+    name = "unsupported_media_type"
+    status = 415
+
+
+class InternalError(Refusal):
+    """A fault of this process; the log has the particulars."""
+
+    name = "internal_error"
+    status = 500
+
+
+class Unavailable(Refusal):
+    """Something that this process depends on cannot be reached."""
+
+    name = "unavailable"
+    status = 503
+
+
+class RemoteFailure(Exception):
+    """A call to another node failed."""
+
+
+class Unreachable(RemoteFailure):
+    """No connection could be made, so nothing reached the other node."""
+
+
+class AnswerLost(RemoteFailure):
+    """The request was sent and no answer came: it may have been carried out."""
+
+
+class AnsweredNo(RemoteFailure):
+    """The other node answered, and refused.
+
+    :param status: the HTTP status of the answer.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+class StreamLost(Exception):
+    """The peer of a stream is gone; nothing more can be sent on it."""
+
+
+class ConfigError(Exception):
+    """An option or a configuration key is wrong; the text is one line for the operator."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))

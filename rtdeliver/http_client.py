@@ -1,0 +1,107 @@
+"""How nodes call each other: one request, bounded in time and in what is read of the answer."""
+
+from collections.abc import Mapping
+
+import msgspec
+from treq.client import HTTPClient
+from treq.content import collect
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
+
+from rtdeliver.errors import AnsweredNo, AnswerLost, RemoteFailure, Unreachable
+
+_ANSWER_BYTES = 65536
+# Below the 60 s after which the servers here close a connection that is not used.
+_IDLE_SECONDS = 30
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The response to a request, its status 2xx."""
+
+    status: int
+    body: bytes
+
+
+class NodeClient:
+    """Calls other nodes.
+
+    :param secret: sent as a bearer token; empty for none.
+    :param timeout_seconds: for the whole of a request and its answer.
+    """
+
+    def __init__(
+        self, *, agent: IAgent, clock: IReactorTime, secret: str, timeout_seconds: float
+    ) -> None:
+        self._http = HTTPClient(agent)
+        self._clock = clock
+        self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        self._timeout_seconds = timeout_seconds
+
+    async def post(
+        self, url: str, body: bytes, *, content_type: str, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Send ``body`` by POST and return the answer.
+
+        :raises Unreachable: if no connection could be made: nothing was sent.
+        :raises AnswerLost: if it was sent, perhaps, and no whole answer came in time.
+        :raises AnsweredNo: if the status is not 2xx.
+        """
+        return await self._request(
+            "POST", url, body, {**(headers or {}), "Content-Type": content_type}
+        )
+
+    async def get(self, url: str) -> Answer:
+        """Return what is at ``url``; fails like `post`."""
+        return await self._request("GET", url, b"", {})
+
+    async def _request(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str]
+    ) -> Answer:
+        try:
+            answer = await self._exchange(method, url, body, {**self._headers, **headers})
+        except RemoteFailure:
+            raise
+        except (ConnectError, DNSLookupError) as error:
+            raise Unreachable(f"{url}: {error}") from None
+        except Exception as error:
+            raise AnswerLost(f"{url}: {type(error).__name__} {error}") from None
+        if not 200 <= answer.status < 300:
+            raise AnsweredNo(answer.status, answer.body[:200].decode("utf-8", "replace"))
+        return answer
+
+    def _exchange(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str]
+    ) -> Deferred[Answer]:
+        exchange = Deferred.fromCoroutine(self._exchange_unbounded(method, url, body, headers))
+        return exchange.addTimeout(self._timeout_seconds, self._clock)
+
+    async def _exchange_unbounded(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str]
+    ) -> Answer:
+        response: IResponse = await self._http.request(
+            method,
+            url,
+            data=body or None,
+            headers=Headers({name: [value] for name, value in headers.items()}),
+        )
+        pieces: list[bytes] = []
+
+        def keep(piece: bytes) -> None:
+            pieces.append(piece)
+            if sum(map(len, pieces)) > _ANSWER_BYTES:
+                raise AnswerLost(f"{url}: the answer has more than {_ANSWER_BYTES} bytes")
+
+        # Read to its end, or the connection is not used again.
+        await collect(response, keep)
+        return Answer(status=response.code, body=b"".join(pieces))
+
+
+def make_agent(reactor: object, *, connect_timeout_seconds: float) -> Agent:
+    """Return an agent that keeps connections open between requests."""
+    pool = HTTPConnectionPool(reactor, persistent=True)
+    pool.cachedConnectionTimeout = _IDLE_SECONDS
+    return Agent(reactor, pool=pool, connectTimeout=connect_timeout_seconds)

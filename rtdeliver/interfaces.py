@@ -1,0 +1,263 @@
+"""Every promise that one room makes to another."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory
+from zope.interface import Attribute, Interface
+
+from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
+
+
+class TopicsChange(msgspec.Struct, frozen=True):
+    """What a viewer wants to watch from now on, and what no longer."""
+
+    add: tuple[Topic, ...]
+    remove: tuple[Topic, ...]
+
+
+class IActor(Interface):
+    """Something with a mailbox, which is given a turn while there is work in it."""
+
+    queued = Attribute("``True`` while it waits in a run queue; the run queue alone sets it.")
+
+    def turn() -> None:
+        """Process what piled up, in bounded time, without waiting.
+
+        An exception ends the actor: the run queue logs it and calls `failed`.
+        """
+
+    def failed() -> None:
+        """A turn raised an exception: let go of everything, take no further turn."""
+
+
+class IVisited(Interface):
+    """Something that a timing wheel looks at from time to time."""
+
+    def visit(now: float) -> float | None:
+        """Do what is due.
+
+        :param now: the wheel's time in seconds.
+        :return: seconds until the next visit, or ``None`` for no further one.
+        """
+
+
+class IStream(Interface):
+    """The way to one client, below a connection."""
+
+    def send(data: bytes) -> int:
+        """Hand over as much of ``data`` as is taken without waiting.
+
+        :return: how many bytes were taken. When fewer than ``len(data)``, nothing more must be
+            sent until the owner's ``writable`` is called, which happens once.
+        :raises StreamLost: if the client is gone.
+        """
+
+    def unsent_bytes() -> int:
+        """How many bytes the kernel still holds for the client; it shrinks while one reads."""
+
+    def close() -> None:
+        """End the stream after what was taken has been sent."""
+
+    def abort() -> None:
+        """End the stream at once and drop what was not sent."""
+
+
+class IStreamOwner(IProtocol):
+    """The protocol above a stream."""
+
+    def attached(stream: IStream) -> None:
+        """``stream`` is open; called once, before all else."""
+
+    def writable() -> None:
+        """The stream takes data again, after a ``send`` that took less than all."""
+
+
+class Announcement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a frontend tells the dispatchers of its viewers.
+
+    :param counts: viewers by topic; 0 takes the row out.
+    :param full: whether ``counts`` replaces all that this frontend had.
+    :param lease_seconds: how long the rows stand without another announcement; 0 takes the
+        whole frontend out.
+    :param sequence: grows with each announcement of an incarnation, so that one which was
+        delayed on the way cannot undo a later one. 0 is always applied.
+    :param after: the sequence of the last announcement that was acknowledged. An index that has
+        not applied so much has lost something, and asks for all.
+    """
+
+    frontend: FrontendRef
+    counts: Mapping[Topic, int]
+    full: bool = False
+    lease_seconds: float
+    sequence: int = 0
+    after: int = 0
+
+
+class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to an announcement.
+
+    :param full: the index knew nothing of this incarnation before, and asks it to announce all.
+    """
+
+    lease_seconds: float
+    full: bool = False
+
+
+class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A frontend as the index knows it."""
+
+    frontend: FrontendRef
+    topics: int
+    viewers: int
+    lease_seconds_left: float
+
+
+class ITopicIndex(Interface):
+    """The routing table: topic -> frontends that have viewers of it.
+
+    A frontend's rows stand as long as its lease, which every ``apply`` renews. Every Deferred
+    fails with `Unavailable` when the table cannot be reached.
+    """
+
+    def start() -> None:
+        """Begin to connect to where the table is."""
+
+    def stop() -> Deferred[None]:
+        """Disconnect; fires when nothing is left open."""
+
+    def missing() -> list[str]:
+        """What keeps the table from being reached; empty when it can be."""
+
+    def apply(announcement: Announcement) -> Deferred[bool]:
+        """Make the rows of one frontend what the announcement says, at once or not at all.
+
+        Another incarnation of the same node is replaced whole. An announcement with a lower
+        ``sequence`` than the last one applied is ignored.
+
+        :return: fires with whether this incarnation had been announced in full before, or is now.
+        """
+
+    def frontends(topic: Topic) -> Deferred[Sequence[FrontendRef]]:
+        """Fires with the frontends that have viewers of ``topic`` and a valid lease."""
+
+    def viewers(topic: Topic) -> Deferred[Mapping[str, int]]:
+        """Fires with the viewers of ``topic`` by node."""
+
+    def nodes() -> Deferred[Sequence[NodeStatus]]:
+        """Fires with every frontend that has a valid lease, by node name."""
+
+    def forget(frontend: FrontendRef) -> Deferred[None]:
+        """Take out this incarnation and its rows; nothing happens if another has replaced it."""
+
+
+class IDispatcherClient(Interface):
+    """What a frontend asks of the dispatchers."""
+
+    def announce(announcement: Announcement) -> Deferred[Acknowledgement]:
+        """Fires with the answer of any one dispatcher.
+
+        Fails with `RemoteFailure` if none was had; the next call goes to another dispatcher.
+        """
+
+    def frontends() -> Deferred[Sequence[FrontendRef]]:
+        """Fires with the frontends of this datacenter that have a valid lease; fails likewise."""
+
+
+class IFrontendClient(Interface):
+    """What a dispatcher asks of a frontend."""
+
+    def deliver(frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
+        """Fires once the events are in the mailboxes of the frontend's viewers.
+
+        Fails with `Unreachable` (nothing arrived), `AnswerLost` (it may have),
+        `StaleIncarnation` (another process runs there now) or `AnsweredNo`.
+        """
+
+
+class IPeerClient(Interface):
+    """What a dispatcher asks of a peer datacenter."""
+
+    def forward(batch: Sequence[Event | Gap]) -> Deferred[None]:
+        """Fires once any one dispatcher of the peer has begun to deliver the events there.
+
+        Fails with `Unreachable` (nothing was taken), `AnswerLost` (it may have been) or
+        `AnsweredNo`; the next call goes to another dispatcher of the peer.
+        """
+
+
+class Subscriptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The topics of a connection, and those among them that no dispatcher has confirmed."""
+
+    connection: ConnectionId
+    topics: Sequence[Topic]
+    pending: Sequence[Topic] = ()
+
+
+class IConnections(Interface):
+    """Where the topics of connections are changed."""
+
+    def subscribe(id: ConnectionId, change: TopicsChange) -> Deferred[Subscriptions]:
+        """Change the topics of a connection, and wait for a dispatcher's word on the new ones.
+
+        Fails with `UnknownConnection` if there is none with this id, or it ended meanwhile, and
+        with `TooManyTopics` if it would have more than it may; nothing is changed then.
+        """
+
+    def subscriptions(id: ConnectionId) -> Deferred[Subscriptions]:
+        """Fires with the topics of a connection; fails with `UnknownConnection`."""
+
+
+class IOwnerClient(Interface):
+    """What a frontend asks of another that owns a connection."""
+
+    def connections(frontend: FrontendRef) -> IConnections:
+        """The connections of ``frontend``; every call fails with `RemoteFailure` too."""
+
+
+class IFrontendDeliveries(Interface):
+    """Where a frontend takes deliveries."""
+
+    def deliver(batch: Sequence[Event | Gap]) -> None:
+        """Put each event into the mailbox of every viewer of its topic, in order.
+
+        An event whose topic and id were seen a short while ago is dropped, so a batch may be
+        delivered twice.
+        """
+
+
+class Listener(msgspec.Struct, frozen=True, kw_only=True):
+    """One place where a role listens.
+
+    :param key: the setting that ``description``, an endpoint string, comes from.
+    :param guarded: whether other machines may reach it only where requests need a secret.
+    """
+
+    key: str
+    description: str
+    factory: IProtocolFactory
+    guarded: bool = True
+
+
+class IHost(Interface):
+    """What a role runs in: it provides the sockets, and whoever watches the role hears of it."""
+
+    def listen(listener: Listener, *, backlog: int) -> IListeningPort:
+        """Bind and accept.
+
+        :raises ConfigError: if that cannot be.
+        """
+
+    def failed(line: str) -> None:
+        """The role cannot start, and ends; ``line`` says which one and why."""
+
+    def ready(role: str, ports: Mapping[str, IListeningPort]) -> None:
+        """The role has begun; ``ports`` are its listeners by key."""
+
+    def stopping() -> Collection[str]:
+        """The role begins to drain.
+
+        :return: the keys of the listeners to close at once; the others answer until it has
+            drained.
+        """

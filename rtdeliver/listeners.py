@@ -1,0 +1,85 @@
+"""How a role listens: on endpoint strings, and safely."""
+
+import ipaddress
+from collections.abc import Mapping
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+from twisted.python.failure import Failure
+
+from rtdeliver.errors import ConfigError
+
+_TAKE_BACKLOG = ("tcp", "tcp6", "ssl", "tls", "unix")
+
+
+def listen(
+    reactor: object, key: str, description: str, factory: IProtocolFactory, *, backlog: int
+) -> IListeningPort:
+    """Listen on a Twisted endpoint string.
+
+    :param key: the setting that ``description`` comes from, for errors.
+    :param backlog: how many connections may wait to be accepted, unless ``description`` says.
+    :raises ConfigError: if it is no endpoint string, or cannot be listened on.
+    """
+    try:
+        endpoint = serverFromString(reactor, _with_backlog(description, backlog))
+    except Exception as error:
+        # A parser of a plugin may raise anything.
+        raise ConfigError(f"{key}: {description} is no endpoint to listen on: {error}") from None
+    results: list[IListeningPort | Failure] = []
+    endpoint.listen(factory).addBoth(results.append)
+    if not results:
+        raise ConfigError(f"{key}: {description} does not listen at once")
+    if isinstance(results[0], Failure):
+        raise ConfigError(f"{key}: cannot listen on {description}: {_why(results[0])}") from None
+    return results[0]
+
+
+def describe(port: IListeningPort) -> str:
+    """Say where ``port`` listens, for people."""
+    return _describe_address(port.getHost())
+
+
+def places(ports: Mapping[str, IListeningPort]) -> str:
+    """Say where each of these listens, for people."""
+    return ", ".join(f"{key} {describe(port)}" for key, port in ports.items())
+
+
+def is_private(port: IListeningPort) -> bool:
+    """Whether only this machine can reach ``port``."""
+    address = port.getHost()
+    if isinstance(address, IPv4Address | IPv6Address):
+        return bool(address.host) and ipaddress.ip_address(address.host).is_loopback
+    return True
+
+
+def url_of(port: IListeningPort) -> str | None:
+    """Return the URL by which other processes reach ``port``, or ``None`` if it is not known."""
+    address = port.getHost()
+    if not isinstance(address, IPv4Address | IPv6Address):
+        return None
+    if not address.host or ipaddress.ip_address(address.host).is_unspecified:
+        return None
+    return f"http://{_describe_address(address)}"
+
+
+def _with_backlog(description: str, backlog: int) -> str:
+    kind = description.split(":")[0]
+    if kind in _TAKE_BACKLOG and ":backlog=" not in description:
+        return f"{description}:backlog={backlog}"
+    return description
+
+
+def _describe_address(address: IAddress) -> str:
+    if isinstance(address, IPv4Address | IPv6Address):
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        return f"{host}:{address.port}"
+    name = getattr(address, "name", address)
+    return f"unix:{name.decode() if isinstance(name, bytes) else name}"
+
+
+def _why(failure: Failure) -> str:
+    error = failure.value
+    socket_error = getattr(error, "socketError", error)
+    return getattr(socket_error, "strerror", None) or str(socket_error)

@@ -1,0 +1,83 @@
+"""How the URL of a Redis is read."""
+
+import re
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+
+from rtdeliver.errors import BadRequest
+
+_PORT = 6379
+_SENTINEL_PORT = 26379
+_FORMS = (
+    "redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, "
+    "unix://[USER:PASSWORD@]/PATH[?database=N], or "
+    "sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]]/SERVICE[/DATABASE]"
+)
+
+
+class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a Redis is, and as whom it is used.
+
+    :param hosts: host and port; of the sentinels, where ``service`` is what they watch.
+    :param path: of a UNIX socket, instead of ``hosts``.
+    """
+
+    hosts: tuple[tuple[str, int], ...] = ()
+    path: str = ""
+    service: str = ""
+    tls: bool = False
+    username: str | None = None
+    password: str | None = None
+    database: int = 0
+
+    @property
+    def name(self) -> str:
+        """Names the Redis, without secrets; the same in every dispatcher."""
+        places = ",".join(f"{host}:{port}" for host, port in self.hosts)
+        return f"{places or self.path}/{self.service or ''}/{self.database}"
+
+
+def parse_redis_url(url: str) -> RedisAddress:
+    """Read a URL.
+
+    :raises BadRequest: if it has none of the known forms.
+    """
+    try:
+        return _parse(url)
+    except ValueError:
+        raise BadRequest(f"the URL of a Redis is {_FORMS}") from None
+
+
+def _parse(url: str) -> RedisAddress:
+    parts = urlsplit(url)
+    credentials, _, places = parts.netloc.rpartition("@")
+    username, _, password = credentials.partition(":")
+    place: dict[str, Any]
+    match parts.scheme, *[unquote(step) for step in parts.path.split("/")[1:] if step]:
+        case (("redis" | "rediss"), *database):
+            place = {"hosts": (_host(places, _PORT),), "tls": parts.scheme == "rediss"}
+        case "sentinel", service, *database:
+            hosts = tuple(_host(place, _SENTINEL_PORT) for place in places.split(","))
+            place = {"hosts": hosts, "service": service}
+        case "unix", _, *_ if not places:
+            database = parse_qs(parts.query).get("database", [])
+            place = {"path": unquote(parts.path)}
+        case _:
+            raise ValueError(url)
+    if len(database) > 1 or (parts.query and not place.get("path")) or parts.fragment:
+        raise ValueError(url)
+    return RedisAddress(
+        **place,
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        database=int(database[0]) if database else 0,
+    )
+
+
+def _host(place: str, default_port: int) -> tuple[str, int]:
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:\[\]]+)(?::([0-9]{1,5}))?", place)
+    if match is None or not 0 < int(match[2] or default_port) < 65536:
+        raise ValueError(place)
+    return match[1].strip("[]"), int(match[2] or default_port)

@@ -1,0 +1,68 @@
+"""What every Klein app here has: JSON refusals; and on internal listeners health and metrics."""
+
+from collections.abc import Callable
+from typing import Any
+
+from klein import Klein
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import Request
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as WrongMethod
+
+from rtdeliver.errors import InternalError, MethodNotAllowed, NotFound, Refusal
+from rtdeliver.metrics import Exposition
+from rtdeliver.web import answer, refuse
+
+log = Logger()
+
+
+def new_app() -> Klein:
+    """Return an app without routes that answers every error in JSON."""
+    app = Klein()
+
+    @app.handle_errors(Exception)
+    def failed(request: Any, failure: Failure) -> bytes:
+        return refuse(request, _refusal(request, failure))
+
+    return app
+
+
+def add_health(app: Klein, missing: Callable[[], list[str]]) -> None:
+    """Add the health checks.
+
+    :param missing: what keeps this process from serving; empty when it is ready.
+    """
+
+    @app.route("/health/live", methods=["GET"])
+    def live(request: Request) -> bytes:
+        return answer(request, 200, {"live": True})
+
+    @app.route("/health/ready", methods=["GET"])
+    def ready(request: Request) -> bytes:
+        lacking = missing()
+        status = 503 if lacking else 200
+        return answer(request, status, {"ready": not lacking, "missing": lacking})
+
+
+def add_metrics(app: Klein, exposition: Exposition) -> None:
+    """Add the page that Prometheus scrapes."""
+
+    @app.route("/metrics", methods=["GET"])
+    def metrics(request: Request) -> bytes:
+        request.setHeader("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
+        return exposition.text()
+
+
+def _refusal(request: Request, failure: Failure) -> Refusal:
+    error = failure.value
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, WrongMethod):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        return MethodNotAllowed(f"this path takes {allowed}", headers={"Allow": allowed})
+    if isinstance(error, HTTPException):
+        return NotFound("nothing is served at this path")
+    log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
+    return InternalError("this is a fault of the server; its log says more")

@@ -1,0 +1,285 @@
+"""Bodies on the wire: what comes in is decoded and checked here, what goes out is encoded here.
+
+Strict where people write the body by hand (`/publish`, `/connections/.../topics`): an unknown
+field is an error. Lenient between nodes, so that two versions can work together.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from rtdeliver.errors import BadEvent, BadJson, BadRequest, BadTopic, Refusal, TooLarge
+from rtdeliver.interfaces import Acknowledgement, Announcement, Subscriptions, TopicsChange
+from rtdeliver.model import (
+    Event,
+    FrontendRef,
+    Gap,
+    Topic,
+    check_event_id,
+    check_event_type,
+    check_topic,
+)
+
+T = TypeVar("T")
+
+encode = msgspec.json.encode
+"""Return a value as compact JSON in UTF-8."""
+
+
+class PublishLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one publish may hold.
+
+    :param event_bytes: of an event's ``data``, as compact JSON.
+    :param batch_events: events in one batch.
+    :param batch_bytes: bytes of one body, batch or not.
+    """
+
+    event_bytes: int
+    batch_events: int
+    batch_bytes: int
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """An event as its producer gave it: checked, not yet accepted.
+
+    ``data`` is compact JSON on one line.
+    """
+
+    topic: Topic
+    type: str
+    data: bytes
+    id: str | None
+
+
+class _PublishBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    topic: str
+    data: msgspec.Raw
+    type: str = "message"
+    id: str | None = None
+
+
+class _TopicsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    add: list[str] = []
+    remove: list[str] = []
+
+
+class _AnnouncementBody(msgspec.Struct, frozen=True):
+    frontend: FrontendRef
+    counts: dict[str, int]
+    full: bool = False
+    lease_seconds: float = 30.0
+    sequence: int = 0
+    after: int = 0
+
+
+class _EventLine(msgspec.Struct, frozen=True):
+    topic: str
+    id: str | None = None
+    lost: int = 0
+
+
+_publish_body = msgspec.json.Decoder(_PublishBody)
+_topics_body = msgspec.json.Decoder(_TopicsBody)
+_announcement_body = msgspec.json.Decoder(_AnnouncementBody)
+_acknowledgement_body = msgspec.json.Decoder(Acknowledgement)
+_frontends_body = msgspec.json.Decoder(list[FrontendRef])
+_subscriptions_body = msgspec.json.Decoder(Subscriptions)
+_event_line = msgspec.json.Decoder(_EventLine)
+
+
+def decode_publish(body: bytes, limits: PublishLimits) -> Draft:
+    """Read the body of one published event.
+
+    :raises Refusal: `BadJson`, `BadTopic`, `BadEvent` or `TooLarge`.
+    """
+    if len(body) > limits.batch_bytes:
+        raise TooLarge(f"a body has at most {limits.batch_bytes} bytes")
+    fields = _decode(_publish_body.decode, body, BadEvent)
+    data = _compact(fields.data)
+    if len(data) > limits.event_bytes:
+        raise TooLarge(f"an event's data has at most {limits.event_bytes} bytes")
+    return Draft(
+        topic=check_topic(fields.topic),
+        type=check_event_type(fields.type),
+        data=data,
+        id=None if fields.id is None else check_event_id(fields.id),
+    )
+
+
+def decode_publish_batch(body: bytes, limits: PublishLimits) -> list[Draft]:
+    """Read NDJSON, one published event a line; blank lines do not count.
+
+    :raises Refusal: the error of the first bad line, with the numbers of all of them.
+    """
+    if len(body) > limits.batch_bytes:
+        raise TooLarge(f"a batch has at most {limits.batch_bytes} bytes")
+    drafts: list[Draft] = []
+    bad: dict[int, Refusal] = {}
+    for number, line in enumerate(body.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        if len(drafts) + len(bad) == limits.batch_events:
+            raise TooLarge(f"a batch has at most {limits.batch_events} events")
+        try:
+            drafts.append(decode_publish(line, limits))
+        except Refusal as refusal:
+            bad[number] = refusal
+    if bad:
+        raise _bad_lines(bad)
+    return drafts
+
+
+def encode_event(draft: Draft, *, id: str, at: int) -> Event:
+    """Make the line that travels from here to the browsers.
+
+    :param at: when the event was accepted, in milliseconds since the epoch.
+    """
+    line = b'{"topic":%b,"type":"%b","id":"%b","at":%d,"data":%b}' % (
+        encode(draft.topic),
+        draft.type.encode(),
+        id.encode(),
+        at,
+        draft.data,
+    )
+    return Event(topic=draft.topic, id=id, line=line)
+
+
+def encode_batch(batch: Sequence[Event | Gap]) -> bytes:
+    """Return the body of a delivery: a line for each event, unchanged, and for each gap."""
+    return b"\n".join(event.line if isinstance(event, Event) else encode(event) for event in batch)
+
+
+def decode_batch(body: bytes) -> list[Event | Gap]:
+    """Read the body of a delivery.
+
+    :raises Refusal: as for `decode_publish_batch`.
+    """
+    if b"\r" in body:
+        raise BadEvent("an event line has no carriage return: browsers end a line there")
+    batch: list[Event | Gap] = []
+    bad: dict[int, Refusal] = {}
+    for number, line in enumerate(body.split(b"\n"), 1):
+        if not line:
+            continue
+        try:
+            batch.append(_decode_event(line))
+        except Refusal as refusal:
+            bad[number] = refusal
+    if bad:
+        raise _bad_lines(bad)
+    return batch
+
+
+def decode_topics_change(body: bytes) -> TopicsChange:
+    """Read the body of a change of subscriptions.
+
+    :raises Refusal: `BadJson`, `BadRequest` or `BadTopic`.
+    """
+    fields = _decode(_topics_body.decode, body, BadRequest)
+    return TopicsChange(
+        add=tuple(check_topic(text) for text in fields.add),
+        remove=tuple(check_topic(text) for text in fields.remove),
+    )
+
+
+def decode_announcement(body: bytes) -> Announcement:
+    """Read what a frontend tells of its viewers.
+
+    :raises Refusal: `BadJson`, `BadRequest` or `BadTopic`.
+    """
+    fields = _decode(_announcement_body.decode, body, BadRequest)
+    if any(count < 0 for count in fields.counts.values()):
+        raise BadRequest("a count of viewers is 0 or more")
+    if not 0 <= fields.lease_seconds <= 3600:
+        raise BadRequest("lease_seconds is between 0 and 3600")
+    return Announcement(
+        frontend=fields.frontend,
+        counts={check_topic(text): count for text, count in fields.counts.items()},
+        full=fields.full,
+        lease_seconds=fields.lease_seconds,
+        sequence=fields.sequence,
+        after=fields.after,
+    )
+
+
+def decode_acknowledgement(body: bytes) -> Acknowledgement:
+    """Read a dispatcher's answer to an announcement.
+
+    :raises Refusal: `BadJson` or `BadRequest`.
+    """
+    return _decode(_acknowledgement_body.decode, body, BadRequest)
+
+
+def decode_frontends(body: bytes) -> list[FrontendRef]:
+    """Read a dispatcher's list of frontends.
+
+    :raises Refusal: `BadJson` or `BadRequest`.
+    """
+    return _decode(_frontends_body.decode, body, BadRequest)
+
+
+def decode_subscriptions(body: bytes) -> Subscriptions:
+    """Read another frontend's answer on the topics of a connection.
+
+    :raises Refusal: `BadJson` or `BadRequest`.
+    """
+    return _decode(_subscriptions_body.decode, body, BadRequest)
+
+
+def _decode_event(line: bytes) -> Event | Gap:
+    fields = _decode(_event_line.decode, line, BadEvent)
+    _check_utf8(line)
+    topic = check_topic(fields.topic)
+    if fields.id is None:
+        if fields.lost < 1:
+            raise BadEvent("an event line has an id")
+        return Gap(topic=topic, lost=fields.lost)
+    return Event(topic=topic, id=check_event_id(fields.id), line=line)
+
+
+def _decode(decode: Callable[[bytes], T], body: bytes, wrong: type[Refusal]) -> T:
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        if str(error).endswith("`$.topic`"):
+            raise BadTopic(str(error)) from None
+        raise wrong(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadJson(f"not JSON in UTF-8: {error}") from None
+    except RecursionError:
+        raise BadJson("the JSON is nested too deeply") from None
+
+
+def _compact(raw: msgspec.Raw) -> bytes:
+    """Return the JSON on one line: a line break within an event would break its frame.
+
+    A decoder passes over what it keeps raw without a look at its encoding.
+    """
+    data: bytes = _decode(_strip_spaces, bytes(raw), BadJson)
+    _check_utf8(data)
+    return data
+
+
+def _strip_spaces(data: bytes) -> bytes:
+    return msgspec.json.format(data, indent=-1)
+
+
+def _check_utf8(data: bytes) -> None:
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            raise BadJson(f"not JSON in UTF-8: {error}") from None
+
+
+def _bad_lines(bad: dict[int, Refusal]) -> Refusal:
+    first = next(iter(bad.values()))
+    told = [f"line {number}: {refusal.message}" for number, refusal in bad.items()]
+    more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
+    return type(first)("; ".join(told[:3]) + more, lines=tuple(bad))
+
+
+def as_json(value: Any) -> bytes:
+    """Return ``value`` as compact JSON with a line break, as curl's users like it."""
+    return encode(value) + b"\n"
