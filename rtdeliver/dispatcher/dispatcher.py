@@ -1,0 +1,196 @@
+"""What a dispatcher does: accept events, deliver each where it has viewers, tell the peers."""
+
+import secrets
+import string
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+
+from rtdeliver.actor import RunQueue
+from rtdeliver.dispatcher.links import Links, LinkSettings
+from rtdeliver.dispatcher.peers import Peers
+from rtdeliver.errors import Unavailable
+from rtdeliver.interfaces import (
+    Acknowledgement,
+    Announcement,
+    IFrontendClient,
+    ITopicIndex,
+    NodeStatus,
+)
+from rtdeliver.metrics import Sample, counter
+from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.wire import Draft, encode_event
+
+log = Logger()
+
+_FLUSH_CHECK_SECONDS = 0.02
+
+
+class TopicStatus(msgspec.Struct, frozen=True):
+    """Who watches a topic in this datacenter."""
+
+    topic: Topic
+    viewers: int
+    frontends: Sequence[str]
+
+
+class EventIds:
+    """Makes ids that are unique and sort by time: milliseconds, sequence number, process.
+
+    The clock may be set back; ids go on from where they were.
+    """
+
+    def __init__(self, *, clock: IReactorTime) -> None:
+        alphabet = string.ascii_lowercase + string.digits
+        self._process = "".join(secrets.choice(alphabet) for _ in range(6))
+        self._clock = clock
+        self._milliseconds = 0
+        self._sequence = 0
+
+    def next(self) -> str:
+        """Return an id that was never returned before."""
+        now = int(self._clock.seconds() * 1000)
+        if now > self._milliseconds:
+            self._milliseconds, self._sequence = now, 0
+        else:
+            self._sequence += 1
+        return f"{self._milliseconds}-{self._sequence}-{self._process}"
+
+
+class Dispatcher:
+    """Routes events; it keeps nothing that another dispatcher would miss.
+
+    :param peers: the other datacenters, to which goes what is published here.
+    :param sweep_seconds: how often links to frontends whose lease has ended are closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        index: ITopicIndex,
+        frontends: IFrontendClient,
+        links: LinkSettings,
+        peers: Peers,
+        sweep_seconds: float,
+        clock: IReactorTime,
+        run_queue: RunQueue,
+    ) -> None:
+        self._index = index
+        self._clock = clock
+        self._ids = EventIds(clock=clock)
+        self._links = Links(
+            client=frontends, settings=links, clock=clock, run_queue=run_queue, stale=self._forget
+        )
+        self._peers = peers
+        self._sweep_seconds = sweep_seconds
+        self._sweep = LoopingCall(self._close_dead_links)
+        self._sweep.clock = clock
+        self._published = 0
+
+    def start(self) -> None:
+        """Begin to reach the routing table, and to look after the links."""
+        self._index.start()
+        self._sweep.start(self._sweep_seconds, now=False)
+
+    async def stop(self, flush_seconds: float) -> None:
+        """Deliver and forward what waits, for ``flush_seconds`` at most, and close the links."""
+        if self._sweep.running:
+            self._sweep.stop()
+        end = self._clock.seconds() + flush_seconds
+        while self._waiting_events() and self._clock.seconds() < end:
+            await deferLater(self._clock, _FLUSH_CHECK_SECONDS)
+        self._links.close()
+        self._peers.close()
+        await self._index.stop()
+
+    async def publish(self, drafts: Sequence[Draft]) -> list[Event]:
+        """Accept events and start their delivery here, and then in the peer datacenters.
+
+        They go to each place in this order. Nothing waits for a peer.
+
+        :raises Unavailable: if the routing table cannot be reached; nothing is published then.
+        """
+        at = int(self._clock.seconds() * 1000)
+        events = [encode_event(draft, id=draft.id or self._ids.next(), at=at) for draft in drafts]
+        await self.deliver_local(events)
+        for event in events:
+            self._peers.post(event)
+        self._published += len(events)
+        return events
+
+    async def deliver_local(self, batch: Iterable[Event | Gap]) -> None:
+        """Deliver events to the frontends of this datacenter that have viewers of them.
+
+        A gap is told to the same frontends. Nothing goes on from here to another datacenter.
+
+        :raises Unavailable: if the routing table cannot be reached; nothing is delivered then.
+        """
+        batch = list(batch)
+        routes = {
+            topic: await self._index.frontends(topic)
+            for topic in dict.fromkeys(item.topic for item in batch)
+        }
+        for item in batch:
+            for frontend in routes[item.topic]:
+                self._links.post(frontend, item)
+
+    async def announce(self, announcement: Announcement) -> Acknowledgement:
+        """Take over what a frontend tells of its viewers.
+
+        :raises Unavailable: if the routing table cannot be reached.
+        """
+        if announcement.lease_seconds == 0:
+            await self._index.forget(announcement.frontend)
+            return Acknowledgement(lease_seconds=0)
+        known = await self._index.apply(announcement)
+        return Acknowledgement(lease_seconds=announcement.lease_seconds, full=not known)
+
+    async def topic(self, topic: Topic) -> TopicStatus:
+        """Tell who watches ``topic`` in this datacenter."""
+        viewers = await self._index.viewers(topic)
+        return TopicStatus(topic=topic, viewers=sum(viewers.values()), frontends=sorted(viewers))
+
+    def nodes(self) -> Deferred[Sequence[NodeStatus]]:
+        """Fires with the frontends of this datacenter."""
+        return self._index.nodes()
+
+    def missing(self) -> list[str]:
+        """What keeps this dispatcher from taking events; empty when it is ready."""
+        return self._index.missing()
+
+    def samples(self) -> list[Sample]:
+        return [
+            counter("published", "Events accepted from producers.", self._published),
+            *self._links.samples(),
+            *self._peers.samples(),
+        ]
+
+    def _waiting_events(self) -> int:
+        return self._links.waiting_events + self._peers.waiting_events
+
+    def _forget(self, frontend: FrontendRef) -> None:
+        log.info(
+            "{node} runs as another process than {incarnation} now",
+            node=frontend.node,
+            incarnation=frontend.incarnation,
+        )
+        self._index.forget(frontend).addErrback(
+            lambda failure: log.warn(
+                "{node} was not forgotten: {e}", node=frontend.node, e=failure.value
+            )
+        )
+
+    async def _close_dead_links(self) -> None:
+        try:
+            nodes = await self._index.nodes()
+        except Unavailable:
+            # Links are kept as the cached rows are; the index tells of it in the log.
+            return
+        except Exception:
+            log.failure("the links were not looked after")
+            return
+        self._links.retain([node.frontend for node in nodes])

@@ -1,0 +1,92 @@
+"""The ways from this dispatcher to the peer datacenters: one to each, with a mailbox."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from twisted.internet.interfaces import IReactorTime
+
+from rtdeliver.actor import RunQueue
+from rtdeliver.dispatcher.links import Link, LinkCounts, LinkSettings
+from rtdeliver.interfaces import IPeerClient
+from rtdeliver.metrics import Sample, counter, dropped, gauge
+from rtdeliver.model import Event
+
+_DROP_REASONS = ("full", "answer_lost", "refused", "closed", "failed")
+
+
+class Peers:
+    """Forwards what is published here to every peer, whatever becomes of the others.
+
+    Whether a peer has viewers of a topic is for its own dispatchers to know.
+
+    :param clients: by the names of the peer datacenters.
+    """
+
+    def __init__(
+        self,
+        *,
+        clients: Mapping[str, IPeerClient],
+        settings: LinkSettings,
+        clock: IReactorTime,
+        run_queue: RunQueue,
+    ) -> None:
+        self._clients = clients
+        self._settings = settings
+        self._clock = clock
+        self._run_queue = run_queue
+        self._counts = {name: LinkCounts() for name in clients}
+        self._links = {name: self._new_link(name) for name in clients}
+
+    @property
+    def waiting_events(self) -> int:
+        """How many events wait to be forwarded, over all peers."""
+        return sum(link.mailbox_events for link in self._links.values())
+
+    def post(self, event: Event) -> None:
+        """Forward ``event`` to every peer soon."""
+        for link in self._links.values():
+            link.post(event)
+
+    def close(self) -> None:
+        """Forward no more."""
+        for link in self._links.values():
+            link.close("closed")
+
+    def samples(self) -> Iterator[Sample]:
+        for name, counts in self._counts.items():
+            yield counter("forwarded", "Events that a peer has taken.", counts.delivered, peer=name)
+            yield counter("forwards", "Batches sent to a peer.", counts.deliveries, peer=name)
+            yield counter(
+                "forwards_repeated", "Batches sent to a peer again.", counts.repeats, peer=name
+            )
+        for reason in _DROP_REASONS:
+            events = sum(counts.dropped[reason] for counts in self._counts.values())
+            yield dropped(events, at="dispatcher", reason=f"peer_{reason}")
+        links = self._links.values()
+        yield gauge(
+            "mailbox_bytes",
+            "Bytes that wait in mailboxes.",
+            sum(link.mailbox_bytes for link in links),
+            actor="peer",
+        )
+        yield gauge(
+            "mailbox_events",
+            "Events that wait in mailboxes.",
+            self.waiting_events,
+            actor="peer",
+        )
+
+    def _new_link(self, name: str) -> Link:
+        return Link(
+            name=f"datacenter {name}",
+            send=self._clients[name].forward,
+            settings=self._settings,
+            clock=self._clock,
+            run_queue=self._run_queue,
+            counts=self._counts[name],
+            broken=partial(self._replace, name),
+        )
+
+    def _replace(self, name: str, broken: Link) -> None:
+        broken.close("failed")
+        self._links[name] = self._new_link(name)

@@ -1,0 +1,1 @@
+"""The routing table: which frontends have viewers of a topic."""

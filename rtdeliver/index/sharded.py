@@ -1,0 +1,107 @@
+"""A routing table over several tables, each with a part of the topics."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred, DeferredList
+from zope.interface import implementer
+
+from rtdeliver.interfaces import Announcement, ITopicIndex, NodeStatus
+from rtdeliver.model import FrontendRef, Topic
+
+
+@implementer(ITopicIndex)
+class ShardedTopicIndex:
+    """Spreads topics by rendezvous hashing: one shard more or less moves only its own share.
+
+    Every frontend is announced to every shard, and has a lease in each.
+
+    :param shards: by name, at least one. Every dispatcher must have the same names.
+    """
+
+    def __init__(self, shards: Mapping[str, ITopicIndex]) -> None:
+        self._shards = dict(shards)
+
+    def start(self) -> None:
+        for shard in self._shards.values():
+            shard.start()
+
+    def stop(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(_done(shard.stop() for shard in self._shards.values()))
+
+    def missing(self) -> list[str]:
+        return [what for shard in self._shards.values() for what in shard.missing()]
+
+    def apply(self, announcement: Announcement) -> Deferred[bool]:
+        counts: dict[str, dict[Topic, int]] = {name: {} for name in self._shards}
+        for topic, count in announcement.counts.items():
+            counts[self._shard_of(topic)][topic] = count
+        return Deferred.fromCoroutine(
+            _apply_all(
+                shard.apply(msgspec.structs.replace(announcement, counts=counts[name]))
+                for name, shard in self._shards.items()
+            )
+        )
+
+    def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
+        return self._shards[self._shard_of(topic)].frontends(topic)
+
+    def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
+        return self._shards[self._shard_of(topic)].viewers(topic)
+
+    def nodes(self) -> Deferred[Sequence[NodeStatus]]:
+        return Deferred.fromCoroutine(_merge(shard.nodes() for shard in self._shards.values()))
+
+    def forget(self, frontend: FrontendRef) -> Deferred[None]:
+        return Deferred.fromCoroutine(
+            _done(shard.forget(frontend) for shard in self._shards.values())
+        )
+
+    def _shard_of(self, topic: Topic) -> str:
+        return max(self._shards, key=lambda name: _weight(name, topic))
+
+
+def _weight(name: str, topic: Topic) -> bytes:
+    return hashlib.blake2b(f"{name}\n{topic}".encode(), digest_size=8).digest()
+
+
+async def _all(answers: Iterable[Deferred[Any]]) -> list[Any]:
+    """Wait for all of ``answers``, then return them, or raise the first error."""
+    results = []
+    for succeeded, answer in await DeferredList(list(answers), consumeErrors=True):
+        if not succeeded:
+            answer.raiseException()
+        results.append(answer)
+    return results
+
+
+async def _done(answers: Iterable[Deferred[None]]) -> None:
+    await _all(answers)
+
+
+async def _apply_all(answers: Iterable[Deferred[bool]]) -> bool:
+    return all(await _all(answers))
+
+
+async def _merge(answers: Iterable[Deferred[Sequence[NodeStatus]]]) -> list[NodeStatus]:
+    """Add up what the shards know of each frontend; one whose lease ended in any is left out."""
+    parts = await _all(answers)
+    seen = Counter(status.frontend for part in parts for status in part)
+    merged: dict[FrontendRef, NodeStatus] = {}
+    for status in (status for part in parts for status in part):
+        before = merged.get(status.frontend)
+        merged[status.frontend] = status if before is None else _sum(before, status)
+    whole = [status for status in merged.values() if seen[status.frontend] == len(parts)]
+    return sorted(whole, key=lambda status: status.frontend.node)
+
+
+def _sum(one: NodeStatus, other: NodeStatus) -> NodeStatus:
+    return NodeStatus(
+        frontend=one.frontend,
+        topics=one.topics + other.topics,
+        viewers=one.viewers + other.viewers,
+        lease_seconds_left=min(one.lease_seconds_left, other.lease_seconds_left),
+    )
