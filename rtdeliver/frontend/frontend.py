@@ -1,0 +1,229 @@
+"""What a frontend does: connect viewers, change what they watch, send them what is delivered."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+import msgspec
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from rtdeliver.actor import RunQueue
+from rtdeliver.errors import BadRequest, StaleIncarnation
+from rtdeliver.frontend import sse
+from rtdeliver.frontend.connection import Connection, ConnectionSettings, Frames
+from rtdeliver.frontend.interest import Interest, InterestSettings
+from rtdeliver.frontend.recent import RecentEvents
+from rtdeliver.frontend.subscriptions import SubscriptionTable
+from rtdeliver.frontend.supervisor import BusyRetry, Supervisor
+from rtdeliver.interfaces import (
+    IConnections,
+    IDispatcherClient,
+    IFrontendDeliveries,
+    IStreamOwner,
+    Subscriptions,
+    TopicsChange,
+)
+from rtdeliver.metrics import Sample, counter, gauge
+from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
+from rtdeliver.wheel import TimingWheel
+
+log = Logger()
+
+# Frames of one topic are joined up to this size before they go to the mailboxes, so that a full
+# one drops a part of a batch and not all of it.
+_FRAMES_BYTES = 32768
+
+
+class FrontendSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one frontend process is told.
+
+    :param node: its name among the frontends.
+    :param retry_seconds: how long a browser waits before it reconnects.
+    :param recent_events: how many delivered events are remembered, to drop repeats.
+    :param recent_seconds: and for how long.
+    """
+
+    node: str
+    max_connections: int
+    topics_per_connection: int
+    retry_seconds: float
+    recent_events: int
+    recent_seconds: float
+    connection: ConnectionSettings
+    interest: InterestSettings
+
+
+@implementer(IFrontendDeliveries, IConnections)
+class Frontend:
+    """A node that holds streams.
+
+    :param incarnation: the name of this process among all that run as the same node.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: FrontendSettings,
+        incarnation: str,
+        dispatchers: IDispatcherClient,
+        busy_retry: BusyRetry,
+        clock: IReactorTime,
+        run_queue: RunQueue,
+        wheel: TimingWheel,
+    ) -> None:
+        self._settings = settings
+        self._incarnation = incarnation
+        self._table: SubscriptionTable[Connection] = SubscriptionTable(
+            changed=lambda topic: self._interest.changed(topic),
+            topics_per_viewer=settings.topics_per_connection,
+        )
+        self._interest = Interest(
+            wanted=self._table.count,
+            all_wanted=self._table.counts,
+            client=dispatchers,
+            clock=clock,
+            settings=settings.interest,
+        )
+        self._supervisor = Supervisor(
+            node=settings.node,
+            max_connections=settings.max_connections,
+            settings=settings.connection,
+            busy_retry=busy_retry,
+            clock=clock,
+            run_queue=run_queue,
+            wheel=wheel,
+            ended=self._table.drop,
+        )
+        self._recent = RecentEvents(
+            clock=clock, events=settings.recent_events, seconds=settings.recent_seconds
+        )
+        self._delivered = 0
+        self._repeated = 0
+
+    def start(self, url: str) -> None:
+        """Let the dispatchers know that deliveries are taken at ``url``."""
+        self._interest.start(
+            FrontendRef(node=self._settings.node, url=url, incarnation=self._incarnation)
+        )
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """End all streams, spread over ``seconds``, and take no new ones."""
+        return self._supervisor.drain(seconds)
+
+    async def leave(self) -> None:
+        """Take this frontend out of the routing table."""
+        await self._interest.leave()
+
+    def missing(self) -> list[str]:
+        """What keeps this frontend from taking viewers; empty when it is ready."""
+        missing = [] if self._interest.answered else ["no dispatcher answers"]
+        busy = self._supervisor.busy
+        return missing if busy is None else [*missing, f"this frontend is {busy}"]
+
+    def busy(self) -> bytes | None:
+        """The frame for a viewer that cannot be taken now, or ``None`` if it can."""
+        reason = self._supervisor.busy
+        return None if reason is None else self._supervisor.busy_frame(reason)
+
+    def connect(
+        self, topics: Sequence[Topic], *, head: bytes, attach: Callable[[IStreamOwner], None]
+    ) -> None:
+        """Open a stream for a viewer of ``topics``.
+
+        Its first frame goes out once a dispatcher has confirmed the topics, or the wait for that
+        is over, so that a client which saw it misses nothing from then on.
+
+        :param head: what goes before the first frame.
+        :param attach: gives the transport to the connection.
+        :raises TooManyTopics: before anything has happened.
+        """
+        topics = list(dict.fromkeys(topics))
+        self._table.check_count(len(topics))
+        connection = self._supervisor.start(attach)
+        self._table.change(connection, add=topics)
+        greeted = self._interest.confirmed(topics).addCallback(self._greet, connection, head)
+        greeted.addErrback(lambda failure: log.failure("a viewer was not greeted", failure))
+
+    def subscribe(self, id: ConnectionId, change: TopicsChange) -> Deferred[Subscriptions]:
+        return Deferred.fromCoroutine(self._subscribe(id, change))
+
+    def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
+        return execute(self._subscriptions, id)
+
+    async def _subscribe(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
+        connection = self._supervisor.connection(id)
+        self._table.change(connection, add=change.add, remove=change.remove)
+        connection.discard(set(change.remove).difference(change.add))
+        await self._interest.confirmed(change.add)
+        return self._subscriptions(id)
+
+    def _subscriptions(self, id: ConnectionId) -> Subscriptions:
+        topics = self._table.topics(self._supervisor.connection(id))
+        return Subscriptions(
+            connection=id, topics=topics, pending=tuple(self._interest.unconfirmed(topics))
+        )
+
+    def check_incarnation(self, incarnation: str) -> None:
+        """Raise `StaleIncarnation` unless this process is the one that is meant."""
+        if not incarnation:
+            raise BadRequest("a delivery names the frontend's process in its Rt-Incarnation header")
+        if incarnation != self._incarnation:
+            raise StaleIncarnation("another process of this node runs here now")
+
+    def deliver(self, batch: Sequence[Event | Gap]) -> None:
+        for frames in self._frames(batch):
+            for viewer in self._table.viewers(frames.topic):
+                viewer.post(frames)
+
+    def samples(self) -> list[Sample]:
+        return [
+            gauge("subscriptions", "Topics watched, over all connections.", len(self._table)),
+            gauge("topics", "Topics with viewers.", self._table.topic_count),
+            counter("delivered", "Events delivered to frontends.", self._delivered, at="frontend"),
+            counter("repeated", "Events delivered before, and not sent again.", self._repeated),
+            *self._supervisor.samples(),
+        ]
+
+    def _greet(self, pending: Collection[Topic], connection: Connection, head: bytes) -> None:
+        connection.open(
+            head
+            + sse.connected_frame(
+                connection.id,
+                topics=self._table.topics(connection),
+                pending=list(pending),
+                heartbeat_seconds=self._settings.connection.heartbeat_seconds,
+                retry_seconds=self._settings.retry_seconds,
+            )
+        )
+
+    def _frames(self, batch: Iterable[Event | Gap]) -> Iterator[Frames]:
+        """Make frames of each run of events of one topic that has viewers here."""
+        run: list[Event] = []
+        size = 0
+        for event in self._unseen(batch):
+            if run and (event.topic != run[0].topic or size >= _FRAMES_BYTES):
+                yield _frames_of(run)
+                run, size = [], 0
+            if self._table.count(event.topic):
+                run.append(event)
+                size += event.size
+        if run:
+            yield _frames_of(run)
+
+    def _unseen(self, batch: Iterable[Event | Gap]) -> Iterator[Event]:
+        for event in batch:
+            if isinstance(event, Gap):
+                for viewer in self._table.viewers(event.topic):
+                    viewer.miss(event.topic, event.lost)
+                continue
+            self._delivered += 1
+            if self._recent.seen(event):
+                self._repeated += 1
+            else:
+                yield event
+
+
+def _frames_of(run: Sequence[Event]) -> Frames:
+    data = b"".join([sse.event_frame(event) for event in run])
+    return Frames(data=data, events=len(run), topic=run[0].topic)

@@ -1,0 +1,234 @@
+"""Keeps the dispatchers' routing table equal to this frontend's subscriptions."""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rtdeliver.errors import RemoteFailure
+from rtdeliver.interfaces import Acknowledgement, Announcement, IDispatcherClient
+from rtdeliver.model import FrontendRef, Topic
+
+log = Logger()
+
+# Of a topic whose announcement was sent and not answered: no count equals these. Whether or not it
+# arrived, a topic that had viewers before and has some still is delivered to here.
+_UNCERTAIN = -1
+_CERTAIN_BUT_FOR_THE_COUNT = -2
+
+
+class InterestSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How often the dispatchers hear of a frontend.
+
+    :param announce_seconds: how long changed counts, and the lease's renewal, may wait.
+    :param lease_seconds: how long the dispatchers keep the rows of a frontend they do not hear.
+    :param confirm_seconds: how long a subscriber waits for a dispatcher's word.
+    :param retry_min_seconds: the pause after a first failure; it doubles with each further one.
+    :param retry_max_seconds: where the doubling ends.
+    """
+
+    announce_seconds: float
+    lease_seconds: float
+    confirm_seconds: float
+    retry_min_seconds: float
+    retry_max_seconds: float
+
+
+class Interest:
+    """Compares what the table holds with what was last acknowledged, and sends the difference.
+
+    One announcement is in flight at a time. The first viewer of a topic and the last one's
+    leaving go out at once, other changes with the next renewal of the lease. An announcement
+    whose answer is lost leaves its topics uncertain, and so part of the next one. A dispatcher
+    that does not know this frontend is told all.
+
+    :param wanted: the viewers of a topic, now.
+    :param all_wanted: the viewers of all topics that have any, now.
+    """
+
+    def __init__(
+        self,
+        *,
+        wanted: Callable[[Topic], int],
+        all_wanted: Callable[[], dict[Topic, int]],
+        client: IDispatcherClient,
+        clock: IReactorTime,
+        settings: InterestSettings,
+    ) -> None:
+        self._wanted = wanted
+        self._all_wanted = all_wanted
+        self._client = client
+        self._clock = clock
+        self._settings = settings
+        self._frontend: FrontendRef | None = None
+        self._acknowledged: dict[Topic, int] = {}
+        self._changed: dict[Topic, None] = {}
+        self._full = True
+        self._urgent = False
+        self._failures = 0
+        self._sequence = 0
+        self._acknowledged_sequence = 0
+        self._round: Deferred[None] = succeed(None)
+        self._timer: IDelayedCall | None = None
+        self._waiting: dict[Callable[[], None], list[Topic]] = {}
+
+    @property
+    def answered(self) -> bool:
+        """Whether the dispatchers know this frontend, as far as can be told."""
+        return not self._full and not self._failures
+
+    def start(self, frontend: FrontendRef) -> None:
+        """Announce as ``frontend`` from now on."""
+        self._frontend = frontend
+        self._announce_in(0)
+
+    async def leave(self) -> None:
+        """Announce no more, and take this frontend out of the routing table.
+
+        That is tried once: where no dispatcher answers, the end of the lease does it.
+        """
+        frontend, self._frontend = self._frontend, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await self._round
+        if frontend is None or self._full:
+            return
+        try:
+            await self._client.announce(
+                self._announcement(frontend, {}, full=True, lease_seconds=0)
+            )
+        except RemoteFailure as failure:
+            log.warn("the dispatchers do not know that this frontend ends: {e}", e=failure)
+
+    def changed(self, topic: Topic) -> None:
+        """The number of viewers of ``topic`` has changed."""
+        wanted, acknowledged = self._wanted(topic), self._acknowledged.get(topic, 0)
+        if wanted == acknowledged:
+            self._changed.pop(topic, None)
+            return
+        self._changed[topic] = None
+        if acknowledged == _UNCERTAIN or (wanted == 0) != (acknowledged == 0):
+            self._hurry()
+
+    def unconfirmed(self, topics: Iterable[Topic]) -> list[Topic]:
+        """Those of ``topics`` that no dispatcher is known to deliver to this frontend."""
+        if not self.answered:
+            return list(topics)
+        return [topic for topic in topics if not self._is_confirmed(topic)]
+
+    def confirmed(self, topics: Iterable[Topic]) -> Deferred[list[Topic]]:
+        """Wait until events of ``topics``, which have viewers here, are delivered to here.
+
+        :return: fires with those that are not confirmed when ``confirm_seconds`` have passed;
+            mostly with none, and mostly at once.
+        """
+        topics = list(topics)
+        if not self.unconfirmed(topics):
+            return succeed([])
+        done: Deferred[list[Topic]] = Deferred()
+
+        def settle() -> None:
+            del self._waiting[settle]
+            if timeout.active():
+                timeout.cancel()
+            done.callback(self.unconfirmed(topics))
+
+        self._waiting[settle] = topics
+        timeout = self._clock.callLater(self._settings.confirm_seconds, settle)
+        return done
+
+    def _is_confirmed(self, topic: Topic) -> bool:
+        return self._acknowledged.get(topic, 0) not in (0, _UNCERTAIN)
+
+    def _hurry(self) -> None:
+        if not self._urgent:
+            self._urgent = True
+            if self._round.called and not self._failures:
+                self._announce_in(0)
+
+    def _announce_in(self, seconds: float) -> None:
+        if self._frontend is not None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._clock.callLater(seconds, self._start_round, self._frontend)
+
+    def _start_round(self, frontend: FrontendRef) -> None:
+        self._timer = None
+        self._urgent = False
+        self._round = Deferred.fromCoroutine(self._announce(frontend))
+        self._round.addErrback(self._broken)
+
+    async def _announce(self, frontend: FrontendRef) -> None:
+        announcement = self._difference(frontend)
+        try:
+            answer = await self._client.announce(announcement)
+        except RemoteFailure as failure:
+            self._fail(failure)
+        else:
+            self._acknowledge(answer, announcement)
+
+    def _broken(self, failure: Failure) -> None:
+        log.failure("an announcement failed in this process", failure)
+        self._fail(RemoteFailure("a fault in this process"))
+
+    def _difference(self, frontend: FrontendRef) -> Announcement:
+        if self._full:
+            counts = self._all_wanted()
+            self._acknowledged = dict.fromkeys([*self._acknowledged, *counts], _UNCERTAIN)
+        else:
+            counts = {topic: self._wanted(topic) for topic in self._changed}
+            for topic, count in counts.items():
+                certain = count and self._is_confirmed(topic)
+                self._acknowledged[topic] = _CERTAIN_BUT_FOR_THE_COUNT if certain else _UNCERTAIN
+        return self._announcement(
+            frontend, counts, full=self._full, lease_seconds=self._settings.lease_seconds
+        )
+
+    def _announcement(
+        self, frontend: FrontendRef, counts: dict[Topic, int], *, full: bool, lease_seconds: float
+    ) -> Announcement:
+        self._sequence += 1
+        return Announcement(
+            frontend=frontend,
+            counts=counts,
+            full=full,
+            lease_seconds=lease_seconds,
+            sequence=self._sequence,
+            after=self._acknowledged_sequence,
+        )
+
+    def _acknowledge(self, answer: Acknowledgement, announcement: Announcement) -> None:
+        if self._failures:
+            log.info("a dispatcher answers again")
+        self._failures = 0
+        self._full = answer.full and not announcement.full
+        if self._full:
+            log.info("the dispatchers do not know this frontend: it announces all")
+            self._announce_in(0)
+            return
+        self._acknowledged_sequence = announcement.sequence
+        if announcement.full:
+            self._acknowledged.clear()
+        for topic, count in announcement.counts.items():
+            if count:
+                self._acknowledged[topic] = count
+            else:
+                self._acknowledged.pop(topic, None)
+        for topic in {*self._changed, *announcement.counts}:
+            self.changed(topic)
+        self._announce_in(0 if self._urgent else self._settings.announce_seconds)
+        for settle, topics in list(self._waiting.items()):
+            if not self.unconfirmed(topics):
+                settle()
+
+    def _fail(self, failure: RemoteFailure) -> None:
+        if not self._failures:
+            log.warn("no dispatcher answers: {e}", e=failure)
+        settings = self._settings
+        pause = min(settings.retry_min_seconds * 2**self._failures, settings.retry_max_seconds)
+        self._failures = min(self._failures + 1, 30)
+        self._announce_in(pause)

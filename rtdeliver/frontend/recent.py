@@ -1,0 +1,35 @@
+"""Which events were seen a short while ago."""
+
+from twisted.internet.interfaces import IReactorTime
+
+from rtdeliver.model import Event, Topic
+
+
+class RecentEvents:
+    """Remembers the topic and id of at least the last ``events`` events of ``seconds`` seconds.
+
+    Two generations take turns, so it holds twice that at most and forgets without a search.
+    """
+
+    def __init__(self, *, clock: IReactorTime, events: int, seconds: float) -> None:
+        self._clock = clock
+        self._events = events
+        self._seconds = seconds
+        self._young: set[tuple[Topic, str]] = set()
+        self._old: set[tuple[Topic, str]] = set()
+        self._turned_at = clock.seconds()
+
+    def seen(self, event: Event) -> bool:
+        """Whether ``event`` was seen before; it has been from now on."""
+        self._turn_if_due()
+        key = (event.topic, event.id)
+        if key in self._young or key in self._old:
+            return True
+        self._young.add(key)
+        return False
+
+    def _turn_if_due(self) -> None:
+        now = self._clock.seconds()
+        if len(self._young) >= self._events or now - self._turned_at >= self._seconds:
+            self._old, self._young = self._young, set()
+            self._turned_at = now

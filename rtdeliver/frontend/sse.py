@@ -1,0 +1,59 @@
+"""Frames of an event stream (WHATWG HTML, section 9.2).
+
+Lines end in LF alone. ``id`` and ``data`` are always together, a heartbeat is a comment without a
+blank line after it, and no frame holds ``retry`` alone: client libraries differ in what they make
+of those.
+"""
+
+from collections.abc import Sequence
+
+from rtdeliver.model import ConnectionId, Event, Topic
+from rtdeliver.wire import encode
+
+CONTENT_TYPE = b"text/event-stream; charset=utf-8"
+HEARTBEAT = b":\n"
+
+
+def event_frame(event: Event) -> bytes:
+    """An event, for a browser's ``onmessage``."""
+    return b"id: %b\ndata: %b\n\n" % (event.id.encode(), event.line)
+
+
+def connected_frame(
+    connection_id: ConnectionId,
+    *,
+    topics: Sequence[Topic],
+    pending: Sequence[Topic],
+    heartbeat_seconds: float,
+    retry_seconds: float,
+) -> bytes:
+    """The first frame of a stream.
+
+    :param pending: topics that no dispatcher has confirmed yet; left out when there are none.
+    :param heartbeat_seconds: within how many seconds something is sent, if only a heartbeat.
+    :param retry_seconds: how long a browser waits before it reconnects.
+    """
+    fields: dict[str, object] = {"connection": connection_id, "topics": sorted(topics)}
+    if pending:
+        fields["pending"] = sorted(pending)
+    fields["heartbeat_seconds"] = _number(heartbeat_seconds)
+    return _control_frame("connected", fields, retry_seconds=retry_seconds)
+
+
+def busy_frame(reason: str, *, retry_seconds: float) -> bytes:
+    """Asks the client to come back after ``retry_seconds``; the stream ends after it."""
+    return _control_frame("busy", {"reason": reason}, retry_seconds=retry_seconds)
+
+
+def gap_frame(lost: int, topics: Sequence[Topic]) -> bytes:
+    """Tells that ``lost`` events of ``topics`` were not sent."""
+    return _control_frame("gap", {"lost": lost, "topics": sorted(topics)})
+
+
+def _control_frame(name: str, fields: object, *, retry_seconds: float | None = None) -> bytes:
+    retry = b"" if retry_seconds is None else b"retry: %d\n" % round(retry_seconds * 1000)
+    return b"%bevent: %b\ndata: %b\n\n" % (retry, name.encode(), encode(fields))
+
+
+def _number(seconds: float) -> float | int:
+    return int(seconds) if seconds == int(seconds) else seconds

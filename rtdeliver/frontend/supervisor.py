@@ -1,0 +1,184 @@
+"""Starts connections, knows them by id, and cleans up after them."""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from rtdeliver.actor import RunQueue
+from rtdeliver.errors import UnknownConnection
+from rtdeliver.frontend import sse
+from rtdeliver.frontend.connection import Connection, ConnectionCounts, ConnectionSettings
+from rtdeliver.interfaces import IStreamOwner
+from rtdeliver.metrics import Sample, counter, dropped, gauge
+from rtdeliver.model import CloseReason, ConnectionId, make_connection_id
+from rtdeliver.wheel import TimingWheel
+
+_DRAIN_STEP_SECONDS = 0.05
+
+
+class BusyRetry:
+    """Draws how long a client that is sent away waits, so that not all come back at once."""
+
+    def __init__(self, *, min_seconds: float, max_seconds: float) -> None:
+        self._min_seconds = min_seconds
+        self._max_seconds = max_seconds
+
+    def seconds(self) -> float:
+        return random.uniform(self._min_seconds, self._max_seconds)
+
+
+class Supervisor:
+    """Answers for every connection of a process.
+
+    :param node: the name that connection ids carry.
+    :param max_connections: how many there may be at a time.
+    :param ended: called with each connection whose stream is gone.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        max_connections: int,
+        settings: ConnectionSettings,
+        busy_retry: BusyRetry,
+        clock: IReactorTime,
+        run_queue: RunQueue,
+        wheel: TimingWheel,
+        ended: Callable[[Connection], None],
+    ) -> None:
+        self._node = node
+        self._max_connections = max_connections
+        self._settings = settings
+        self._busy_retry = busy_retry
+        self._clock = clock
+        self._run_queue = run_queue
+        self._wheel = wheel
+        self._ended = ended
+        self._connections: dict[ConnectionId, Connection] = {}
+        self._counts = ConnectionCounts()
+        self._started = 0
+        self._closed = Counter(dict.fromkeys(CloseReason, 0))
+        self._draining: Deferred[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._connections.values())
+
+    @property
+    def busy(self) -> str | None:
+        """Why no connection is taken now, or ``None``."""
+        if self._draining is not None:
+            return "draining"
+        if len(self._connections) >= self._max_connections:
+            return "full"
+        return None
+
+    def start(self, attach: Callable[[IStreamOwner], None]) -> Connection:
+        """Return a new connection.
+
+        :param attach: gives it its stream.
+        """
+        connection = Connection(
+            id=make_connection_id(self._node),
+            settings=self._settings,
+            run_queue=self._run_queue,
+            wheel=self._wheel,
+            counts=self._counts,
+            lost=self._lost,
+        )
+        attach(connection)
+        self._connections[connection.id] = connection
+        self._started += 1
+        return connection
+
+    def connection(self, id: ConnectionId) -> Connection:
+        """Return the connection with this id.
+
+        :raises UnknownConnection: if there is none, or no longer.
+        """
+        try:
+            return self._connections[id]
+        except KeyError:
+            raise UnknownConnection("no stream has this id: connect, and use the new one") from None
+
+    def busy_frame(self, reason: str) -> bytes:
+        """Return the frame that sends a client away for a while."""
+        return sse.busy_frame(reason, retry_seconds=self._busy_retry.seconds())
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Take no further connections, and end those there are, spread over ``seconds``.
+
+        :return: fires when no connection is left; what does not end by itself is cut off.
+        """
+        if self._draining is None:
+            self._draining = Deferred()
+            self._end_more(list(self), self._clock.seconds(), seconds)
+            self._report_drained()
+        return self._draining
+
+    def samples(self) -> list[Sample]:
+        counts = self._counts
+        return [
+            gauge("connections", "Open streams.", len(self)),
+            counter("connections_started", "Streams opened.", self._started),
+            *(
+                counter("connections_closed", "Streams ended.", closed, reason=reason.value)
+                for reason, closed in self._closed.items()
+            ),
+            counter("sent", "Events sent to connections.", counts.sent),
+            counter("sends", "Sends to sockets.", counts.sends),
+            *(
+                dropped(counts.dropped[reason], at="frontend", reason=reason)
+                for reason in ("mailbox_full", "closed", "unsubscribed")
+            ),
+            gauge(
+                "mailbox_bytes",
+                "Bytes that wait in mailboxes.",
+                sum(connection.mailbox_bytes for connection in self),
+                actor="connection",
+            ),
+            gauge(
+                "mailbox_events",
+                "Events that wait in mailboxes.",
+                sum(connection.mailbox_events for connection in self),
+                actor="connection",
+            ),
+        ]
+
+    def _end_more(self, waiting: list[Connection], started_at: float, seconds: float) -> None:
+        """End as many of ``waiting`` as is due; the rest follows evenly until the time is over."""
+        left_seconds = started_at + seconds - self._clock.seconds()
+        if left_seconds <= 0:
+            self._end(waiting)
+            for connection in list(self):
+                connection.abort(CloseReason.DRAINED)
+            return
+        # Few streams end sooner: one a step is slow enough for anyone.
+        steps_left = math.ceil(left_seconds / _DRAIN_STEP_SECONDS)
+        due = math.ceil(len(waiting) / steps_left)
+        self._end(waiting[:due])
+        self._clock.callLater(
+            _DRAIN_STEP_SECONDS, self._end_more, waiting[due:], started_at, seconds
+        )
+
+    def _end(self, connections: list[Connection]) -> None:
+        for connection in connections:
+            if connection.id in self._connections:
+                connection.end(self.busy_frame("draining"), CloseReason.DRAINED)
+
+    def _report_drained(self) -> None:
+        if self._draining is not None and not self._connections and not self._draining.called:
+            self._draining.callback(None)
+
+    def _lost(self, connection: Connection, reason: CloseReason) -> None:
+        if self._connections.pop(connection.id, None) is not None:
+            self._closed[reason] += 1
+            self._ended(connection)
+            self._report_drained()
