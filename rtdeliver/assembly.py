@@ -1,0 +1,362 @@
+"""How the pieces of each role are put together."""
+
+import secrets
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any
+
+from klein import Klein
+from twisted.internet.interfaces import IListeningPort
+from twisted.web.resource import IResource
+
+from rtdeliver.actor import MailboxLimits, RunQueue
+from rtdeliver.combined import LocalDispatcherClient, LocalFrontendClient
+from rtdeliver.config import Config, max_connections, node_name, read_secret
+from rtdeliver.dispatcher.client import HttpFrontendClient, HttpPeerClient
+from rtdeliver.dispatcher.dispatcher import Dispatcher
+from rtdeliver.dispatcher.links import LinkSettings
+from rtdeliver.dispatcher.peers import Peers
+from rtdeliver.dispatcher.routes import add_dispatcher_routes
+from rtdeliver.errors import ConfigError
+from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient
+from rtdeliver.frontend.connection import ConnectionSettings
+from rtdeliver.frontend.frontend import Frontend, FrontendSettings
+from rtdeliver.frontend.interest import InterestSettings
+from rtdeliver.frontend.owners import OwnedConnections
+from rtdeliver.frontend.routes import add_connect_route, add_delivery_routes, add_topics_routes
+from rtdeliver.frontend.supervisor import BusyRetry
+from rtdeliver.frontend.takeover import SocketSettings
+from rtdeliver.http_client import NodeClient, make_agent
+from rtdeliver.index.memory import MemoryTopicIndex
+from rtdeliver.index.redis import RedisSettings, RedisTopicIndex, redis_endpoint
+from rtdeliver.index.sharded import ShardedTopicIndex
+from rtdeliver.interfaces import (
+    IDispatcherClient,
+    IFrontendClient,
+    IHost,
+    ITopicIndex,
+    Listener,
+)
+from rtdeliver.listeners import url_of
+from rtdeliver.metrics import Exposition, Sample
+from rtdeliver.model import parse_peer
+from rtdeliver.redis_url import RedisAddress, parse_redis_url
+from rtdeliver.routes import add_health, add_metrics, new_app
+from rtdeliver.service import RoleService
+from rtdeliver.web import BoundedSite, CorsResource, ProperResource, SecretResource
+from rtdeliver.wheel import TimingWheel
+from rtdeliver.wire import PublishLimits
+
+_FRONTEND_INTERNAL = "tcp:8081:interface=127.0.0.1"
+_COMBINED_INTERNAL = "tcp:8090:interface=127.0.0.1"
+
+
+def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
+    """A process that holds streams.
+
+    :raises ConfigError: if the settings do not suffice for the role.
+    """
+    if not config.dispatcher:
+        raise ConfigError("dispatcher: name at least one, such as http://127.0.0.1:8090")
+    base = _Base(config, reactor, host)
+    dispatchers = HttpDispatcherClient(urls=config.dispatcher, client=base.client)
+    frontend = base.frontend(dispatchers)
+    app = new_app()
+    add_delivery_routes(app, frontend)
+    add_topics_routes(app, frontend)
+    base.add_operator_routes(app, missing=frontend.missing, samples=[frontend.samples])
+
+    async def drain() -> None:
+        await frontend.drain(config.drain_seconds)
+        await frontend.leave()
+
+    return base.service(
+        "rtfrontend",
+        [
+            base.internal_listener("internal", config.internal or _FRONTEND_INTERNAL, app),
+            base.public_listener(frontend, dispatchers),
+        ],
+        begin=lambda ports: frontend.start(base.own_url(ports["internal"])),
+        drain=drain,
+    )
+
+
+def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
+    """A process that accepts events and routes them.
+
+    :raises ConfigError: if the settings do not suffice for the role.
+    """
+    if config.workers > 1 and not config.redis:
+        raise ConfigError("workers: dispatchers share a routing table in Redis: give its --redis")
+    base = _Base(config, reactor, host)
+    dispatcher = base.dispatcher(HttpFrontendClient(base.client))
+    app = new_app()
+    add_dispatcher_routes(app, dispatcher, base.publish_limits)
+    base.add_operator_routes(app, missing=dispatcher.missing, samples=[dispatcher.samples])
+    listeners = [base.internal_listener("listen", config.listen, app)]
+    if config.worker_listen:
+        listeners.append(base.internal_listener("worker_listen", config.worker_listen, app))
+    return base.service(
+        "rtdispatcher",
+        listeners,
+        begin=lambda _: dispatcher.start(),
+        drain=lambda: dispatcher.stop(config.drain_seconds),
+    )
+
+
+def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
+    """A process that is both; what is HTTP between the two is a call here."""
+    base = _Base(config, reactor, host)
+    dispatchers = LocalDispatcherClient(
+        announce=lambda told: dispatcher.announce(told), nodes=lambda: dispatcher.nodes()
+    )
+    frontend = base.frontend(dispatchers)
+    dispatcher = base.dispatcher(
+        LocalFrontendClient(
+            incarnation=base.incarnation, local=frontend, remote=HttpFrontendClient(base.client)
+        )
+    )
+    app = new_app()
+    add_dispatcher_routes(app, dispatcher, base.publish_limits)
+    add_delivery_routes(app, frontend)
+    add_topics_routes(app, frontend)
+    base.add_operator_routes(
+        app,
+        missing=lambda: [*dispatcher.missing(), *frontend.missing()],
+        samples=[dispatcher.samples, frontend.samples],
+    )
+
+    def begin(ports: Mapping[str, IListeningPort]) -> None:
+        dispatcher.start()
+        # Deliveries to itself need no URL.
+        frontend.start(base.own_url(ports["internal"], fallback="http://localhost"))
+
+    async def drain() -> None:
+        await frontend.drain(config.drain_seconds)
+        await frontend.leave()
+        await dispatcher.stop(config.drain_seconds)
+
+    return base.service(
+        "rtcombined",
+        [
+            base.internal_listener("internal", config.internal or _COMBINED_INTERNAL, app),
+            base.public_listener(frontend, dispatchers),
+        ],
+        begin=begin,
+        drain=drain,
+    )
+
+
+class _Base:
+    """What every role is built from."""
+
+    def __init__(self, config: Config, reactor: Any, host: IHost) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._host = host
+        self._secret = read_secret(config)
+        self._run_queue = RunQueue(clock=reactor, slice_seconds=config.turn_slice_seconds)
+        self._wheel = TimingWheel(clock=reactor, tick_seconds=config.tick_seconds)
+        self.incarnation = secrets.token_hex(8)
+        self.client = NodeClient(
+            agent=make_agent(reactor, connect_timeout_seconds=config.request_seconds),
+            clock=reactor,
+            secret=self._secret,
+            timeout_seconds=config.request_seconds,
+        )
+        self.publish_limits = PublishLimits(
+            event_bytes=config.event_bytes,
+            batch_events=config.publish_batch_events,
+            batch_bytes=config.publish_batch_bytes,
+        )
+
+    def frontend(self, dispatchers: IDispatcherClient) -> Frontend:
+        config = self._config
+        return Frontend(
+            settings=FrontendSettings(
+                node=node_name(config),
+                max_connections=max_connections(config),
+                topics_per_connection=config.topics_per_connection,
+                retry_seconds=config.retry_seconds,
+                recent_events=config.recent_events,
+                recent_seconds=config.recent_seconds,
+                connection=ConnectionSettings(
+                    limits=MailboxLimits(
+                        mailbox_bytes=config.mailbox_bytes, mailbox_events=config.mailbox_events
+                    ),
+                    overflow=config.overflow,
+                    send_bytes=config.send_bytes,
+                    heartbeat_seconds=config.heartbeat_seconds,
+                    stall_seconds=config.stall_seconds,
+                ),
+                interest=InterestSettings(
+                    announce_seconds=config.announce_seconds,
+                    lease_seconds=config.lease_seconds,
+                    confirm_seconds=config.confirm_seconds,
+                    retry_min_seconds=config.retry_min_seconds,
+                    retry_max_seconds=config.retry_max_seconds,
+                ),
+            ),
+            incarnation=self.incarnation,
+            dispatchers=dispatchers,
+            busy_retry=BusyRetry(
+                min_seconds=config.busy_retry_min_seconds,
+                max_seconds=config.busy_retry_max_seconds,
+            ),
+            clock=self._reactor,
+            run_queue=self._run_queue,
+            wheel=self._wheel,
+        )
+
+    def dispatcher(self, frontends: IFrontendClient) -> Dispatcher:
+        config = self._config
+        return Dispatcher(
+            index=self._index(),
+            frontends=frontends,
+            links=self._link_settings(
+                MailboxLimits(
+                    mailbox_bytes=config.link_mailbox_bytes,
+                    mailbox_events=config.link_mailbox_events,
+                )
+            ),
+            peers=self._peers(),
+            sweep_seconds=config.sweep_seconds,
+            clock=self._reactor,
+            run_queue=self._run_queue,
+        )
+
+    def add_operator_routes(
+        self,
+        app: Klein,
+        *,
+        missing: Callable[[], list[str]],
+        samples: Iterable[Callable[[], list[Sample]]],
+    ) -> None:
+        add_health(app, missing)
+        add_metrics(app, Exposition([*samples, self._run_queue.samples]))
+
+    def internal_listener(self, key: str, description: str, app: Klein) -> Listener:
+        resource: IResource = ProperResource(app.resource())
+        if self._secret:
+            resource = SecretResource(self._secret, resource)
+        return Listener(
+            key=key,
+            description=description,
+            factory=self._site(resource, self._config.internal_body_bytes),
+        )
+
+    def public_listener(self, frontend: Frontend, dispatchers: IDispatcherClient) -> Listener:
+        config = self._config
+        app = new_app()
+        connections = OwnedConnections(
+            node=node_name(config),
+            own=frontend,
+            dispatchers=dispatchers,
+            owners=HttpOwnerClient(self.client),
+            clock=self._reactor,
+            remember_seconds=config.announce_seconds,
+        )
+        add_topics_routes(app, connections)
+        add_connect_route(
+            app,
+            frontend,
+            SocketSettings(
+                send_buffer_bytes=config.send_buffer_bytes,
+                tcp_keepalive_seconds=config.tcp_keepalive_seconds,
+                tcp_user_timeout_seconds=config.tcp_user_timeout_seconds,
+            ),
+        )
+        return Listener(
+            key="public",
+            description=config.public,
+            factory=self._site(
+                CorsResource(config.cors_origin, ProperResource(app.resource())),
+                config.public_body_bytes,
+            ),
+            guarded=False,
+        )
+
+    def own_url(self, port: IListeningPort, fallback: str | None = None) -> str:
+        """At which URL dispatchers reach ``port``."""
+        url = self._config.advertise or url_of(port) or fallback
+        if url is None:
+            raise ConfigError("advertise: say at which URL dispatchers reach the internal listener")
+        return url
+
+    def service(
+        self,
+        role: str,
+        listeners: list[Listener],
+        *,
+        begin: Callable[[Mapping[str, IListeningPort]], None],
+        drain: Callable[[], Coroutine[Any, Any, None]],
+    ) -> RoleService:
+        return RoleService(
+            role=role,
+            host=self._host,
+            reactor=self._reactor,
+            listeners=listeners,
+            backlog=self._config.listen_backlog,
+            unguarded=bool(self._secret) or self._config.insecure_internal,
+            begin=begin,
+            drain=drain,
+        )
+
+    def _peers(self) -> Peers:
+        config = self._config
+        return Peers(
+            clients={
+                peer.name: HttpPeerClient(urls=peer.urls, client=self.client)
+                for peer in map(parse_peer, config.peer)
+            },
+            settings=self._link_settings(
+                MailboxLimits(
+                    mailbox_bytes=config.peer_mailbox_bytes,
+                    mailbox_events=config.peer_mailbox_events,
+                )
+            ),
+            clock=self._reactor,
+            run_queue=self._run_queue,
+        )
+
+    def _link_settings(self, limits: MailboxLimits) -> LinkSettings:
+        config = self._config
+        return LinkSettings(
+            limits=limits,
+            batch_events=config.delivery_events,
+            batch_bytes=config.delivery_bytes,
+            repeat_seconds=config.repeat_seconds,
+            backoff_min_seconds=config.retry_min_seconds,
+            backoff_max_seconds=config.retry_max_seconds,
+        )
+
+    def _index(self) -> ITopicIndex:
+        addresses = [parse_redis_url(url) for url in self._config.redis]
+        if not addresses:
+            return MemoryTopicIndex(clock=self._reactor)
+        shards = {address.name: self._redis_index(address) for address in addresses}
+        return ShardedTopicIndex(shards) if len(shards) > 1 else self._redis_index(addresses[0])
+
+    def _redis_index(self, address: RedisAddress) -> RedisTopicIndex:
+        config = self._config
+        return RedisTopicIndex(
+            endpoint=redis_endpoint(self._reactor, address, ca_file=config.redis_ca_file),
+            settings=RedisSettings(
+                username=address.username,
+                password=address.password,
+                database=address.database,
+                prefix=config.redis_prefix,
+                command_seconds=config.redis_command_seconds,
+                reconnect_seconds=config.redis_reconnect_seconds,
+                grace_seconds=config.redis_grace_seconds,
+                cached_topics=config.redis_cached_topics,
+            ),
+            clock=self._reactor,
+        )
+
+    def _site(self, resource: IResource, body_bytes: int) -> BoundedSite:
+        return BoundedSite(
+            resource,
+            body_bytes=body_bytes,
+            idle_seconds=self._config.idle_seconds,
+            reactor=self._reactor,
+        )

@@ -1,0 +1,162 @@
+"""A role as a service of twistd: it listens, begins, and drains before it ends."""
+
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from rtdeliver.errors import ConfigError
+from rtdeliver.interfaces import IHost, Listener
+from rtdeliver.listeners import describe, is_private, listen, places
+
+log = Logger()
+
+
+class StartError(SystemExit, ValueError):
+    """The process cannot start, and ends with status 1.
+
+    twistd takes its pid file away after an `Exception` and prints no traceback of a `SystemExit`.
+    The text of one that is left to the interpreter would go to the log: twistd has replaced
+    ``sys.stderr``.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = 1
+
+
+@implementer(IHost)
+class OwnProcess:
+    """A process with one role, which the service manager watches."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def listen(self, listener: Listener, *, backlog: int) -> IListeningPort:
+        return listen(
+            self._reactor, listener.key, listener.description, listener.factory, backlog=backlog
+        )
+
+    def failed(self, line: str) -> None:
+        complain(line)
+
+    def ready(self, role: str, ports: Mapping[str, IListeningPort]) -> None:
+        log.info("{role} is ready: {places}", role=role, places=places(ports))
+        notify_systemd("READY=1")
+
+    def stopping(self) -> Collection[str]:
+        notify_systemd("STOPPING=1")
+        return ()
+
+
+class RoleService(Service):
+    """Runs a role.
+
+    :param host: binds the listeners, and is told how the role fares.
+    :param listeners: bound in this order before privileges are shed.
+    :param unguarded: whether other machines may reach a guarded listener all the same.
+    :param begin: called with the bound ports by key when the reactor is about to run.
+    :param drain: awaited before the listeners are closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        role: str,
+        host: IHost,
+        reactor: Any,
+        listeners: Sequence[Listener],
+        backlog: int,
+        unguarded: bool,
+        begin: Callable[[Mapping[str, IListeningPort]], None],
+        drain: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.name = role
+        self.role = role
+        self._host = host
+        self._reactor = reactor
+        self._listeners = {listener.key: listener for listener in listeners}
+        self._backlog = backlog
+        self._unguarded = unguarded
+        self._begin = begin
+        self._drain = drain
+        self._ports: dict[str, IListeningPort] = {}
+
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()
+        self.bind(*self._listeners)
+
+    def startService(self) -> None:
+        super().startService()
+        with self._one_line_for_errors():
+            self._begin(self._ports)
+        # Not before: a signal that comes earlier ends the process without ado.
+        self._reactor.callWhenRunning(self._tell_ready)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop(self._host.stopping()))
+
+    def bind(self, *keys: str) -> Mapping[str, IListeningPort]:
+        """Listen where these keys say, in the order of the listeners.
+
+        :return: all that are bound by now, by key.
+        :raises StartError: after the host was told why.
+        """
+        with self._one_line_for_errors():
+            for key in keys:
+                self._ports[key] = self._listen(self._listeners[key])
+        return self._ports
+
+    @contextmanager
+    def _one_line_for_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            line = f"{self.role}: {error}"
+            self._host.failed(line)
+            raise StartError(line) from None
+
+    def _tell_ready(self) -> None:
+        self._host.ready(self.role, self._ports)
+
+    def _listen(self, listener: Listener) -> IListeningPort:
+        port = self._host.listen(listener, backlog=self._backlog)
+        if listener.guarded and not self._unguarded and not is_private(port):
+            raise ConfigError(
+                f"{listener.key}: other machines reach {describe(port)}: give a secret_file, listen"
+                " on 127.0.0.1, or allow it with --insecure-internal"
+            )
+        return port
+
+    async def _stop(self, first: Collection[str]) -> None:
+        log.info("{role} drains", role=self.role)
+        for key in first:
+            await maybeDeferred(self._ports.pop(key).stopListening)
+        await self._drain()
+        for port in self._ports.values():
+            await maybeDeferred(port.stopListening)
+        log.info("{role} has ended", role=self.role)
+
+
+def complain(line: str) -> None:
+    """Tell the operator why the process cannot go on."""
+    if sys.__stderr__ is not None:
+        sys.__stderr__.write(line + "\n")
+
+
+def notify_systemd(state: str) -> None:
+    """Tell the service manager; see sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.connect("\0" + address[1:] if address.startswith("@") else address)
+            sock.send(state.encode())

@@ -1,0 +1,187 @@
+"""The roles as twistd knows them: their options, and how a service is made of these."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import msgspec
+from twisted.application.service import IService
+from twisted.python import usage
+
+from rtdeliver.assembly import build_combined, build_dispatcher, build_frontend
+from rtdeliver.config import Config, load_config, node_name
+from rtdeliver.errors import ConfigError
+from rtdeliver.interfaces import IHost
+from rtdeliver.service import OwnProcess, RoleService
+from rtdeliver.worker import (
+    Assignment,
+    WorkerHost,
+    heed_the_parent_alone,
+    take_assignment,
+    worker_config,
+)
+from rtdeliver.workers import (
+    ParentProcess,
+    WorkersService,
+    WorkersSettings,
+    check_workers,
+    end_in_failure,
+)
+
+# What twistd is started as, whichever way this process was.
+_TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+
+
+class _Options(usage.Options):
+    """Options that every role has. Each sets the key of its name, and wins over the file."""
+
+    optParameters: ClassVar = [
+        ["config", None, None, "A TOML file with any of these settings, and all limits."],
+        ["secret-file", None, None, "A file with the secret that internal requests carry."],
+    ]
+
+    def opt_insecure_internal(self) -> None:
+        """Let other machines reach internal listeners without a secret."""
+        self["insecure-internal"] = True
+
+    def parseOptions(self, options: Any = None) -> None:
+        """End the process with one line if an option is wrong."""
+        self.words = list(options or ())
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise SystemExit(f"{type(self).__name__}: {error}") from None
+
+    def given(self) -> dict[str, Any]:
+        """What was given, by key of the configuration."""
+        return {name.replace("-", "_"): self[name] for name in self if name != "config"}
+
+    def _append(self, name: str, value: str) -> None:
+        self.setdefault(name, []).append(value)
+
+
+class _WorkersOptions(_Options):
+    """Options of the roles that can run in several processes."""
+
+    def opt_workers(self, number: str) -> None:
+        """How many processes share the port. [default: 1]"""
+        try:
+            self["workers"] = int(number)
+        except ValueError:
+            raise usage.UsageError(f"workers: {number} is no number") from None
+
+
+class _ViewerOptions(_Options):
+    """Options of the roles that hold streams."""
+
+    optParameters: ClassVar = [
+        ["public", None, None, "Where browsers connect, an endpoint string. [default: tcp:8080]"],
+        ["internal", None, None, "Where other nodes and operators connect, an endpoint string."],
+        ["node", None, None, "The name of this node. [default: host and process id]"],
+        ["advertise", None, None, "The URL at which dispatchers reach the internal listener."],
+    ]
+
+    def opt_cors_origin(self, origin: str) -> None:
+        """An origin whose pages may read the streams, or *. Repeatable."""
+        self._append("cors-origin", origin)
+
+
+class _TableOptions(_Options):
+    """Options of the roles that route events."""
+
+    def opt_redis(self, url: str) -> None:
+        """Where the routing table is, such as redis://10.0.0.4:6379. Repeatable."""
+        self._append("redis", url)
+
+    def opt_peer(self, peer: str) -> None:
+        """Another datacenter, such as dc2=http://10.1.0.2:8090,http://10.1.0.3:8090. Repeatable."""
+        self._append("peer", peer)
+
+
+class CombinedOptions(_ViewerOptions, _TableOptions):
+    """A dispatcher and a frontend in one process."""
+
+
+class FrontendOptions(_ViewerOptions, _WorkersOptions):
+    """Holds the browsers' streams."""
+
+    def opt_dispatcher(self, url: str) -> None:
+        """The URL of a dispatcher, such as http://127.0.0.1:8090. Repeatable."""
+        self._append("dispatcher", url)
+
+
+class DispatcherOptions(_TableOptions, _WorkersOptions):
+    """Accepts events and delivers them to the frontends that have viewers."""
+
+    optParameters: ClassVar = [
+        ["listen", None, None, "Where producers and frontends connect, an endpoint string."],
+        ["datacenter", None, None, "The name of this datacenter, which no peer may have."],
+    ]
+
+
+class Role(msgspec.Struct, frozen=True):
+    """What twistd asks of a plugin's module, by its names for it.
+
+    :param shared: the key of the listener that workers share; empty if there can be none.
+    """
+
+    Options: type[_Options]
+    build: Callable[[Config, Any, IHost], RoleService]
+    shared: str = ""
+
+    def makeService(self, options: _Options) -> IService:
+        """Return the service, or end the process with one line if a setting is wrong."""
+        from twisted.internet import reactor
+
+        try:
+            config = load_config(options["config"], options.given())
+            assignment = take_assignment(os.environ)
+            if assignment is not None:
+                return self._worker(config, reactor, assignment)
+            if self.shared and config.workers > 1:
+                service: IService = self._workers(config, reactor, options.words)
+            else:
+                service = self.build(config, reactor, OwnProcess(reactor))
+        except ConfigError as error:
+            raise SystemExit(str(error)) from None
+        reactor.addSystemEventTrigger("before", "shutdown", _end_at_once_when_told_again)
+        return service
+
+    def _worker(self, config: Config, reactor: Any, assignment: Assignment) -> IService:
+        heed_the_parent_alone(reactor)
+        host = WorkerHost(assignment=assignment, reactor=reactor)
+        return self.build(worker_config(config, assignment), reactor, host)
+
+    def _workers(self, config: Config, reactor: Any, words: list[str]) -> IService:
+        check_workers(config)
+        host = ParentProcess(reactor=reactor, workers=config.workers)
+        # Also finds what is wrong with the settings before any worker does.
+        role = self.build(config, reactor, host)
+        return WorkersService(
+            role=role,
+            shared=self.shared,
+            host=host,
+            settings=WorkersSettings(
+                count=config.workers,
+                node=node_name(config),
+                restart_min_seconds=config.worker_restart_min_seconds,
+                restart_max_seconds=config.worker_restart_max_seconds,
+                end_seconds=config.drain_seconds + config.worker_grace_seconds,
+            ),
+            command=[*_TWISTD, "-n", "--pidfile=", role.role, *words],
+            environ=os.environ,
+            reactor=reactor,
+            fail=lambda: end_in_failure(reactor),
+        )
+
+
+def _end_at_once_when_told_again() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+combined = Role(CombinedOptions, build_combined)
+frontend = Role(FrontendOptions, build_frontend, "public")
+dispatcher = Role(DispatcherOptions, build_dispatcher, "listen")

@@ -1,0 +1,22 @@
+"""The roles that twistd offers: rtcombined, rtfrontend, rtdispatcher."""
+
+from twisted.application.service import ServiceMaker
+
+combined = ServiceMaker(
+    "rtdeliver combined",
+    "rtdeliver.tap.combined",
+    "Deliver events to browsers: dispatcher and frontend in one process.",
+    "rtcombined",
+)
+frontend = ServiceMaker(
+    "rtdeliver frontend",
+    "rtdeliver.tap.frontend",
+    "Hold the browsers' event streams.",
+    "rtfrontend",
+)
+dispatcher = ServiceMaker(
+    "rtdeliver dispatcher",
+    "rtdeliver.tap.dispatcher",
+    "Accept events and route them to the frontends that have viewers.",
+    "rtdispatcher",
+)
