@@ -1,0 +1,91 @@
+"""The contract of IDispatcherClient, for every implementation."""
+
+from twisted.internet.task import Clock
+from zope.interface.verify import verifyObject
+
+from rtdeliver.dispatcher.dispatcher import Dispatcher
+from rtdeliver.errors import RemoteFailure
+from rtdeliver.index.memory import MemoryTopicIndex
+from rtdeliver.interfaces import Acknowledgement, Announcement, IDispatcherClient, ITopicIndex
+from rtdeliver.model import FrontendRef, Topic
+from tests.fakes import FailingIndex, ScriptedFrontendClient, new_dispatcher
+
+RED, GREEN = Topic("live:red"), Topic("live:green ä€😀")
+N1 = FrontendRef(node="n1", url="http://10.0.0.5:8081", incarnation="first")
+
+
+class DispatcherClientContract:
+    """To be mixed into a SynchronousTestCase that says how a client for one dispatcher is made."""
+
+    def make_client(self, dispatcher: Dispatcher) -> IDispatcherClient:
+        """Return a client of ``dispatcher``."""
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.index = MemoryTopicIndex(clock=self.clock)
+        self.client = self.client_of(self.index)
+
+    def client_of(self, index: ITopicIndex) -> IDispatcherClient:
+        return self.make_client(new_dispatcher(self.clock, index, ScriptedFrontendClient()))
+
+    def announce(
+        self,
+        counts: dict[Topic, int],
+        *,
+        full: bool = False,
+        lease_seconds: float = 30,
+        sequence: int = 0,
+    ) -> Acknowledgement:
+        told = Announcement(
+            frontend=N1, counts=counts, full=full, lease_seconds=lease_seconds, sequence=sequence
+        )
+        answer: Acknowledgement = self.successResultOf(self.client.announce(told))
+        return answer
+
+    def viewers(self, topic: Topic) -> dict[str, int]:
+        return dict(self.successResultOf(self.index.viewers(topic)))
+
+    def test_it_keeps_its_promise(self) -> None:
+        self.assertTrue(verifyObject(IDispatcherClient, self.client))
+
+    def test_an_announcement_is_applied_when_it_fires(self) -> None:
+        answer = self.announce({RED: 12, GREEN: 1}, full=True, lease_seconds=20)
+        self.assertEqual(Acknowledgement(lease_seconds=20, full=False), answer)
+        self.assertEqual({"n1": 12}, self.viewers(RED))
+        self.assertEqual({"n1": 1}, self.viewers(GREEN))
+        [node] = self.successResultOf(self.index.nodes())
+        self.assertEqual((N1, 20), (node.frontend, node.lease_seconds_left))
+
+    def test_a_full_announcement_replaces_all(self) -> None:
+        self.announce({RED: 1}, full=True)
+        self.announce({GREEN: 1}, full=True)
+        self.assertEqual({}, self.viewers(RED))
+
+    def test_the_frontends_with_a_valid_lease_are_told(self) -> None:
+        self.announce({RED: 1}, full=True, lease_seconds=20)
+        self.assertEqual([N1], self.successResultOf(self.client.frontends()))
+        self.clock.advance(20)
+        self.assertEqual([], self.successResultOf(self.client.frontends()))
+
+    def test_no_frontends_are_told_by_one_that_cannot_reach_the_table(self) -> None:
+        self.failureResultOf(self.client_of(FailingIndex()).frontends(), RemoteFailure)
+
+    def test_the_answer_asks_for_all_where_nothing_is_known(self) -> None:
+        self.assertTrue(self.announce({RED: 1}).full)
+
+    def test_the_sequence_is_told(self) -> None:
+        self.announce({RED: 1}, full=True, sequence=2)
+        self.announce({RED: 0}, sequence=1)
+        self.assertEqual({"n1": 1}, self.viewers(RED))
+
+    def test_a_lease_of_0_takes_the_frontend_out(self) -> None:
+        self.announce({RED: 1}, full=True)
+        self.assertEqual(0, self.announce({}, full=True, lease_seconds=0).lease_seconds)
+        self.assertEqual({}, self.viewers(RED))
+        self.assertEqual([], self.successResultOf(self.index.nodes()))
+
+    def test_a_table_that_cannot_be_reached_is_a_failure_of_the_other_node(self) -> None:
+        client = self.client_of(FailingIndex())
+        told = Announcement(frontend=N1, counts={RED: 1}, full=True, lease_seconds=30)
+        self.failureResultOf(client.announce(told), RemoteFailure)

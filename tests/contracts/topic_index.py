@@ -1,0 +1,337 @@
+"""The contract of ITopicIndex, for every implementation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface.verify import verifyObject
+
+from rtdeliver.interfaces import Announcement, ITopicIndex
+from rtdeliver.model import FrontendRef, Topic
+
+LEASE_SECONDS = 30.0
+RED, GREEN, BLUE = (Topic(f"live:{name}") for name in ("red", "green", "blue"))
+N1 = FrontendRef(node="n1", url="http://10.0.0.5:8081", incarnation="first")
+N1_AGAIN = FrontendRef(node="n1", url="http://10.0.0.5:9081", incarnation="second")
+N2 = FrontendRef(node="n2", url="http://10.0.0.6:8081", incarnation="other")
+
+
+def announcement(
+    frontend: FrontendRef,
+    counts: dict[Topic, int],
+    *,
+    full: bool = False,
+    lease_seconds: float = LEASE_SECONDS,
+    sequence: int = 0,
+    after: int = 0,
+) -> Announcement:
+    return Announcement(
+        frontend=frontend,
+        counts=counts,
+        full=full,
+        lease_seconds=lease_seconds,
+        sequence=sequence,
+        after=after,
+    )
+
+
+class TopicIndexContract:
+    """To be mixed into a test case, which says how an index is made and how time passes."""
+
+    index: ITopicIndex
+
+    def make_index(self) -> ITopicIndex:
+        """Return an empty index."""
+        raise NotImplementedError
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass for the index."""
+        raise NotImplementedError
+
+    def get(self, deferred: Deferred[Any]) -> Any:
+        """Return what ``deferred`` fires with, or raise what it fails with."""
+        raise NotImplementedError
+
+    # Short for the tests below.
+
+    def apply(self, *announcements: Announcement) -> list[bool]:
+        return [self.get(self.index.apply(told)) for told in announcements]
+
+    def frontends(self, topic: Topic) -> set[FrontendRef]:
+        found: Sequence[FrontendRef] = self.get(self.index.frontends(topic))
+        assert len(found) == len(set(found)), found
+        return set(found)
+
+    def viewers(self, topic: Topic) -> dict[str, int]:
+        return dict(self.get(self.index.viewers(topic)))
+
+    def nodes(self) -> list[tuple[FrontendRef, int, int]]:
+        return [(n.frontend, n.topics, n.viewers) for n in self.get(self.index.nodes())]
+
+    def setUp(self) -> None:
+        self.index = self.make_index()
+
+    def test_it_keeps_its_promise(self) -> None:
+        assert verifyObject(ITopicIndex, self.index)
+
+    def test_an_empty_index_knows_nobody(self) -> None:
+        assert self.frontends(RED) == set()
+        assert self.viewers(RED) == {}
+        assert self.nodes() == []
+
+    # Rows.
+
+    def test_a_topic_leads_to_the_frontends_that_have_viewers_of_it(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 12, GREEN: 1}, full=True),
+            announcement(N2, {RED: 3}, full=True),
+        )
+        assert self.frontends(RED) == {N1, N2}
+        assert self.frontends(GREEN) == {N1}
+        assert self.frontends(BLUE) == set()
+        assert self.viewers(RED) == {"n1": 12, "n2": 3}
+        assert self.viewers(GREEN) == {"n1": 1}
+
+    def test_a_topic_may_have_any_characters(self) -> None:
+        topics = [
+            Topic(text) for text in (" ", "a b", "{x}*?[1]", "ä€😀", '"\\', "x" * 1024, "007")
+        ]
+        self.apply(announcement(N1, dict.fromkeys(topics, 1), full=True))
+        for topic in topics:
+            assert self.frontends(topic) == {N1}, topic
+        assert self.nodes() == [(N1, len(topics), len(topics))]
+
+    def test_nodes_are_told_by_name_with_what_they_have(self) -> None:
+        self.apply(
+            announcement(N2, {RED: 3}, full=True),
+            announcement(N1, {RED: 12, GREEN: 1}, full=True),
+        )
+        assert self.nodes() == [(N1, 2, 13), (N2, 1, 3)]
+
+    def test_a_frontend_without_viewers_is_a_node(self) -> None:
+        self.apply(announcement(N1, {}, full=True))
+        assert self.nodes() == [(N1, 0, 0)]
+
+    def test_a_count_replaces_the_one_before(self) -> None:
+        self.apply(announcement(N1, {RED: 1, GREEN: 2}, full=True), announcement(N1, {RED: 5}))
+        assert self.viewers(RED) == {"n1": 5}
+        assert self.viewers(GREEN) == {"n1": 2}
+
+    def test_zero_takes_a_row_out(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1, GREEN: 2}, full=True),
+            announcement(N2, {RED: 1}, full=True),
+            announcement(N1, {RED: 0}),
+        )
+        assert self.frontends(RED) == {N2}
+        assert self.viewers(RED) == {"n2": 1}
+        assert self.nodes() == [(N1, 1, 2), (N2, 1, 1)]
+
+    def test_zero_for_a_row_that_is_not_there_changes_nothing(self) -> None:
+        self.apply(announcement(N1, {RED: 1}, full=True), announcement(N1, {GREEN: 0}))
+        assert self.frontends(GREEN) == set()
+        assert self.nodes() == [(N1, 1, 1)]
+
+    def test_the_same_announcement_again_changes_nothing(self) -> None:
+        told = announcement(N1, {RED: 2, GREEN: 0}, full=True, sequence=3)
+        self.apply(told, told)
+        assert self.viewers(RED) == {"n1": 2}
+        assert self.nodes() == [(N1, 1, 2)]
+
+    # Announcements in full.
+
+    def test_a_full_announcement_replaces_all_rows_of_its_frontend(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1, GREEN: 1}, full=True),
+            announcement(N2, {RED: 1}, full=True),
+            announcement(N1, {GREEN: 2, BLUE: 3}, full=True),
+        )
+        assert self.frontends(RED) == {N2}
+        assert self.viewers(GREEN) == {"n1": 2}
+        assert self.viewers(BLUE) == {"n1": 3}
+        assert self.nodes() == [(N1, 2, 5), (N2, 1, 1)]
+
+    def test_an_empty_full_announcement_takes_all_rows_out(self) -> None:
+        self.apply(announcement(N1, {RED: 1}, full=True), announcement(N1, {}, full=True))
+        assert self.frontends(RED) == set()
+        assert self.nodes() == [(N1, 0, 0)]
+
+    def test_zero_in_a_full_announcement_is_no_row(self) -> None:
+        self.apply(announcement(N1, {RED: 0, GREEN: 1}, full=True))
+        assert self.frontends(RED) == set()
+        assert self.nodes() == [(N1, 1, 1)]
+
+    def test_it_tells_whether_it_has_been_told_all(self) -> None:
+        assert self.apply(announcement(N1, {RED: 1})) == [False]
+        assert self.apply(announcement(N1, {})) == [False]
+        assert self.apply(announcement(N1, {RED: 1}, full=True)) == [True]
+        assert self.apply(announcement(N1, {GREEN: 1})) == [True]
+        assert self.apply(announcement(N1, {})) == [True]
+
+    def test_rows_are_used_before_it_has_been_told_all(self) -> None:
+        self.apply(announcement(N1, {RED: 1}))
+        assert self.frontends(RED) == {N1}
+
+    # Sequence.
+
+    def test_an_announcement_that_was_overtaken_is_ignored(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1}, full=True, sequence=1),
+            announcement(N1, {RED: 5}, sequence=3),
+            announcement(N1, {RED: 0, GREEN: 7}, sequence=2),
+        )
+        assert self.viewers(RED) == {"n1": 5}
+        assert self.frontends(GREEN) == set()
+
+    def test_a_full_announcement_that_was_overtaken_is_ignored(self) -> None:
+        known = self.apply(
+            announcement(N1, {GREEN: 1}, sequence=5),
+            announcement(N1, {RED: 1}, full=True, sequence=4),
+        )
+        assert known == [False, False]
+        assert self.frontends(RED) == set()
+        assert self.frontends(GREEN) == {N1}
+
+    def test_one_that_is_ignored_is_answered_as_if_it_was_applied(self) -> None:
+        known = self.apply(
+            announcement(N1, {}, full=True, sequence=5), announcement(N1, {RED: 1}, sequence=4)
+        )
+        assert known == [True, True]
+
+    def test_one_that_is_ignored_does_not_renew_the_lease(self) -> None:
+        self.apply(announcement(N1, {RED: 1}, full=True, sequence=2))
+        self.advance(LEASE_SECONDS - 5)
+        self.apply(announcement(N1, {}, sequence=1))
+        self.advance(10)
+        assert self.frontends(RED) == set()
+
+    def test_sequences_need_not_be_consecutive(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1}, full=True, sequence=10),
+            announcement(N1, {RED: 2}, sequence=1000000),
+        )
+        assert self.viewers(RED) == {"n1": 2}
+
+    def test_one_without_a_sequence_is_always_applied(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1}, full=True, sequence=7),
+            announcement(N1, {RED: 2}),
+            announcement(N1, {RED: 3}, sequence=6),
+        )
+        assert self.viewers(RED) == {"n1": 2}
+
+    def test_an_index_that_lacks_what_was_acknowledged_asks_for_all(self) -> None:
+        known = self.apply(
+            announcement(N1, {RED: 1}, full=True, sequence=3, after=0),
+            announcement(N1, {GREEN: 1}, sequence=8, after=7),
+            announcement(N1, {}, sequence=9, after=8),
+            announcement(N1, {BLUE: 1}, full=True, sequence=10, after=8),
+            announcement(N1, {}, sequence=11, after=10),
+        )
+        assert known == [True, False, False, True, True]
+        assert self.frontends(RED) == set()
+
+    def test_each_frontend_has_a_sequence_of_its_own(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1}, full=True, sequence=100),
+            announcement(N2, {RED: 1}, full=True, sequence=1),
+        )
+        assert self.frontends(RED) == {N1, N2}
+
+    # Incarnations.
+
+    def test_another_incarnation_replaces_the_first_whole(self) -> None:
+        known = self.apply(
+            announcement(N1, {RED: 5, GREEN: 5}, full=True, sequence=100),
+            announcement(N1_AGAIN, {RED: 1}, sequence=1),
+        )
+        assert known == [True, False]
+        assert self.frontends(RED) == {N1_AGAIN}
+        assert self.viewers(RED) == {"n1": 1}
+        assert self.frontends(GREEN) == set()
+        assert self.nodes() == [(N1_AGAIN, 1, 1)]
+
+    # Leases.
+
+    def test_rows_stand_as_long_as_the_lease(self) -> None:
+        self.apply(announcement(N1, {RED: 1}, full=True))
+        self.advance(LEASE_SECONDS - 5)
+        assert self.frontends(RED) == {N1}
+        assert self.viewers(RED) == {"n1": 1}
+        assert len(self.nodes()) == 1
+        self.advance(10)
+        assert self.frontends(RED) == set()
+        assert self.viewers(RED) == {}
+        assert self.nodes() == []
+
+    def test_every_announcement_renews_the_lease_of_all_rows(self) -> None:
+        self.apply(announcement(N1, {RED: 1}, full=True))
+        for _ in range(4):
+            self.advance(LEASE_SECONDS - 5)
+            assert self.apply(announcement(N1, {})) == [True]
+        assert self.frontends(RED) == {N1}
+
+    def test_a_lease_may_become_shorter(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1}, full=True),
+            announcement(N1, {}, lease_seconds=LEASE_SECONDS / 3),
+        )
+        self.advance(LEASE_SECONDS / 2)
+        assert self.frontends(RED) == set()
+
+    def test_a_lease_ends_for_its_frontend_only(self) -> None:
+        self.apply(announcement(N1, {RED: 1}, full=True))
+        self.advance(LEASE_SECONDS / 2)
+        self.apply(announcement(N2, {RED: 1}, full=True))
+        self.advance(LEASE_SECONDS / 2 + 5)
+        assert self.frontends(RED) == {N2}
+        assert self.nodes() == [(N2, 1, 1)]
+
+    def test_a_frontend_whose_lease_has_ended_begins_anew(self) -> None:
+        self.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True, sequence=9))
+        self.advance(LEASE_SECONDS + 5)
+        assert self.apply(announcement(N1, {GREEN: 2}, sequence=10)) == [False]
+        assert self.frontends(RED) == set()
+        assert self.viewers(GREEN) == {"n1": 2}
+        assert self.nodes() == [(N1, 1, 2)]
+
+    def test_the_end_of_the_lease_is_told(self) -> None:
+        self.apply(announcement(N1, {RED: 1}, full=True))
+        self.advance(10)
+        [node] = self.get(self.index.nodes())
+        assert LEASE_SECONDS - 15 < node.lease_seconds_left <= LEASE_SECONDS - 10
+
+    # Forgetting.
+
+    def test_a_frontend_that_is_forgotten_has_no_rows(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1, GREEN: 1}, full=True), announcement(N2, {RED: 1}, full=True)
+        )
+        assert self.get(self.index.forget(N1)) is None
+        assert self.frontends(RED) == {N2}
+        assert self.frontends(GREEN) == set()
+        assert self.nodes() == [(N2, 1, 1)]
+
+    def test_a_frontend_that_is_forgotten_begins_anew(self) -> None:
+        self.apply(announcement(N1, {RED: 1}, full=True, sequence=9))
+        self.get(self.index.forget(N1))
+        assert self.apply(announcement(N1, {GREEN: 1}, sequence=1)) == [False]
+        assert self.frontends(RED) == set()
+        assert self.frontends(GREEN) == {N1}
+
+    def test_forgetting_again_or_a_stranger_changes_nothing(self) -> None:
+        self.get(self.index.forget(N1))
+        self.apply(announcement(N1, {RED: 1}, full=True))
+        self.get(self.index.forget(N2))
+        assert self.frontends(RED) == {N1}
+        self.get(self.index.forget(N1))
+        self.get(self.index.forget(N1))
+        assert self.nodes() == []
+
+    def test_forgetting_an_incarnation_leaves_the_one_that_replaced_it(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1}, full=True), announcement(N1_AGAIN, {RED: 2}, full=True)
+        )
+        self.get(self.index.forget(N1))
+        assert self.frontends(RED) == {N1_AGAIN}
+        assert self.viewers(RED) == {"n1": 2}

@@ -1,0 +1,451 @@
+"""Streams through nginx, run with the configuration that is shipped in etc/."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import SelfSigned
+from tests.integration.roles import (
+    DEADLINE_SECONDS,
+    ROOT,
+    RoleProcess,
+    combined,
+    dispatcher,
+    eventually,
+    fixed_port,
+    frontend,
+    metrics,
+    publish,
+    publish_lines,
+    terminate,
+)
+from tests.integration.streams import Viewers
+
+SHIPPED = ROOT / "etc" / "nginx.conf"
+MARK = "# site"
+ORIGIN = "https://www.example.com"
+CONFIG = """
+heartbeat_seconds = 1
+stall_seconds = 2
+drain_seconds = 1
+busy_retry_min_seconds = 0.2
+busy_retry_max_seconds = 0.4
+cors_origin = ["https://www.example.com"]
+"""
+
+
+class Site(NamedTuple):
+    """A running nginx, and where it keeps things."""
+
+    url: str
+    plain_url: str
+    directory: Path
+    tls: Any
+
+    @property
+    def stream_log(self) -> str:
+        return (self.directory / "streams.log").read_text()
+
+
+def adapt(text: str, values: Mapping[str, str]) -> str:
+    """Do what an operator does: replace values on marked lines, all of these and no others."""
+    unused = set(values)
+    lines = []
+    for line in text.splitlines():
+        found = [value for value in values if value in line and line.endswith(MARK)]
+        assert bool(found) == line.endswith(MARK), f"the test has no value for {line}"
+        unused.difference_update(found)
+        for value in found:
+            line = line.replace(value, values[value])
+        lines.append(line)
+    assert not unused, f"no marked line has {unused}"
+    return "\n".join(lines)
+
+
+@contextmanager
+def nginx(directory: Path, self_signed: SelfSigned, *frontends: RoleProcess) -> Iterator[Site]:
+    """Run nginx before one or two frontends."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        pytest.skip("nginx is not installed")
+    port, plain_port = fixed_port(), fixed_port()
+    text = adapt(
+        SHIPPED.read_text(),
+        {
+            # Its workers are to read and write below the test's directory.
+            "www-data": "root",
+            "/run/nginx.pid": f"{directory}/nginx.pid",
+            "/var/log/nginx/error.log": "stderr",
+            "/var/log/nginx/streams.log": f"{directory}/streams.log",
+            "10.0.0.11:8080": frontends[0].ports["public"],
+            "10.0.0.12:8080": frontends[-1].ports["public"],
+            "listen 80;": f"listen 127.0.0.1:{plain_port};",
+            "listen 443 ": f"listen 127.0.0.1:{port} ",
+            "/etc/ssl/certs/rtdeliver.pem": str(self_signed.certificate),
+            "/etc/ssl/private/rtdeliver.key": str(self_signed.key),
+        },
+    )
+    # Where nginx was built to keep these, an ordinary user cannot write.
+    temporary = "".join(
+        f"    {kind}_temp_path {directory}/{kind};\n"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = directory / "nginx.conf"
+    config.write_text(text.replace("http {\n", "http {\n" + temporary, 1))
+    errors = directory / "errors"
+    with errors.open("wb") as log:
+        process = subprocess.Popen(
+            [program, "-p", directory, "-c", config, "-e", "stderr", "-g", "daemon off;"],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        eventually(lambda: _listens(port) or process.poll() is not None, "nginx listens")
+        assert process.poll() is None, errors.read_text()
+        yield Site(
+            url=f"https://127.0.0.1:{port}",
+            plain_url=f"http://127.0.0.1:{plain_port}",
+            directory=directory,
+            tls=self_signed.client(),
+        )
+    finally:
+        process.terminate()
+        try:
+            process.wait(DEADLINE_SECONDS)
+        finally:
+            _kill_group(process.pid)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _kill_group(group: int) -> None:
+    # Its workers outlive a master that was killed.
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "rtdeliver.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(config: Path) -> Iterator[RoleProcess]:
+    with combined("--config", str(config)) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, self_signed: SelfSigned, server: RoleProcess
+) -> Iterator[Site]:
+    with nginx(tmp_path_factory.mktemp("nginx"), self_signed, server) as site:
+        yield site
+
+
+@pytest.fixture
+def viewers(site: Site) -> Iterator[Viewers]:
+    with Viewers(site.tls) as viewers:
+        yield viewers
+
+
+def test_an_event_comes_through_while_the_stream_is_open(
+    site: Site, server: RoleProcess, viewers: Viewers
+) -> None:
+    stream = viewers.connect(site.url, "live:red")
+    publish(server, {"topic": "live:red", "type": "like", "data": {"user": "ann"}})
+    viewers.wait(lambda: len(stream.events) == 1, "the event came")
+    assert stream.events[0]["data"] == {"user": "ann"}
+    assert stream.frames[-1].id == stream.events[0]["id"]
+    assert not stream.ended
+
+
+def test_the_headers_of_the_frontend_come_through(site: Site, viewers: Viewers) -> None:
+    stream = viewers.connect(site.url, "live:red", headers={"Origin": ORIGIN})
+    head = stream.head.decode().lower()
+    assert "content-type: text/event-stream; charset=utf-8\r\n" in head
+    assert "cache-control: no-store\r\n" in head
+    assert head.count("access-control-allow-origin:") == 1
+    assert f"access-control-allow-origin: {ORIGIN}\r\n" in head
+
+
+def test_all_events_come_to_all_viewers_in_order(
+    site: Site, server: RoleProcess, viewers: Viewers
+) -> None:
+    streams = viewers.connect_many(20, site.url, "live:order")
+    for start in (0, 1000):
+        lines = [
+            json.dumps({"topic": "live:order", "data": number})
+            for number in range(start, start + 1000)
+        ]
+        assert publish_lines(server, "\n".join(lines).encode()).status_code == 202
+    viewers.wait(lambda: all(len(stream.events) >= 2000 for stream in streams), "all came")
+    for stream in streams:
+        assert [event["data"] for event in stream.events] == list(range(2000))
+
+
+def test_heartbeats_come_through(site: Site, viewers: Viewers) -> None:
+    stream = viewers.connect(site.url, "live:quiet")
+    viewers.wait(lambda: stream.comments >= 2, "two heartbeats came")
+    assert len(stream.frames) == 1
+
+
+def test_topics_are_changed_on_an_open_stream(
+    site: Site, server: RoleProcess, viewers: Viewers
+) -> None:
+    stream = viewers.connect(site.url, "live:red")
+    answer = stream.subscribe(add=["live:blue"], remove=["live:red"])
+    assert answer.status_code == 200
+    assert answer.json()["topics"] == ["live:blue"]
+    publish(server, {"topic": "live:red", "data": "unwanted"})
+    publish(server, {"topic": "live:blue", "data": "wanted"})
+    viewers.wait(lambda: bool(stream.events), "an event came")
+    assert [event["data"] for event in stream.events] == ["wanted"]
+
+
+def test_a_preflight_is_answered_by_the_frontend(site: Site) -> None:
+    answer = httpx.options(
+        f"{site.url}/connections/n1-x/topics",
+        headers={"Origin": ORIGIN, "Access-Control-Request-Method": "POST"},
+        verify=site.tls,
+    )
+    assert answer.status_code == 204
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "Content-Type" in answer.headers["Access-Control-Allow-Headers"]
+
+
+def test_a_refusal_of_the_frontend_comes_through(site: Site) -> None:
+    answer = httpx.get(f"{site.url}/connect?topic=", verify=site.tls)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "bad_topic"
+
+
+def test_a_stream_ends_at_the_frontend_when_its_client_leaves(
+    site: Site, server: RoleProcess, viewers: Viewers
+) -> None:
+    stream = viewers.connect(site.url, "live:leaving")
+    watchers = f"{server.url('internal')}/topics?topic=live:leaving"
+    assert httpx.get(watchers).json()["viewers"] == 1
+    viewers.close(stream)
+    eventually(lambda: httpx.get(watchers).json()["viewers"] == 0, "the viewer is gone")
+
+
+def test_a_client_that_reads_nothing_is_cut_off_by_the_frontend(
+    site: Site, server: RoleProcess, viewers: Viewers
+) -> None:
+    stalled = viewers.connect(site.url, "live:stall", receive_buffer_bytes=4096)
+    reader = viewers.connect(site.url, "live:stall")
+    viewers.stall(stalled)
+    event = {"topic": "live:stall", "data": "x" * 60_000}
+    before = _stalled(server)
+
+    def is_cut_off() -> bool:
+        publish(server, event)
+        return _stalled(server) == before + 1
+
+    # The frontend knows nothing of what nginx has taken: a buffering one would take it all.
+    eventually(is_cut_off, "the stalled stream was cut off")
+    publish(server, {"topic": "live:stall", "data": "last"})
+    viewers.wait(lambda: reader.frames[-1].data.get("data") == "last", "the last event came")
+    viewers.resume(stalled)
+    viewers.wait(lambda: stalled.ended, "the stalled client saw the end")
+
+
+def _stalled(server: RoleProcess) -> float:
+    return metrics(server)['rtdeliver_connections_closed_total{reason="stalled"}']
+
+
+@pytest.mark.parametrize("path", ["/", "/publish", "/metrics", "/deliver", "/health/ready"])
+def test_nothing_else_passes(site: Site, path: str) -> None:
+    answer = httpx.post(site.url + path, json={"topic": "live:red", "data": 1}, verify=site.tls)
+    assert answer.status_code == 404
+    # A frontend's own 404 is in JSON.
+    assert answer.headers["Content-Type"] == "text/html"
+
+
+def test_plain_http_is_sent_to_https(site: Site) -> None:
+    answer = httpx.get(f"{site.plain_url}/connect?topic=live:red")
+    assert answer.status_code == 301
+    assert answer.headers["Location"] == "https://127.0.0.1/connect?topic=live:red"
+
+
+def test_one_connection_of_http_2_carries_more_streams_than_a_browser_has_connections(
+    site: Site, server: RoleProcess, browser: Any
+) -> None:
+    context = browser.new_context(ignore_https_errors=True)
+    try:
+        page = context.new_page()
+        # A page of the same origin, so that there is nothing but streams to it.
+        page.goto(f"{site.url}/nothing")
+        page.evaluate(
+            """() => {
+                window.got = 0;
+                window.opened = 0;
+                window.streams = Array.from({length: 10}, () => {
+                    const stream = new EventSource("/connect?topic=live:tabs");
+                    stream.addEventListener("connected", () => { window.opened += 1; });
+                    stream.onmessage = () => { window.got += 1; };
+                    return stream;
+                });
+            }"""
+        )
+        page.wait_for_function("window.opened === 10", timeout=DEADLINE_SECONDS * 1000)
+        publish(server, {"topic": "live:tabs", "data": 1})
+        page.wait_for_function("window.got === 10", timeout=DEADLINE_SECONDS * 1000)
+    finally:
+        context.close()
+
+
+def test_the_log_has_a_line_for_a_stream_and_no_topic_or_id(
+    tmp_path: Path, self_signed: SelfSigned, server: RoleProcess
+) -> None:
+    with nginx(tmp_path, self_signed, server) as site, Viewers(site.tls) as viewers:
+        stream = viewers.connect(site.url, "live:secret")
+        stream.subscribe(add=["live:more"])
+        viewers.close(stream)
+        eventually(lambda: site.stream_log.endswith("\n"), "a line is logged")
+        [line] = site.stream_log.splitlines()
+        assert " /connect 200 " in line
+        assert "live:" not in line
+        assert stream.connection not in line
+
+
+def test_viewers_are_spread_over_the_frontends(
+    tmp_path: Path, self_signed: SelfSigned, config: Path
+) -> None:
+    options = ("--config", str(config))
+    with (
+        dispatcher() as producer_side,
+        frontend(producer_side.url("listen"), "n1", *options) as first,
+        frontend(producer_side.url("listen"), "n2", *options) as second,
+        nginx(tmp_path, self_signed, first, second) as site,
+        Viewers(site.tls) as viewers,
+    ):
+        streams = viewers.connect_many(10, site.url, "live:red")
+        assert metrics(first)["rtdeliver_connections"] == 5
+        assert metrics(second)["rtdeliver_connections"] == 5
+        publish(producer_side, {"topic": "live:red", "data": 1}, "listen")
+        viewers.wait(lambda: all(stream.events for stream in streams), "all got the event")
+
+
+def test_topics_are_changed_through_whichever_frontend_is_asked(
+    tmp_path: Path, self_signed: SelfSigned, config: Path
+) -> None:
+    with (
+        dispatcher() as hub,
+        frontend(hub.url("listen"), "n1", "--config", str(config)) as one,
+        frontend(hub.url("listen"), "n2", "--config", str(config)) as other,
+        nginx(tmp_path, self_signed, one, other) as site,
+        Viewers(site.tls) as viewers,
+        httpx.Client(base_url=site.url, verify=site.tls, timeout=DEADLINE_SECONDS) as client,
+    ):
+        streams = [viewers.connect(site.url) for _ in range(6)]
+        assert {stream.connection.split("-")[0] for stream in streams} == {"n1", "n2"}
+        for number, stream in enumerate(streams):
+            for _ in range(3):
+                # Least connections among equals take turns, so both frontends are asked.
+                answer = client.post(
+                    f"/connections/{stream.connection}/topics", json={"add": [f"topic:{number}"]}
+                )
+                assert answer.status_code == 200, answer.text
+                assert answer.json()["topics"] == [f"topic:{number}"]
+                assert client.get(f"/connections/{stream.connection}/topics").json() == {
+                    "connection": stream.connection,
+                    "topics": [f"topic:{number}"],
+                }
+        for number in range(6):
+            publish(hub, {"topic": f"topic:{number}", "data": number}, "listen")
+        viewers.wait(lambda: all(stream.events for stream in streams), "all received")
+        assert [[event["data"] for event in stream.events] for stream in streams] == [
+            [number] for number in range(6)
+        ]
+        other.stop()
+        gone = next(stream for stream in streams if stream.connection.startswith("n2-"))
+        assert client.get(f"/connections/{gone.connection}/topics").status_code == 404
+
+
+def test_another_frontend_takes_the_viewers_of_one_that_died(
+    tmp_path: Path, self_signed: SelfSigned, config: Path
+) -> None:
+    options = ("--config", str(config))
+    with (
+        dispatcher() as producer_side,
+        frontend(producer_side.url("listen"), "n1", *options) as first,
+        frontend(producer_side.url("listen"), "n2", *options) as second,
+        nginx(tmp_path, self_signed, first, second) as site,
+        Viewers(site.tls) as viewers,
+    ):
+        streams = viewers.connect_many(4, site.url, "live:red")
+        first.stop()
+        viewers.wait(lambda: sum(stream.ended for stream in streams) == 2, "its streams ended")
+        again = viewers.connect_many(2, site.url, "live:red")
+        assert all(stream.connection.startswith("n2-") for stream in again)
+
+
+def test_streams_end_cleanly_when_the_server_drains(
+    tmp_path: Path, self_signed: SelfSigned, config: Path
+) -> None:
+    with (
+        combined("--config", str(config)) as server,
+        nginx(tmp_path, self_signed, server) as site,
+        Viewers(site.tls) as viewers,
+    ):
+        streams = viewers.connect_many(10, site.url, "live:red")
+        terminate(server)
+        viewers.wait(lambda: all(stream.ended for stream in streams), "all streams ended")
+        assert all(stream.ended_cleanly for stream in streams)
+        assert all(stream.frames[-1].event == "busy" for stream in streams)
+        assert all(200 <= int(stream.frames[-1].fields["retry"]) <= 400 for stream in streams)
+
+
+def test_a_browser_is_asked_to_come_again_when_no_frontend_can_be_reached(
+    tmp_path: Path, self_signed: SelfSigned, config: Path, browser: Any
+) -> None:
+    with (
+        combined("--config", str(config)) as server,
+        nginx(tmp_path, self_signed, server) as site,
+    ):
+        server.stop()
+        answer = httpx.get(
+            f"{site.url}/connect?topic=live:red", headers={"Origin": ORIGIN}, verify=site.tls
+        )
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+        retry, *rest = answer.text.split("\n")
+        assert 5000 <= int(retry.removeprefix("retry: ")) <= 25000
+        assert rest == ["event: busy", 'data: {"reason":"unreachable"}', "", ""]
+        context = browser.new_context(ignore_https_errors=True)
+        try:
+            page = context.new_page()
+            page.goto(f"{site.url}/nothing")
+            page.evaluate(
+                """() => {
+                    window.state = null;
+                    window.stream = new EventSource("/connect?topic=live:red");
+                    window.stream.onerror = () => { window.state = window.stream.readyState; };
+                }"""
+            )
+            page.wait_for_function("window.state !== null", timeout=DEADLINE_SECONDS * 1000)
+            assert page.evaluate("window.state === EventSource.CONNECTING")
+        finally:
+            context.close()

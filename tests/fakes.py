@@ -1,0 +1,382 @@
+"""Stand-ins that keep the promises of rtdeliver.interfaces, for tests without sockets."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from treq.testing import RequestTraversalAgent
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.web.client import URI, FileBodyProducer
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.resource import IResource
+from zope.interface import implementer
+
+from rtdeliver.actor import MailboxLimits, RunQueue
+from rtdeliver.dispatcher.dispatcher import Dispatcher
+from rtdeliver.dispatcher.links import LinkSettings
+from rtdeliver.dispatcher.peers import Peers
+from rtdeliver.errors import StreamLost, Unavailable
+from rtdeliver.frontend.connection import ConnectionSettings
+from rtdeliver.frontend.frontend import Frontend, FrontendSettings
+from rtdeliver.frontend.interest import InterestSettings
+from rtdeliver.frontend.supervisor import BusyRetry
+from rtdeliver.interfaces import (
+    Acknowledgement,
+    Announcement,
+    IActor,
+    IDispatcherClient,
+    IFrontendClient,
+    IPeerClient,
+    IStream,
+    IStreamOwner,
+    ITopicIndex,
+    NodeStatus,
+)
+from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
+from rtdeliver.wheel import TimingWheel
+from rtdeliver.wire import Draft, encode_event
+
+
+@implementer(IStream)
+class RecordingStream:
+    """Takes what is sent, up to ``room`` bytes, and keeps it send by send."""
+
+    def __init__(self, owner: IStreamOwner | None = None, room: int = 1 << 30) -> None:
+        self.sends: list[bytes] = []
+        self.room = room
+        self.closed = False
+        self.aborted = False
+        self.lost = False
+        self.kernel_holds = 0
+        self._owner = owner
+
+    @property
+    def data(self) -> bytes:
+        """All that was taken."""
+        return b"".join(self.sends)
+
+    def send(self, data: bytes) -> int:
+        if self.lost:
+            raise StreamLost("the peer is gone")
+        taken = min(self.room, len(data))
+        self.room -= taken
+        self.sends.append(data[:taken])
+        return taken
+
+    def unsent_bytes(self) -> int:
+        return self.kernel_holds
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class PromptStream(RecordingStream):
+    """Ends as a socket does: its owner hears of it in the next iteration of the reactor."""
+
+    def __init__(self, owner: IStreamOwner, clock: IReactorTime, room: int = 1 << 30) -> None:
+        super().__init__(owner, room)
+        self.owner = owner
+        self._clock = clock
+
+    def close(self) -> None:
+        super().close()
+        self._clock.callLater(0, self.owner.connectionLost)
+
+    def abort(self) -> None:
+        super().abort()
+        self._clock.callLater(0, self.owner.connectionLost)
+
+
+@implementer(IActor)
+class RecordingActor:
+    """Notes its turns in a list that several may share."""
+
+    def __init__(self, name: str, turns: list[str]) -> None:
+        self.name = name
+        self.queued = False
+        self.ended = False
+        self._turns = turns
+
+    def turn(self) -> None:
+        self._turns.append(self.name)
+
+    def failed(self) -> None:
+        self.ended = True
+
+
+@implementer(IDispatcherClient)
+class IndexDispatcherClient:
+    """Applies announcements to an index, as a dispatcher does, with no wire between."""
+
+    def __init__(self, index: ITopicIndex) -> None:
+        self.index = index
+        self.announcements: list[Announcement] = []
+
+    def frontends(self) -> Deferred[Sequence[FrontendRef]]:
+        return self.index.nodes().addCallback(lambda found: [status.frontend for status in found])
+
+    def announce(self, announcement: Announcement) -> Deferred[Acknowledgement]:
+        self.announcements.append(announcement)
+        return self.index.apply(announcement).addCallback(
+            lambda known: Acknowledgement(lease_seconds=announcement.lease_seconds, full=not known)
+        )
+
+
+@implementer(IDispatcherClient)
+class ScriptedDispatcherClient:
+    """Notes announcements, and answers each when and how the test says."""
+
+    def __init__(self) -> None:
+        self.announcements: list[Announcement] = []
+        self.answers: list[Deferred[Acknowledgement]] = []
+
+    def announce(self, announcement: Announcement) -> Deferred[Acknowledgement]:
+        self.announcements.append(announcement)
+        answer: Deferred[Acknowledgement] = Deferred()
+        self.answers.append(answer)
+        return answer
+
+    def frontends(self) -> Deferred[Sequence[FrontendRef]]:
+        return succeed([])
+
+
+@implementer(ITopicIndex)
+class FailingIndex:
+    """A routing table that cannot be reached."""
+
+    def start(self) -> None:
+        """It has nothing to connect to."""
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
+
+    def missing(self) -> list[str]:
+        return ["the table is away"]
+
+    def apply(self, announcement: Announcement) -> Deferred[bool]:
+        return fail(Unavailable("the table is away"))
+
+    def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
+        return fail(Unavailable("the table is away"))
+
+    def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
+        return fail(Unavailable("the table is away"))
+
+    def nodes(self) -> Deferred[Sequence[NodeStatus]]:
+        return fail(Unavailable("the table is away"))
+
+    def forget(self, frontend: FrontendRef) -> Deferred[None]:
+        return fail(Unavailable("the table is away"))
+
+
+@implementer(IFrontendClient)
+class ScriptedFrontendClient:
+    """Notes deliveries, and answers each when and how the test says."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[tuple[FrontendRef, list[Event | Gap]]] = []
+        self.answers: list[Deferred[None]] = []
+        self.answer_at_once = False
+
+    def deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
+        self.deliveries.append((frontend, list(batch)))
+        if self.answer_at_once:
+            return succeed(None)
+        answer: Deferred[None] = Deferred()
+        self.answers.append(answer)
+        return answer
+
+
+@implementer(IPeerClient)
+class ScriptedPeerClient:
+    """Notes forwards, and answers each when and how the test says."""
+
+    def __init__(self) -> None:
+        self.forwards: list[list[Event | Gap]] = []
+        self.answers: list[Deferred[None]] = []
+        self.answer_at_once = False
+
+    def forward(self, batch: Sequence[Event | Gap]) -> Deferred[None]:
+        self.forwards.append(list(batch))
+        if self.answer_at_once:
+            return succeed(None)
+        answer: Deferred[None] = Deferred()
+        self.answers.append(answer)
+        return answer
+
+
+@implementer(IBodyProducer)
+class WholeBody:
+    """Writes at once what Twisted's producer writes in later iterations of the reactor."""
+
+    def __init__(self, producer: FileBodyProducer) -> None:
+        self._body: bytes = producer._inputFile.read()
+        self.length = len(self._body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """It is over already."""
+
+    def resumeProducing(self) -> None:
+        """It is over already."""
+
+    def stopProducing(self) -> None:
+        """It is over already."""
+
+
+@implementer(IAgent)
+class MemoryAgent:
+    """Sends requests to resources in memory, by host; a host may be an error instead."""
+
+    def __init__(self, hosts: Mapping[str, IResource | Exception]) -> None:
+        self.hosts = dict(hosts)
+        self.requests: list[str] = []
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        self.requests.append(uri.decode())
+        host = self.hosts[URI.fromBytes(uri).netloc.decode()]
+        if isinstance(host, Exception):
+            return fail(host)
+        body = bodyProducer
+        if isinstance(body, FileBodyProducer):
+            body = WholeBody(body)
+        return RequestTraversalAgent(host).request(method, uri, headers, body)
+
+
+class Viewer:
+    """A browser, as far as a frontend can tell: it connects, and keeps what it is sent."""
+
+    def __init__(self, frontend: Frontend, clock: IReactorTime, *topics: Topic) -> None:
+        self._clock = clock
+        frontend.connect(topics, head=b"HTTP/1.1 200 OK\r\n\r\n", attach=self._attach)
+
+    def _attach(self, owner: IStreamOwner) -> None:
+        self.stream = PromptStream(owner, self._clock)
+        owner.attached(self.stream)
+
+    @property
+    def frames(self) -> list[tuple[str, Any]]:
+        """The name and the data of each frame so far; nothing without the head before them."""
+        head, _, body = self.stream.data.decode().partition("\r\n\r\n")
+        assert head in ("", "HTTP/1.1 200 OK"), head
+        frames = []
+        for block in body.split("\n\n")[:-1]:
+            lines = [line for line in block.split("\n") if line != ":"]
+            fields = dict(line.split(": ", 1) for line in lines)
+            frames.append((fields.get("event", "message"), json.loads(fields["data"])))
+        return frames
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the published events so far."""
+        return [data["id"] for name, data in self.frames if name == "message"]
+
+    def control(self, name: str) -> list[Any]:
+        """The data of the control frames of this name so far."""
+        return [data for event, data in self.frames if event == name]
+
+    @property
+    def id(self) -> ConnectionId:
+        """Its connection's id, once it was greeted."""
+        id: ConnectionId = self.control("connected")[0]["connection"]
+        return id
+
+
+def new_event(id: str, topic: Topic, data: bytes = b"1") -> Event:
+    """An event as a dispatcher makes it."""
+    return encode_event(Draft(topic=topic, type="like", data=data, id=None), id=id, at=1000)
+
+
+def new_frontend(
+    clock: IReactorTime,
+    dispatchers: IDispatcherClient,
+    *,
+    incarnation: str = "first",
+    max_connections: int = 1000,
+    mailbox_bytes: int = 1 << 20,
+    mailbox_events: int = 1000,
+) -> Frontend:
+    """A frontend ``n1`` that takes five topics a connection and confirms within two seconds."""
+    return Frontend(
+        settings=FrontendSettings(
+            node="n1",
+            max_connections=max_connections,
+            topics_per_connection=5,
+            retry_seconds=3,
+            recent_events=1000,
+            recent_seconds=60,
+            connection=ConnectionSettings(
+                limits=MailboxLimits(mailbox_bytes=mailbox_bytes, mailbox_events=mailbox_events),
+                overflow="drop_oldest",
+                send_bytes=1 << 20,
+                heartbeat_seconds=25,
+                stall_seconds=30,
+            ),
+            interest=InterestSettings(
+                announce_seconds=3,
+                lease_seconds=30,
+                confirm_seconds=2,
+                retry_min_seconds=0.1,
+                retry_max_seconds=3,
+            ),
+        ),
+        incarnation=incarnation,
+        dispatchers=dispatchers,
+        busy_retry=BusyRetry(min_seconds=5, max_seconds=30),
+        clock=clock,
+        run_queue=RunQueue(clock=clock, slice_seconds=1),
+        wheel=TimingWheel(clock=clock, tick_seconds=0.25),
+    )
+
+
+def new_link_settings(
+    *,
+    mailbox_bytes: int = 1 << 20,
+    mailbox_events: int = 1000,
+    batch_events: int = 100,
+    batch_bytes: int = 1 << 18,
+) -> LinkSettings:
+    """Pauses of 0.1 to 3 seconds, and 30 seconds to repeat a batch."""
+    return LinkSettings(
+        limits=MailboxLimits(mailbox_bytes=mailbox_bytes, mailbox_events=mailbox_events),
+        batch_events=batch_events,
+        batch_bytes=batch_bytes,
+        repeat_seconds=30,
+        backoff_min_seconds=0.1,
+        backoff_max_seconds=3,
+    )
+
+
+def new_dispatcher(
+    clock: IReactorTime,
+    index: ITopicIndex,
+    frontends: IFrontendClient,
+    peers: Mapping[str, IPeerClient] | None = None,
+) -> Dispatcher:
+    """A dispatcher that sweeps every five seconds."""
+    run_queue = RunQueue(clock=clock, slice_seconds=1)
+    return Dispatcher(
+        index=index,
+        frontends=frontends,
+        links=new_link_settings(),
+        peers=Peers(
+            clients=peers or {}, settings=new_link_settings(), clock=clock, run_queue=run_queue
+        ),
+        sweep_seconds=5,
+        clock=clock,
+        run_queue=run_queue,
+    )

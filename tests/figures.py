@@ -1,0 +1,363 @@
+"""Measures, with real processes, the figures that are given for one small machine.
+
+Run from the project's root: ``python -m tests.figures [NAME]...``. Each prints a line of JSON. All
+take about three minutes, and need 10,100 file descriptors a process.
+"""
+
+import json
+import math
+import multiprocessing
+import select
+import selectors
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import httpx
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from rtdeliver.index.redis import RedisSettings, RedisTopicIndex, redis_endpoint
+from rtdeliver.model import check_topic
+from rtdeliver.redis_url import parse_redis_url
+from tests.integration.redis_server import RedisServer
+from tests.integration.roles import (
+    RoleProcess,
+    combined,
+    dispatcher,
+    eventually,
+    frontend,
+    metrics,
+    publish,
+)
+from tests.integration.test_netns import measure_delays
+from tests.integration.test_rolling_restart import SETTINGS, restart_one_by_one
+from tests.integration.wide_area import why_not
+
+STREAMS = 10_000
+_READ, _TELL = 0, 1
+_WAITING = 'rtdeliver_mailbox_bytes{actor="connection"}'
+
+
+def main(wanted: Sequence[str]) -> None:
+    for name in wanted or _FIGURES:
+        print(json.dumps({name: _FIGURES[name]()}), flush=True)  # noqa: T201
+
+
+def memory() -> dict[str, float]:
+    """RSS of a frontend process for each idle stream, over what it has without streams."""
+    with dispatcher() as hub, frontend(hub.url("listen"), "n1") as node:
+        warm = _Crowd(node, 200, "warm")
+        warm.close()
+        base = _rss_bytes(node)
+        crowd = _Crowd(node, STREAMS, "live:red")
+        rss = _rss_bytes(node)
+        crowd.close()
+    return {
+        "streams": STREAMS,
+        "base_megabytes": round(base / 1e6, 1),
+        "bytes_per_stream": round((rss - base) / STREAMS),
+    }
+
+
+def fanout() -> dict[str, float]:
+    """Sends for one publish to all, and how long a connect takes meanwhile."""
+    with combined() as role:
+        crowd = _Crowd(role, STREAMS, "live:red")
+        before = metrics(role)
+        waits = _connects_during(crowd, lambda: publish(role, {"topic": "live:red", "data": "x"}))
+        after = metrics(role)
+        crowd.close()
+    return {
+        "viewers": STREAMS,
+        "received": crowd.received_frames - STREAMS,
+        # Each connect during the fan-out has one send of its own.
+        "sends": after["rtdeliver_sends_total"] - before["rtdeliver_sends_total"] - len(waits),
+        "connects_meanwhile": len(waits),
+        "slowest_connect_milliseconds": round(max(waits) * 1000, 1),
+    }
+
+
+def latency() -> dict[str, float]:
+    """From the call of publish by HTTP to a viewer's receipt, 1000 viewers, 10 events/s."""
+    with dispatcher() as hub, frontend(hub.url("listen"), "n1") as node, _Readers(node) as readers:
+        return _delays(hub, readers, "x")
+
+
+def stall() -> dict[str, dict[str, float]]:
+    """The same with events of 4 KB, before and after another viewer has ceased to read."""
+    with dispatcher() as hub, frontend(hub.url("listen"), "n1") as node, _Readers(node) as readers:
+        before = _delays(hub, readers, "x" * 4096)
+        with _connect(node, "live:red", receive_buffer_bytes=4096):
+            while not metrics(node)[_WAITING]:
+                _delays(hub, readers, "x" * 4096, events=10)
+            after = _delays(hub, readers, "x" * 4096)
+            waiting = metrics(node)[_WAITING]
+    return {"before": before, "after": after, "stalled": {"mailbox_bytes": waiting}}
+
+
+def index() -> dict[str, float]:
+    """What 100,000 topics of one frontend cost: look-ups, Redis at rest, an emptied Redis."""
+    with (
+        RedisServer() as server,
+        dispatcher("--redis", server.url) as hub,
+        frontend(hub.url("listen"), "n1") as node,
+    ):
+        clients = [
+            _connect(node, "&topic=".join(f"t:{viewer}:{number}" for number in range(100)))
+            for viewer in range(1000)
+        ]
+        _wait_for_topics(server, 100_000)
+        lookups = _in_reactor(_lookups, server.url)
+        before = server.client.info("stats")["total_commands_processed"]
+        time.sleep(20)
+        commands = server.client.info("stats")["total_commands_processed"] - before
+        server.kill()
+        server.start()
+        started_at = time.monotonic()
+        _wait_for_topics(server, 100_000)
+        whole = time.monotonic() - started_at
+        for client in clients:
+            client.close()
+    return {
+        **lookups,
+        "redis_commands_per_second_at_rest": round(commands / 20, 2),
+        "seconds_to_whole_after_an_empty_restart": round(whole, 2),
+    }
+
+
+def rolling() -> dict[str, list[int]]:
+    """Pages that reconnect in each second while three frontends are restarted one by one."""
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write("".join(f"{key} = {value}\n" for key, value in SETTINGS.items()))
+        file.flush()
+        _, reconnects = restart_one_by_one(["--config", file.name])
+    return {"reconnects_by_second": reconnects}
+
+
+def _wait_for_topics(server: RedisServer, topics: int) -> None:
+    redis = server.client
+    eventually(lambda: redis.scard("rtdeliver:topics:n1") == topics, "all topics are announced")
+
+
+async def _lookups(url: str) -> dict[str, float]:
+    table = RedisTopicIndex(
+        endpoint=redis_endpoint(reactor, parse_redis_url(url), ca_file=""),
+        settings=RedisSettings(
+            prefix="rtdeliver:",
+            command_seconds=5,
+            reconnect_seconds=1,
+            grace_seconds=10,
+            cached_topics=100_000,
+        ),
+        clock=reactor,
+    )
+    table.start()
+    while table.missing():
+        await deferLater(reactor, 0.05)
+    topics = [check_topic(f"t:{number}:7") for number in range(1000)]
+    microseconds = {}
+    for temperature in ("cold", "warm"):
+        started_at = time.perf_counter()
+        for topic in topics:
+            assert await table.frontends(topic)
+        passed = time.perf_counter() - started_at
+        microseconds[f"{temperature}_lookup_microseconds"] = round(passed * 1e6 / len(topics), 1)
+    await table.stop()
+    return microseconds
+
+
+def _in_reactor(main: Callable[[str], Coroutine[Any, Any, Any]], argument: str) -> Any:
+    """Return what ``main(argument)`` returns, run in a process with a reactor of its own."""
+    answers: multiprocessing.Queue[Any] = multiprocessing.Queue()
+
+    def start() -> None:
+        done = Deferred.fromCoroutine(main(argument)).addCallback(answers.put)
+        done.addErrback(lambda failure: failure.printTraceback())
+        done.addBoth(lambda _: reactor.stop())
+
+    def run() -> None:
+        reactor.callWhenRunning(start)
+        reactor.run()
+
+    process = multiprocessing.Process(target=run, daemon=True)
+    process.start()
+    answer = answers.get(timeout=60)
+    process.join()
+    return answer
+
+
+def datacenters() -> dict[str, object]:
+    """From publish to receipt in three datacenters with 40 ms from each to each."""
+    reason = why_not()
+    return {**measure_delays()} if reason is None else {"skipped": reason}
+
+
+def _delays(
+    hub: RoleProcess, readers: "_Readers", data: str, events: int = 200
+) -> dict[str, float]:
+    readers.forget()
+    with httpx.Client(base_url=hub.url("listen")) as producer:
+        started_at = time.monotonic()
+        for number in range(events):
+            time.sleep(max(0.0, started_at + number / 10 - time.monotonic()))
+            readers.expect(time.monotonic())
+            producer.post("/publish", json={"topic": "live:red", "data": data})
+            readers.wait_for((number + 1) * _Readers.COUNT)
+    delays = sorted(readers.delays())
+    return {
+        "deliveries": len(delays),
+        **{
+            f"p{percent}_milliseconds": round(
+                delays[math.ceil(len(delays) * percent / 100) - 1] * 1000, 1
+            )
+            for percent in (50, 90, 99, 100)
+        },
+    }
+
+
+def _connect(role: RoleProcess, topic: str, receive_buffer_bytes: int = 0) -> socket.socket:
+    host, port = role.ports["public"].split(":")
+    client = socket.socket()
+    if receive_buffer_bytes:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+    client.connect((host, int(port)))
+    client.sendall(f"GET /connect?topic={topic} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return client
+
+
+class _Readers:
+    """1000 viewers in a process of their own, which does nothing but read and look at the clock."""
+
+    COUNT = 1000
+
+    def __init__(self, role: RoleProcess) -> None:
+        self._role = role
+        self._published_at = multiprocessing.Value("d", 0.0)
+        self._received = multiprocessing.Value("q", 0)
+        self._delays: multiprocessing.Queue[list[float]] = multiprocessing.Queue()
+        self._order = multiprocessing.Value("i", _READ)
+        self._process = multiprocessing.Process(target=self._read, daemon=True)
+
+    def __enter__(self) -> "_Readers":
+        self._process.start()
+        self.wait_for(self.COUNT)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def expect(self, published_at: float) -> None:
+        self._published_at.value = published_at
+
+    def wait_for(self, frames: int) -> None:
+        end = time.monotonic() + 60
+        while self._received.value < frames:
+            assert time.monotonic() < end, f"{self._received.value} of {frames} frames came"
+            time.sleep(0.002)
+
+    def forget(self) -> None:
+        self.delays()
+
+    def delays(self) -> list[float]:
+        """Seconds from publish to receipt of each frame since the last call."""
+        self._order.value = _TELL
+        return self._delays.get(timeout=60)
+
+    def _read(self) -> None:
+        poller = select.epoll()
+        clients = [_connect(self._role, "live:red") for _ in range(self.COUNT)]
+        by_descriptor = {client.fileno(): client for client in clients}
+        for client in clients:
+            poller.register(client, select.EPOLLIN)
+        buffer = bytearray(65536)
+        delays: list[float] = []
+        received = 0
+        while True:
+            for descriptor, _ in poller.poll(0.01):
+                size = by_descriptor[descriptor].recv_into(buffer)
+                frames = buffer.count(b"\n\n", 0, size)
+                delays.extend([time.monotonic() - self._published_at.value] * frames)
+                received += frames
+            self._received.value = received
+            if self._order.value == _TELL:
+                self._order.value = _READ
+                self._delays.put(delays)
+                delays, received = [], 0
+                self._received.value = 0
+
+
+class _Crowd:
+    """Many streams of one topic, read without a look at what they say."""
+
+    def __init__(self, role: RoleProcess, count: int, topic: str) -> None:
+        self._role = role
+        self._topic = topic
+        self._selector = selectors.EpollSelector()
+        self._sockets: list[socket.socket] = []
+        self.received_frames = 0
+        for _ in range(count):
+            client = self.connect()
+            client.setblocking(False)
+            self._sockets.append(client)
+            self._selector.register(client, selectors.EVENT_READ)
+            if len(self._sockets) - self.received_frames > 100:
+                self.read()
+        while self.received_frames < count:
+            self.read()
+
+    def connect(self) -> socket.socket:
+        return _connect(self._role, self._topic)
+
+    def read(self) -> None:
+        for key, _ in self._selector.select(0.001):
+            client = key.fileobj
+            assert isinstance(client, socket.socket)
+            self.received_frames += client.recv(65536).count(b"\n\n")
+
+    def close(self) -> None:
+        for client in self._sockets:
+            client.close()
+
+
+def _connects_during(crowd: _Crowd, publish_one: object) -> list[float]:
+    """Publish once, and connect again and again until all viewers have the event."""
+    publishing = threading.Thread(target=publish_one)  # type: ignore[arg-type]
+    frames = crowd.received_frames
+    waits = []
+    publishing.start()
+    while crowd.received_frames < frames + STREAMS:
+        started_at = time.monotonic()
+        client = crowd.connect()
+        while b"\n\n" not in client.recv(65536):
+            pass
+        waits.append(time.monotonic() - started_at)
+        client.close()
+        for _ in range(20):
+            crowd.read()
+    publishing.join()
+    return waits
+
+
+def _rss_bytes(role: RoleProcess) -> float:
+    return metrics(role)["process_resident_memory_bytes"]
+
+
+_FIGURES = {
+    "memory": memory,
+    "fanout": fanout,
+    "latency": latency,
+    "stall": stall,
+    "index": index,
+    "rolling": rolling,
+    "datacenters": datacenters,
+}
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,647 @@
+"""Tests of rtdeliver.frontend.connection."""
+
+import json
+import re
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from rtdeliver.actor import MailboxLimits, RunQueue
+from rtdeliver.frontend.connection import Connection, ConnectionCounts, ConnectionSettings, Frames
+from rtdeliver.frontend.sse import gap_frame
+from rtdeliver.interfaces import IActor, IStreamOwner, IVisited
+from rtdeliver.model import CloseReason, ConnectionId, Topic
+from rtdeliver.wheel import TimingWheel
+from tests.fakes import RecordingStream
+
+RED, GREEN = Topic("live:red"), Topic("live:green")
+ENDLESS = 1 << 30
+HEARTBEAT_SECONDS = 25.0
+STALL_SECONDS = 30.0
+TICK_SECONDS = 1.0
+FIRST = b"HTTP/1.1 200 OK\r\n\r\nevent: connected\ndata: {}\n\n"
+
+_GAP_FRAME_BYTES = len(gap_frame(10**6, [RED]))
+_GAP = re.compile(rb"event: gap\ndata: (.*)\n\n")
+
+
+def frames(data: bytes, events: int = 1, topic: Topic = RED) -> Frames:
+    return Frames(data=data, events=events, topic=topic)
+
+
+def numbered(number: int, size: int = 8, topic: Topic = RED) -> Frames:
+    """Frames of one event that can be told from all others."""
+    return frames(b"<%d>" % number + b"." * max(0, size - len(str(number)) - 2), topic=topic)
+
+
+class BreakableStream(RecordingStream):
+    """Fails, once it is broken, in a way that no stream should."""
+
+    broken = False
+
+    def send(self, data: bytes) -> int:
+        if self.broken:
+            raise RuntimeError("this stream is broken")
+        return super().send(data)
+
+
+class WeighingStream(RecordingStream):
+    """Notes how much it was offered at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offered_bytes: list[int] = []
+
+    def send(self, data: bytes) -> int:
+        self.offered_bytes.append(len(data))
+        return super().send(data)
+
+
+class Subject:
+    """A connection with its surroundings, and what came of it."""
+
+    def __init__(
+        self,
+        stream: RecordingStream | None = None,
+        *,
+        mailbox_bytes: int = ENDLESS,
+        mailbox_events: int = ENDLESS,
+        send_bytes: int = ENDLESS,
+        overflow: Any = "drop_oldest",
+    ) -> None:
+        self.clock = Clock()
+        self.run_queue = RunQueue(clock=self.clock, slice_seconds=1)
+        self.counts = ConnectionCounts()
+        self.ended: list[CloseReason] = []
+        self.stream = stream or RecordingStream()
+        self.connection = Connection(
+            id=ConnectionId("n1-x"),
+            settings=ConnectionSettings(
+                limits=MailboxLimits(mailbox_bytes=mailbox_bytes, mailbox_events=mailbox_events),
+                overflow=overflow,
+                send_bytes=send_bytes,
+                heartbeat_seconds=HEARTBEAT_SECONDS,
+                stall_seconds=STALL_SECONDS,
+            ),
+            run_queue=self.run_queue,
+            wheel=TimingWheel(clock=self.clock, tick_seconds=TICK_SECONDS),
+            counts=self.counts,
+            lost=lambda _, reason: self.ended.append(reason),
+        )
+        self.connection.attached(self.stream)
+
+    def opened(self) -> "Subject":
+        self.connection.open(FIRST)
+        self.turns()
+        self.stream.sends.clear()
+        return self
+
+    def blocked(self) -> "Subject":
+        """Opened, with one byte that the stream did not take."""
+        self.opened()
+        self.stream.room = 0
+        self.connection.post(frames(b"!", events=0))
+        self.turns()
+        self.stream.sends.clear()
+        return self
+
+    def post(self, *items: Frames) -> None:
+        for item in items:
+            self.connection.post(item)
+
+    def turns(self) -> None:
+        self.clock.advance(0)
+
+    def make_room(self, room: int) -> None:
+        """Let the stream take ``room`` bytes more, and tell the connection so."""
+        self.stream.room = room
+        self.connection.writable()
+        self.turns()
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.clock.pump([TICK_SECONDS] * round(seconds / TICK_SECONDS))
+
+    def gaps(self) -> list[dict[str, Any]]:
+        return [json.loads(data) for data in _GAP.findall(self.stream.data)]
+
+
+class OpeningTests(SynchronousTestCase):
+    """Before and at the first frame."""
+
+    def test_it_keeps_its_promises(self) -> None:
+        connection = Subject().connection
+        for promise in (IStreamOwner, IActor, IVisited):
+            self.assertTrue(verifyObject(promise, connection))
+
+    def test_nothing_is_sent_before_it_is_opened(self) -> None:
+        subject = Subject()
+        subject.post(frames(b"early"))
+        subject.connection.miss(RED, 1)
+        subject.pass_seconds(HEARTBEAT_SECONDS * 3)
+        self.assertEqual([], subject.stream.sends)
+
+    def test_the_first_frame_goes_first_even_if_events_were_posted_before(self) -> None:
+        subject = Subject()
+        subject.post(frames(b"early"))
+        subject.connection.open(FIRST)
+        subject.post(frames(b"late"))
+        subject.turns()
+        self.assertEqual(FIRST + b"earlylate", subject.stream.data)
+
+    def test_the_first_frame_goes_out_at_once(self) -> None:
+        subject = Subject()
+        subject.connection.open(FIRST)
+        self.assertEqual([FIRST], subject.stream.sends)
+
+    def test_a_gap_that_was_told_before_comes_after_the_first_frame(self) -> None:
+        subject = Subject()
+        subject.connection.miss(RED, 3)
+        subject.connection.open(FIRST)
+        subject.turns()
+        self.assertTrue(subject.stream.data.startswith(FIRST), subject.stream.data)
+        self.assertEqual([{"lost": 3, "topics": [RED]}], subject.gaps())
+
+    def test_a_mailbox_that_overflows_before_opening_does_not_get_ahead_of_the_first_frame(
+        self,
+    ) -> None:
+        subject = Subject(mailbox_events=2)
+        subject.post(*(numbered(number) for number in range(5)))
+        subject.connection.open(FIRST)
+        subject.turns()
+        self.assertTrue(subject.stream.data.startswith(FIRST), subject.stream.data)
+        self.assertEqual([{"lost": 3, "topics": [RED]}], subject.gaps())
+
+    def test_opening_again_changes_nothing(self) -> None:
+        subject = Subject().opened()
+        subject.connection.open(FIRST)
+        subject.turns()
+        self.assertEqual([], subject.stream.sends)
+
+    def test_one_that_was_aborted_before_is_not_opened(self) -> None:
+        subject = Subject()
+        subject.connection.abort(CloseReason.DRAINED)
+        subject.connection.open(FIRST)
+        subject.turns()
+        self.assertTrue(subject.stream.aborted)
+        self.assertEqual([], subject.stream.sends)
+
+
+class SendingTests(SynchronousTestCase):
+    """An open stream, and one that is blocked."""
+
+    def test_all_that_piled_up_leaves_in_one_send(self) -> None:
+        subject = Subject().opened()
+        subject.post(frames(b"a"), frames(b"b", events=2), frames(b"c"))
+        subject.turns()
+        self.assertEqual([b"abc"], subject.stream.sends)
+        self.assertEqual((4, 2), (subject.counts.sent, subject.counts.sends))
+
+    def test_a_turn_without_work_sends_nothing(self) -> None:
+        subject = Subject().opened()
+        subject.connection.turn()
+        self.assertEqual([], subject.stream.sends)
+
+    def test_a_turn_hands_over_what_send_bytes_allow(self) -> None:
+        subject = Subject(send_bytes=20).opened()
+        subject.post(*(numbered(number) for number in range(5)))
+        subject.turns()
+        self.assertEqual([16, 16, 8], [len(sent) for sent in subject.stream.sends])
+
+    def test_what_did_not_fit_goes_first_once_the_stream_takes_data_again(self) -> None:
+        subject = Subject().opened()
+        subject.stream.room = 2
+        subject.post(frames(b"abcd"))
+        subject.turns()
+        subject.post(frames(b"efgh"))
+        subject.turns()
+        self.assertEqual(b"ab", subject.stream.data)
+        subject.make_room(ENDLESS)
+        self.assertEqual(b"abcdefgh", subject.stream.data)
+
+    def test_nothing_is_sent_while_the_stream_takes_nothing(self) -> None:
+        subject = Subject().blocked()
+        subject.post(frames(b"a"))
+        subject.connection.miss(RED, 1)
+        subject.turns()
+        self.assertEqual([], subject.stream.sends)
+
+    def test_a_slow_reader_makes_it_hold_no_more_of_its_own_than_send_bytes(self) -> None:
+        stream = WeighingStream()
+        subject = Subject(stream, send_bytes=80).blocked()
+        stream.offered_bytes.clear()
+        subject.post(*(numbered(number) for number in range(100)))
+        for _ in range(100):
+            subject.make_room(1)
+        self.assertLessEqual(max(stream.offered_bytes), 80)
+
+    def test_a_writable_that_nobody_waited_for_changes_nothing(self) -> None:
+        subject = Subject().opened()
+        subject.connection.writable()
+        subject.turns()
+        self.assertEqual([], subject.stream.sends)
+
+    def test_the_mailbox_is_told_in_bytes_and_events(self) -> None:
+        subject = Subject().blocked()
+        subject.post(frames(b"abc", events=2))
+        self.assertEqual(4, subject.connection.mailbox_bytes)
+        self.assertEqual(2, subject.connection.mailbox_events)
+
+    @settings(deadline=None)
+    @given(
+        st.lists(
+            st.one_of(
+                st.tuples(st.just("post"), st.integers(1, 40)),
+                st.tuples(st.just("room"), st.integers(0, 60)),
+                st.tuples(st.just("turns"), st.just(0)),
+            ),
+            max_size=60,
+        ),
+        st.integers(1, 100),
+    )
+    def test_the_stream_takes_just_what_was_posted_in_order(
+        self, steps: list[tuple[str, int]], send_bytes: int
+    ) -> None:
+        subject = Subject(RecordingStream(room=0), send_bytes=send_bytes)
+        subject.connection.open(FIRST)
+        posted = FIRST
+        for number, (step, amount) in enumerate(steps):
+            if step == "post":
+                item = numbered(number, amount)
+                posted += item.data
+                subject.post(item)
+            elif step == "room":
+                subject.make_room(amount)
+            else:
+                subject.turns()
+            self.assertTrue(posted.startswith(subject.stream.data))
+        subject.make_room(ENDLESS)
+        self.assertEqual(posted, subject.stream.data)
+        self.assertEqual(0, subject.connection.mailbox_bytes)
+        self.assertEqual({}, +subject.counts.dropped)
+
+
+class OverflowTests(SynchronousTestCase):
+    """A mailbox that is full."""
+
+    def test_a_full_mailbox_drops_its_oldest_and_tells_before_the_rest(self) -> None:
+        subject = Subject(mailbox_events=2).blocked()
+        subject.post(numbered(1), numbered(2, topic=GREEN), numbered(3), numbered(4))
+        subject.make_room(ENDLESS)
+        gap = b'event: gap\ndata: {"lost":2,"topics":["live:green","live:red"]}\n\n'
+        self.assertEqual(
+            b"!" + gap + numbered(3).data + numbered(4).data,
+            subject.stream.data,
+        )
+        self.assertEqual({"mailbox_full": 2}, +subject.counts.dropped)
+
+    def test_a_gap_is_told_once(self) -> None:
+        subject = Subject(mailbox_events=1).blocked()
+        subject.post(numbered(1), numbered(2))
+        subject.make_room(ENDLESS)
+        subject.post(numbered(3))
+        subject.turns()
+        self.assertEqual([{"lost": 1, "topics": [RED]}], subject.gaps())
+
+    def test_a_gap_comes_after_the_rest_of_the_frame_that_was_cut(self) -> None:
+        subject = Subject(mailbox_events=1).opened()
+        subject.stream.room = 2
+        subject.post(frames(b"abcd"))
+        subject.turns()
+        subject.post(numbered(1), numbered(2))
+        subject.make_room(ENDLESS)
+        self.assertTrue(subject.stream.data.startswith(b"abcdevent: gap\n"), subject.stream.data)
+
+    def test_frames_of_several_events_count_as_so_many(self) -> None:
+        subject = Subject(mailbox_events=5).blocked()
+        subject.post(frames(b"a", events=4), frames(b"b", events=3))
+        subject.make_room(ENDLESS)
+        self.assertEqual([{"lost": 4, "topics": [RED]}], subject.gaps())
+
+    def test_what_was_missed_elsewhere_is_told_at_once(self) -> None:
+        subject = Subject().opened()
+        subject.connection.miss(RED, 2)
+        subject.connection.miss(GREEN, 3)
+        subject.turns()
+        self.assertEqual([{"lost": 5, "topics": [GREEN, RED]}], subject.gaps())
+
+    def test_an_item_larger_than_the_mailbox_passes_alone(self) -> None:
+        subject = Subject(mailbox_bytes=10).opened()
+        subject.post(frames(b"x" * 50))
+        subject.turns()
+        self.assertEqual([b"x" * 50], subject.stream.sends)
+
+    def test_an_overflow_closes_where_that_is_the_policy(self) -> None:
+        subject = Subject(mailbox_events=1, overflow="close").blocked()
+        subject.post(numbered(1), numbered(2))
+        self.assertTrue(subject.stream.aborted)
+        subject.connection.connectionLost()
+        self.assertEqual([CloseReason.OVERFLOW], subject.ended)
+        self.assertEqual({"mailbox_full": 1, "closed": 1}, +subject.counts.dropped)
+
+    @settings(deadline=None)
+    @given(
+        st.lists(st.tuples(st.integers(3, 500), st.one_of(st.none(), st.integers(0, 800)))),
+        st.integers(500, 1200),
+        st.integers(1, 500),
+    )
+    @example([(500, None), (500, 0), (500, 0), (500, 0), (500, 0)], 500, 500)
+    def test_what_waits_never_exceeds_the_limit_by_more_than_an_item(
+        self, steps: list[tuple[int, int | None]], mailbox_bytes: int, send_bytes: int
+    ) -> None:
+        subject = Subject(mailbox_bytes=mailbox_bytes, send_bytes=send_bytes).opened()
+        subject.stream.room = 0
+        largest = 0
+        for number, (size, room) in enumerate(steps):
+            item = numbered(number, size)
+            largest = max(largest, item.size)
+            subject.post(item)
+            subject.turns()
+            self.assertLessEqual(
+                subject.connection.mailbox_bytes, mailbox_bytes + largest + _GAP_FRAME_BYTES
+            )
+            if room is not None:
+                subject.make_room(room)
+
+    @settings(deadline=None)
+    @given(
+        st.lists(
+            st.tuples(
+                st.integers(1, 30),
+                st.sampled_from([RED, GREEN]),
+                st.one_of(st.none(), st.integers(0, 200)),
+            ),
+            max_size=80,
+        ),
+        st.integers(1, 8),
+        st.integers(20, 120),
+    )
+    def test_nothing_is_lost_without_a_gap_before_what_follows_it(
+        self, steps: list[tuple[int, Topic, int | None]], mailbox_events: int, mailbox_bytes: int
+    ) -> None:
+        subject = Subject(mailbox_events=mailbox_events, mailbox_bytes=mailbox_bytes).opened()
+        subject.stream.room = 0
+        for number, (size, topic, room) in enumerate(steps):
+            subject.post(numbered(number, size, topic))
+            if room is not None:
+                subject.make_room(room)
+        subject.make_room(ENDLESS)
+        received = told = 0
+        for match in re.finditer(rb"<(\d+)>|" + _GAP.pattern, subject.stream.data):
+            if match[1] is None:
+                told += json.loads(match[2])["lost"]
+            else:
+                # Every event before this one was received or is known to be lost.
+                self.assertLessEqual(int(match[1]), received + told)
+                received += 1
+        self.assertEqual(len(steps), received + told)
+        self.assertEqual(told, subject.counts.dropped["mailbox_full"])
+
+
+class HeartbeatTests(SynchronousTestCase):
+    """What tells both ends that the stream lives."""
+
+    def test_a_heartbeat_is_sent_after_silence_and_again(self) -> None:
+        subject = Subject().opened()
+        subject.pass_seconds(HEARTBEAT_SECONDS - TICK_SECONDS)
+        self.assertEqual([], subject.stream.sends)
+        subject.pass_seconds(2 * TICK_SECONDS)
+        self.assertEqual([b":\n"], subject.stream.sends)
+        subject.pass_seconds(HEARTBEAT_SECONDS + TICK_SECONDS)
+        self.assertEqual([b":\n", b":\n"], subject.stream.sends)
+
+    def test_a_stream_with_events_gets_no_heartbeat(self) -> None:
+        subject = Subject().opened()
+        for _ in range(10):
+            subject.pass_seconds(HEARTBEAT_SECONDS - 2 * TICK_SECONDS)
+            subject.post(frames(b"a"))
+            subject.turns()
+        self.assertEqual(b"a" * 10, subject.stream.data)
+
+    def test_silence_counts_from_the_last_event(self) -> None:
+        subject = Subject().opened()
+        subject.pass_seconds(10)
+        subject.post(frames(b"a"))
+        subject.pass_seconds(HEARTBEAT_SECONDS - TICK_SECONDS)
+        self.assertEqual([b"a"], subject.stream.sends)
+        subject.pass_seconds(2 * TICK_SECONDS)
+        self.assertEqual([b"a", b":\n"], subject.stream.sends)
+
+    def test_a_blocked_stream_gets_no_heartbeat(self) -> None:
+        subject = Subject().blocked()
+        for held in range(10):
+            subject.stream.kernel_holds = 1000 - held
+            subject.pass_seconds(HEARTBEAT_SECONDS)
+        self.assertEqual(1, subject.connection.mailbox_bytes)
+        subject.make_room(ENDLESS)
+        self.assertEqual(b"!", subject.stream.data)
+
+
+class StallTests(SynchronousTestCase):
+    """A client that stays connected and reads nothing."""
+
+    def test_a_client_that_reads_nothing_is_cut_off(self) -> None:
+        subject = Subject().blocked()
+        subject.stream.kernel_holds = 1000
+        subject.pass_seconds(STALL_SECONDS - TICK_SECONDS)
+        self.assertFalse(subject.stream.aborted)
+        # The first look may come as late as the last one that found it well.
+        subject.pass_seconds(STALL_SECONDS + 2 * TICK_SECONDS)
+        self.assertTrue(subject.stream.aborted)
+        subject.connection.connectionLost()
+        self.assertEqual([CloseReason.STALLED], subject.ended)
+
+    def test_a_client_that_reads_slowly_is_not(self) -> None:
+        subject = Subject().blocked()
+        for held in range(20):
+            subject.stream.kernel_holds = 1000 - held
+            subject.pass_seconds(STALL_SECONDS - TICK_SECONDS)
+        self.assertFalse(subject.stream.aborted)
+
+    def test_a_client_that_reads_no_more_is_cut_off_after_all(self) -> None:
+        subject = Subject().blocked()
+        for held in range(5):
+            subject.stream.kernel_holds = 1000 - held
+            subject.pass_seconds(STALL_SECONDS - TICK_SECONDS)
+        subject.pass_seconds(2 * STALL_SECONDS + 2 * TICK_SECONDS)
+        self.assertTrue(subject.stream.aborted)
+
+    def test_a_client_is_given_the_whole_time_each_time(self) -> None:
+        subject = Subject().blocked()
+        for _ in range(5):
+            subject.stream.kernel_holds = 1000
+            subject.pass_seconds(STALL_SECONDS - 2 * TICK_SECONDS)
+            subject.make_room(ENDLESS)
+            subject.stream.room = 0
+            subject.post(numbered(1))
+            subject.turns()
+        self.assertFalse(subject.stream.aborted)
+
+
+class EndingTests(SynchronousTestCase):
+    """All the ways in which a stream ends."""
+
+    def test_end_sends_what_waits_and_the_last_frame_before_it_closes(self) -> None:
+        subject = Subject(send_bytes=10).opened()
+        subject.post(numbered(1), numbered(2), numbered(3))
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        self.assertEqual(
+            numbered(1).data + numbered(2).data + numbered(3).data + b"bye", subject.stream.data
+        )
+        self.assertTrue(subject.stream.closed)
+        self.assertFalse(subject.stream.aborted)
+        subject.connection.connectionLost()
+        self.assertEqual([CloseReason.DRAINED], subject.ended)
+        self.assertEqual({}, +subject.counts.dropped)
+
+    def test_end_cuts_off_a_stream_that_takes_no_data(self) -> None:
+        subject = Subject().blocked()
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        self.assertTrue(subject.stream.aborted)
+
+    def test_end_cuts_off_a_stream_that_blocks_meanwhile(self) -> None:
+        subject = Subject().opened()
+        subject.stream.room = 1
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        self.assertTrue(subject.stream.aborted)
+        subject.connection.connectionLost()
+        self.assertEqual([CloseReason.DRAINED], subject.ended)
+
+    def test_end_cuts_off_a_stream_that_is_not_open_yet(self) -> None:
+        subject = Subject()
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        self.assertTrue(subject.stream.aborted)
+        self.assertEqual([], subject.stream.sends)
+
+    def test_a_stream_that_does_not_close_is_cut_off(self) -> None:
+        subject = Subject().opened()
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        subject.pass_seconds(HEARTBEAT_SECONDS + STALL_SECONDS)
+        self.assertTrue(subject.stream.aborted)
+
+    def test_a_stream_that_closes_is_given_time_for_it(self) -> None:
+        subject = Subject().opened()
+        subject.pass_seconds(HEARTBEAT_SECONDS - TICK_SECONDS)
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        subject.pass_seconds(3 * TICK_SECONDS)
+        self.assertFalse(subject.stream.aborted)
+
+    def test_nothing_is_sent_after_the_end(self) -> None:
+        subject = Subject().opened()
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        subject.post(frames(b"late"))
+        subject.connection.miss(RED, 1)
+        subject.turns()
+        self.assertEqual(b"bye", subject.stream.data)
+
+    def test_a_client_that_is_found_gone_is_cut_off(self) -> None:
+        subject = Subject().opened()
+        subject.stream.lost = True
+        subject.post(frames(b"a"))
+        subject.turns()
+        self.assertTrue(subject.stream.aborted)
+        subject.connection.connectionLost()
+        self.assertEqual([CloseReason.CLIENT_LEFT], subject.ended)
+
+    def test_a_turn_that_fails_ends_it(self) -> None:
+        stream = BreakableStream()
+        subject = Subject(stream).opened()
+        stream.broken = True
+        subject.post(frames(b"a"))
+        subject.turns()
+        self.check_failed(subject)
+
+    def test_an_opening_that_fails_ends_it(self) -> None:
+        stream = BreakableStream()
+        stream.broken = True
+        subject = Subject(stream)
+        subject.connection.open(FIRST)
+        subject.turns()
+        self.check_failed(subject)
+
+    def test_an_end_that_fails_ends_it_all_the_same(self) -> None:
+        stream = BreakableStream()
+        subject = Subject(stream).opened()
+        stream.broken = True
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        self.check_failed(subject)
+
+    def check_failed(self, subject: Subject) -> None:
+        self.assertTrue(subject.stream.aborted)
+        subject.connection.connectionLost()
+        self.assertEqual([CloseReason.FAILED], subject.ended)
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+
+    def test_the_first_reason_stays(self) -> None:
+        subject = Subject().opened()
+        subject.connection.abort(CloseReason.OVERFLOW)
+        subject.connection.abort(CloseReason.DRAINED)
+        subject.connection.connectionLost()
+        self.assertEqual([CloseReason.OVERFLOW], subject.ended)
+
+    def test_a_client_may_leave(self) -> None:
+        subject = Subject().opened()
+        subject.connection.connectionLost()
+        self.assertEqual([CloseReason.CLIENT_LEFT], subject.ended)
+
+    def test_a_lost_connection_counts_once_what_it_drops(self) -> None:
+        subject = Subject().blocked()
+        subject.post(frames(b"abc", events=2), frames(b"d"))
+        subject.connection.connectionLost()
+        subject.connection.connectionLost()
+        self.assertEqual([CloseReason.CLIENT_LEFT], subject.ended)
+        self.assertEqual({"closed": 3}, +subject.counts.dropped)
+
+    def test_a_lost_connection_leaves_no_work_behind(self) -> None:
+        subject = Subject().opened()
+        subject.post(frames(b"abc"))
+        subject.connection.connectionLost()
+        subject.connection.writable()
+        subject.pass_seconds(HEARTBEAT_SECONDS + STALL_SECONDS)
+        self.assertEqual([], subject.stream.sends)
+        self.assertEqual([], subject.clock.getDelayedCalls())
+
+    def test_what_the_client_sends_is_passed_over(self) -> None:
+        subject = Subject().opened()
+        subject.connection.dataReceived(b"GET / HTTP/1.1\r\n\r\n")
+        subject.turns()
+        self.assertEqual([], subject.stream.sends)
+
+
+class DiscardTests(SynchronousTestCase):
+    """What a viewer does not want any more."""
+
+    def test_what_waits_of_these_topics_is_dropped(self) -> None:
+        subject = Subject().blocked()
+        subject.post(numbered(1), numbered(2, topic=GREEN), frames(b"<3>", events=2))
+        subject.connection.discard({RED})
+        subject.make_room(ENDLESS)
+        self.assertEqual(b"!" + numbered(2).data, subject.stream.data)
+        self.assertEqual({"unsubscribed": 3}, +subject.counts.dropped)
+
+    def test_no_gap_is_told_of_what_is_not_wanted_any_more(self) -> None:
+        subject = Subject().blocked()
+        subject.connection.miss(RED, 1)
+        subject.connection.miss(GREEN, 2)
+        subject.connection.discard({RED})
+        subject.make_room(ENDLESS)
+        self.assertEqual([{"lost": 2, "topics": [GREEN]}], subject.gaps())
+
+    def test_the_rest_of_a_frame_that_was_cut_is_not(self) -> None:
+        subject = Subject().opened()
+        subject.stream.room = 2
+        subject.post(frames(b"abcd"))
+        subject.turns()
+        subject.connection.discard({RED})
+        subject.make_room(ENDLESS)
+        self.assertEqual(b"abcd", subject.stream.data)
+
+    def test_a_last_frame_that_waits_is_not(self) -> None:
+        subject = Subject()
+        subject.connection.open(FIRST)
+        subject.connection.discard({RED})
+        subject.turns()
+        self.assertEqual(FIRST, subject.stream.data)

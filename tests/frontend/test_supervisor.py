@@ -1,0 +1,313 @@
+"""Tests of rtdeliver.frontend.supervisor."""
+
+import json
+from collections.abc import Iterable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from rtdeliver.actor import MailboxLimits, RunQueue
+from rtdeliver.errors import UnknownConnection
+from rtdeliver.frontend.connection import Connection, ConnectionSettings, Frames
+from rtdeliver.frontend.supervisor import BusyRetry, Supervisor
+from rtdeliver.interfaces import IStreamOwner
+from rtdeliver.metrics import Sample
+from rtdeliver.model import CloseReason, ConnectionId, Topic, node_of
+from rtdeliver.wheel import TimingWheel
+from tests.fakes import PromptStream, RecordingStream
+
+RED = Topic("live:red")
+STEP_SECONDS = 0.05
+
+
+def values(samples: Iterable[Sample]) -> dict[str, float]:
+    """The samples' values by name, with the values of their labels."""
+    return {".".join([s.name, *s.labels.values()]): s.value for s in samples}
+
+
+class LateStream(RecordingStream):
+    """Closes only when the test says so, unless it is aborted."""
+
+    def __init__(self, owner: IStreamOwner) -> None:
+        super().__init__(owner)
+        self.owner = owner
+
+    def abort(self) -> None:
+        super().abort()
+        self.owner.connectionLost()
+
+
+class BreakableStream(PromptStream):
+    """Fails, once it is broken, in a way that no stream should."""
+
+    broken = False
+
+    def send(self, data: bytes) -> int:
+        if self.broken:
+            raise RuntimeError("this stream is broken")
+        return super().send(data)
+
+
+class SupervisorTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.ended: list[Connection] = []
+        self.supervisor = self.new_supervisor(max_connections=1000)
+
+    def new_supervisor(self, *, max_connections: int) -> Supervisor:
+        return Supervisor(
+            node="n1",
+            max_connections=max_connections,
+            settings=ConnectionSettings(
+                limits=MailboxLimits(mailbox_bytes=1000, mailbox_events=10),
+                overflow="drop_oldest",
+                send_bytes=1000,
+                heartbeat_seconds=25,
+                stall_seconds=30,
+            ),
+            busy_retry=BusyRetry(min_seconds=5, max_seconds=30),
+            clock=self.clock,
+            run_queue=RunQueue(clock=self.clock, slice_seconds=1),
+            wheel=TimingWheel(clock=self.clock, tick_seconds=0.25),
+            ended=self.ended.append,
+        )
+
+    def start(self, count: int = 1) -> list[BreakableStream]:
+        """Start and open so many connections; they send at once."""
+        streams: list[BreakableStream] = []
+
+        def attach(owner: IStreamOwner) -> None:
+            streams.append(BreakableStream(owner, self.clock))
+            owner.attached(streams[-1])
+
+        for _ in range(count):
+            self.supervisor.start(attach).open(b"first\n\n")
+        self.clock.advance(0)
+        for stream in streams:
+            stream.sends.clear()
+        return streams
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.clock.pump([STEP_SECONDS] * round(seconds / STEP_SECONDS))
+
+
+class StartTests(SupervisorTestCase):
+    """Whom it takes, and how they are known."""
+
+    def test_ids_are_unique_and_name_the_node(self) -> None:
+        self.start(200)
+        ids = {connection.id for connection in self.supervisor}
+        self.assertEqual(200, len(ids))
+        self.assertEqual({"n1"}, {node_of(id) for id in ids})
+
+    def test_a_connection_is_known_by_its_id(self) -> None:
+        self.start(2)
+        for connection in self.supervisor:
+            self.assertIs(connection, self.supervisor.connection(connection.id))
+
+    def test_an_unknown_id_is_refused(self) -> None:
+        self.start()
+        self.assertRaises(UnknownConnection, self.supervisor.connection, ConnectionId("n1-x"))
+
+    def test_a_lost_connection_is_not_known_any_more(self) -> None:
+        [stream] = self.start()
+        [connection] = self.supervisor
+        stream.owner.connectionLost()
+        self.assertRaises(UnknownConnection, self.supervisor.connection, connection.id)
+        self.assertEqual([connection], self.ended)
+        self.assertEqual(0, len(self.supervisor))
+
+    def test_what_cannot_be_given_a_stream_leaves_nothing(self) -> None:
+        def attach(_: IStreamOwner) -> None:
+            raise OSError("the socket is gone")
+
+        self.assertRaises(OSError, self.supervisor.start, attach)
+        self.assertEqual(0, len(self.supervisor))
+
+    def test_it_is_full_until_one_leaves(self) -> None:
+        self.supervisor = self.new_supervisor(max_connections=2)
+        [first] = self.start()
+        self.assertIsNone(self.supervisor.busy)
+        self.start()
+        self.assertEqual("full", self.supervisor.busy)
+        first.owner.connectionLost()
+        self.assertIsNone(self.supervisor.busy)
+
+    @settings(deadline=None)
+    @given(st.floats(0.1, 100), st.floats(0, 100))
+    def test_a_client_is_sent_away_for_a_time_within_bounds(
+        self, min_seconds: float, more_seconds: float
+    ) -> None:
+        retry = BusyRetry(min_seconds=min_seconds, max_seconds=min_seconds + more_seconds)
+        self.assertGreaterEqual(retry.seconds(), min_seconds)
+        self.assertLessEqual(retry.seconds(), min_seconds + more_seconds)
+
+    def test_clients_are_sent_away_for_different_times(self) -> None:
+        retries = set()
+        for _ in range(50):
+            retry, event, data = self.supervisor.busy_frame("full").decode().split("\n")[:3]
+            self.assertEqual("event: busy", event)
+            self.assertEqual({"reason": "full"}, json.loads(data.removeprefix("data: ")))
+            retries.add(int(retry.removeprefix("retry: ")))
+        self.assertGreater(len(retries), 10)
+        self.assertTrue(all(5000 <= retry <= 30000 for retry in retries), retries)
+
+
+class DrainTests(SupervisorTestCase):
+    """How all streams end in good order."""
+
+    def test_draining_takes_no_more(self) -> None:
+        self.start()
+        self.supervisor.drain(5)
+        self.assertEqual("draining", self.supervisor.busy)
+
+    def test_an_empty_one_is_drained_at_once(self) -> None:
+        self.successResultOf(self.supervisor.drain(5))
+
+    def test_every_client_is_told_when_to_come_back(self) -> None:
+        streams = self.start(10)
+        self.supervisor.drain(5)
+        self.pass_seconds(5)
+        for stream in streams:
+            self.assertRegex(stream.data, rb"^retry: \d+\nevent: busy\n")
+            self.assertTrue(stream.closed)
+            self.assertFalse(stream.aborted)
+
+    def test_the_ends_are_spread_over_the_time_there_is(self) -> None:
+        streams = self.start(100)
+        self.supervisor.drain(5)
+        for tenth in range(1, 10):
+            self.pass_seconds(0.5)
+            closed = sum(stream.closed for stream in streams)
+            self.assertLessEqual(abs(tenth * 10 - closed), 3)
+        self.pass_seconds(0.5)
+        self.assertTrue(all(stream.closed for stream in streams))
+
+    def test_a_process_that_is_late_catches_up(self) -> None:
+        streams = self.start(500)
+        self.supervisor.drain(1)
+        self.clock.pump([0.2] * 5)
+        self.assertTrue(all(stream.closed for stream in streams))
+
+    def test_few_are_ended_without_delay(self) -> None:
+        self.start(3)
+        drained = self.supervisor.drain(5)
+        self.pass_seconds(0.5)
+        self.successResultOf(drained)
+
+    def test_it_ends_all_at_once_where_there_is_no_time(self) -> None:
+        streams = self.start(10)
+        drained = self.supervisor.drain(0)
+        self.clock.advance(0)
+        self.assertTrue(all(stream.closed for stream in streams))
+        self.successResultOf(drained)
+
+    def test_it_is_drained_when_the_last_is_gone_and_not_before(self) -> None:
+        streams = self.start(2)
+        drained = self.supervisor.drain(5)
+        streams[0].owner.connectionLost()
+        self.assertNoResult(drained)
+        streams[1].owner.connectionLost()
+        self.successResultOf(drained)
+        self.pass_seconds(6)
+
+    def test_asking_again_waits_for_the_same(self) -> None:
+        self.start(2)
+        first, second = self.supervisor.drain(5), self.supervisor.drain(5)
+        self.pass_seconds(1)
+        self.successResultOf(first)
+        self.successResultOf(second)
+
+    def test_a_stream_that_does_not_close_is_cut_off_when_the_time_is_over(self) -> None:
+        stream = self.start_late()
+        drained = self.supervisor.drain(2)
+        self.pass_seconds(2 + 2 * STEP_SECONDS)
+        self.assertTrue(stream.aborted)
+        self.successResultOf(drained)
+
+    def test_a_stream_that_closes_late_is_given_the_time_there_is(self) -> None:
+        stream = self.start_late()
+        drained = self.supervisor.drain(2)
+        self.pass_seconds(1.5)
+        self.assertTrue(stream.closed)
+        self.assertFalse(stream.aborted)
+        stream.owner.connectionLost()
+        self.successResultOf(drained)
+
+    def test_a_stream_that_fails_at_its_end_does_not_keep_the_others(self) -> None:
+        streams = self.start(7)
+        streams[3].broken = True
+        drained = self.supervisor.drain(1)
+        self.pass_seconds(1.5)
+        self.assertTrue(streams.pop(3).aborted)
+        self.assertTrue(all(stream.closed for stream in streams))
+        self.successResultOf(drained)
+        self.flushLoggedErrors(RuntimeError)
+
+    def start_late(self) -> LateStream:
+        streams: list[LateStream] = []
+
+        def attach(owner: IStreamOwner) -> None:
+            streams.append(LateStream(owner))
+            owner.attached(streams[-1])
+
+        self.supervisor.start(attach).open(b"first\n\n")
+        self.clock.advance(0)
+        return streams[0]
+
+
+class SamplesTests(SupervisorTestCase):
+    """What operators see."""
+
+    def test_all_is_counted(self) -> None:
+        streams = self.start(5)
+        connections = list(self.supervisor)
+        streams[0].owner.connectionLost()
+        connections[1].post(Frames(data=b"abc", events=2, topic=RED))
+        self.clock.advance(0)
+        streams[2].room = 0
+        for _ in range(12):
+            connections[2].post(Frames(data=b"a", events=1, topic=RED))
+        connections[3].post(Frames(data=b"abcd", events=3, topic=RED))
+        connections[3].discard({RED})
+        connections[4].post(Frames(data=b"abcde", events=4, topic=RED))
+        connections[4].abort(CloseReason.FAILED)
+        self.clock.advance(0)
+        seen = values(self.supervisor.samples())
+        expected = {
+            "connections": 3,
+            "connections_started": 5,
+            "connections_closed.client_left": 1,
+            "connections_closed.failed": 1,
+            "connections_closed.stalled": 0,
+            "connections_closed.overflow": 0,
+            "connections_closed.drained": 0,
+            "dropped.frontend.mailbox_full": 2,
+            "dropped.frontend.unsubscribed": 3,
+            "dropped.frontend.closed": 4,
+        }
+        self.assertEqual(expected, {name: seen[name] for name in expected})
+
+    def test_waiting_events_are_told(self) -> None:
+        [stream] = self.start()
+        [connection] = self.supervisor
+        stream.room = 0
+        connection.post(Frames(data=b"!", events=1, topic=RED))
+        self.clock.advance(0)
+        connection.post(Frames(data=b"abc", events=2, topic=RED))
+        seen = values(self.supervisor.samples())
+        self.assertEqual(4, seen["mailbox_bytes.connection"])
+        self.assertEqual(2, seen["mailbox_events.connection"])
+
+    def test_sent_events_and_sends_are_told(self) -> None:
+        self.start()
+        [connection] = self.supervisor
+        before = values(self.supervisor.samples())
+        connection.post(Frames(data=b"abc", events=2, topic=RED))
+        connection.post(Frames(data=b"abc", events=3, topic=RED))
+        self.clock.advance(0)
+        after = values(self.supervisor.samples())
+        self.assertEqual(5, after["sent"] - before["sent"])
+        self.assertEqual(1, after["sends"] - before["sends"])

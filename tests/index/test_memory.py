@@ -1,0 +1,139 @@
+"""Tests of rtdeliver.index.memory."""
+
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from rtdeliver.index.memory import MemoryTopicIndex
+from rtdeliver.interfaces import Announcement
+from rtdeliver.model import FrontendRef, Topic
+from tests.contracts.topic_index import (
+    BLUE,
+    GREEN,
+    N1,
+    N1_AGAIN,
+    N2,
+    RED,
+    TopicIndexContract,
+    announcement,
+)
+
+TOPICS = [RED, GREEN, BLUE]
+FRONTENDS = [N1, N1_AGAIN, N2]
+
+
+class MemoryTopicIndexTests(TopicIndexContract, SynchronousTestCase):
+    """The contract, on a clock that is advanced."""
+
+    def make_index(self) -> MemoryTopicIndex:
+        self.clock = Clock()
+        return MemoryTopicIndex(clock=self.clock)
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    def get(self, deferred: Deferred[Any]) -> Any:
+        return self.successResultOf(deferred)
+
+
+class Seat(msgspec.Struct):
+    """What a naive index knows of a node."""
+
+    frontend: FrontendRef
+    ends_at: float = 0.0
+    sequence: int = 0
+    known: bool = False
+    counts: dict[Topic, int] = {}
+
+
+class NaiveIndex:
+    """The contract word by word, searched from one end to the other."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seats: dict[str, Seat] = {}
+
+    def apply(self, told: Announcement) -> bool:
+        self._expire()
+        seat = self._seats.get(told.frontend.node)
+        if seat is None or seat.frontend != told.frontend:
+            seat = self._seats[told.frontend.node] = Seat(told.frontend)
+        if not 0 < told.sequence <= seat.sequence:
+            seat.sequence = max(seat.sequence, told.sequence)
+            seat.ends_at = self._clock.seconds() + told.lease_seconds
+            seat.known |= told.full
+            merged = {**({} if told.full else seat.counts), **told.counts}
+            seat.counts = {topic: count for topic, count in merged.items() if count}
+        return seat.known
+
+    def forget(self, frontend: FrontendRef) -> None:
+        seat = self._seats.get(frontend.node)
+        if seat is not None and seat.frontend.incarnation == frontend.incarnation:
+            del self._seats[frontend.node]
+
+    def viewers(self, topic: Topic) -> dict[FrontendRef, int]:
+        self._expire()
+        return {s.frontend: s.counts[topic] for s in self._seats.values() if topic in s.counts}
+
+    def nodes(self) -> list[tuple[FrontendRef, int, int]]:
+        self._expire()
+        return [
+            (seat.frontend, len(seat.counts), sum(seat.counts.values()))
+            for _, seat in sorted(self._seats.items())
+        ]
+
+    def _expire(self) -> None:
+        now = self._clock.seconds()
+        self._seats = {node: seat for node, seat in self._seats.items() if seat.ends_at > now}
+
+
+COUNTS = st.dictionaries(st.sampled_from(TOPICS), st.integers(0, 2))
+STEPS = st.one_of(
+    st.builds(
+        announcement,
+        st.sampled_from(FRONTENDS),
+        COUNTS,
+        full=st.booleans(),
+        lease_seconds=st.sampled_from([10.0, 30.0]),
+        sequence=st.integers(0, 8),
+    ),
+    st.sampled_from([1.0, 9.0, 10.0, 30.0]),
+    st.sampled_from(FRONTENDS),
+)
+
+
+class ModelTests(SynchronousTestCase):
+    """The index beside one that is too simple to be wrong."""
+
+    @settings(deadline=None)
+    @given(st.lists(STEPS, max_size=30))
+    def test_it_tells_what_a_naive_index_tells(
+        self, steps: list[Announcement | float | FrontendRef]
+    ) -> None:
+        clock = Clock()
+        index, naive = MemoryTopicIndex(clock=clock), NaiveIndex(clock)
+        for step in steps:
+            if isinstance(step, Announcement):
+                self.assertEqual(naive.apply(step), self.successResultOf(index.apply(step)))
+            elif isinstance(step, FrontendRef):
+                naive.forget(step)
+                self.successResultOf(index.forget(step))
+            else:
+                clock.advance(step)
+            self.compare(index, naive)
+
+    def compare(self, index: MemoryTopicIndex, naive: NaiveIndex) -> None:
+        for topic in TOPICS:
+            expected = naive.viewers(topic)
+            self.assertEqual(set(expected), set(self.successResultOf(index.frontends(topic))))
+            self.assertEqual(
+                {frontend.node: count for frontend, count in expected.items()},
+                self.successResultOf(index.viewers(topic)),
+            )
+        nodes = self.successResultOf(index.nodes())
+        self.assertEqual(naive.nodes(), [(n.frontend, n.topics, n.viewers) for n in nodes])

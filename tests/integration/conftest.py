@@ -1,0 +1,39 @@
+"""What several of the tests with real processes need."""
+
+import itertools
+import json
+from collections.abc import Callable
+
+import pytest
+
+WriteConfig = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="session")
+def write_config(tmp_path_factory: pytest.TempPathFactory) -> WriteConfig:
+    """Write settings to a file of their own; return the options that name it."""
+    folder = tmp_path_factory.mktemp("config")
+    numbers = itertools.count()
+
+    def write(**settings: object) -> list[str]:
+        path = folder / f"{next(numbers)}.toml"
+        # What JSON writes of numbers, strings, booleans and lists is TOML too.
+        path.write_text(
+            "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+        )
+        return ["--config", str(path)]
+
+    return write
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test marked ``waits`` outside of the reactor, so that it may wait for a Deferred.
+
+    pytest-twisted would run it in the reactor, as it does fixtures not.
+    """
+    if pyfuncitem.get_closest_marker("waits") is None:
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
+    return True

@@ -1,0 +1,573 @@
+"""What a browser and a producer get from one process that is dispatcher and frontend."""
+
+import itertools
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.integration.conftest import WriteConfig
+from tests.integration.roles import (
+    DEADLINE_SECONDS,
+    RoleProcess,
+    combined,
+    eventually,
+    metrics,
+    publish,
+    publish_lines,
+)
+from tests.integration.streams import Stream, Viewers
+
+PAGE = "https://page.example"
+OTHER_PAGE = "https://other.example"
+ORDERED_EVENTS = 10000
+ORDERED_BATCH = 500
+CORS = (
+    "access-control-allow-origin",
+    "access-control-allow-credentials",
+    "access-control-allow-methods",
+    "access-control-allow-headers",
+)
+
+_names = (f"live:{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def role(write_config: WriteConfig) -> Iterator[RoleProcess]:
+    # Mailboxes with room for all that the tests publish: none of them is about loss.
+    roomy = write_config(mailbox_bytes=67108864, mailbox_events=1000000, announce_seconds=0.2)
+    with combined(*roomy, "--node", "n1", "--cors-origin", PAGE) as role:
+        yield role
+    assert "Traceback" not in role.output
+
+
+@pytest.fixture(scope="module")
+def viewers() -> Iterator[Viewers]:
+    with Viewers() as viewers:
+        yield viewers
+
+
+@pytest.fixture
+def topic() -> str:
+    """A topic that no other test uses."""
+    return next(_names)
+
+
+def read_until(sock: socket.socket, enough: Callable[[bytes], bool]) -> bytes:
+    """Read until ``enough`` of what came in all."""
+    received = b""
+    while not enough(received):
+        piece = sock.recv(65536)
+        assert piece, f"the stream ended after {received!r}"
+        received += piece
+    return received
+
+
+def open_socket(role: RoleProcess, target: str) -> socket.socket:
+    """Ask for a stream, and leave the answer to the caller."""
+    parts = urlsplit(role.url("public"))
+    assert parts.hostname is not None
+    sock = socket.create_connection((parts.hostname, parts.port or 80), DEADLINE_SECONDS)
+    sock.sendall(f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+    return sock
+
+
+# The stream.
+
+
+def test_a_stream_begins_with_its_head_and_the_connected_frame(
+    role: RoleProcess, topic: str
+) -> None:
+    with open_socket(role, f"/connect?topic={topic}&topic=a%20b&topic={topic}") as sock:
+        received = read_until(sock, lambda data: data.endswith(b"\n\n"))
+
+    head, _, frame = received.partition(b"\r\n\r\n")
+    status, *fields = head.decode().split("\r\n")
+    assert status == "HTTP/1.1 200 OK"
+    headers = {field.split(": ")[0].lower(): field.split(": ")[1] for field in fields}
+    assert headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-accel-buffering"] == "no"
+    assert "transfer-encoding" not in headers
+    retry, event, data, *rest = frame.decode().split("\n")
+    assert (retry, event, rest) == ("retry: 3000", "event: connected", ["", ""])
+    told = json.loads(data.removeprefix("data: "))
+    id = told["connection"]
+    assert data == (
+        f'data: {{"connection":"{id}","topics":["a b","{topic}"],"heartbeat_seconds":25}}'
+    )
+
+
+def test_a_connection_id_names_its_node_and_cannot_be_guessed(
+    role: RoleProcess, viewers: Viewers
+) -> None:
+    streams = viewers.connect_many(50, role.url("public"))
+
+    ids = {stream.connection for stream in streams}
+    assert len(ids) == 50
+    for id in ids:
+        assert id.startswith("n1-")
+        # 128 bits are 22 letters of 6 bits each.
+        assert len(id) >= len("n1-") + 22
+        assert set(id) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+
+
+def test_an_event_is_one_frame_byte_for_byte(role: RoleProcess, topic: str) -> None:
+    with open_socket(role, f"/connect?topic={topic}") as sock:
+        read_until(sock, lambda data: data.endswith(b"\n\n"))
+        body = (
+            b'{ "data" : {"user": "\xc3\xa4nn\\n", "n":[1, 2.50, 1e3]},"type":"like","topic":"%b"}'
+        )
+
+        answer = httpx.post(
+            role.url("internal") + "/publish",
+            content=body % topic.encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        frame = read_until(sock, lambda data: data.endswith(b"\n\n"))
+
+    assert answer.status_code == 202
+    id = answer.json()["id"]
+    at = json.loads(frame.split(b"\n")[1].removeprefix(b"data: "))["at"]
+    assert frame == (
+        b'id: %b\ndata: {"topic":"%b","type":"like","id":"%b","at":%d,'
+        b'"data":{"user":"\xc3\xa4nn\\n","n":[1,2.50,1e3]}}\n\n'
+        % (id.encode(), topic.encode(), id.encode(), at)
+    )
+
+
+def test_line_breaks_between_the_tokens_of_data_do_not_break_the_frame(
+    role: RoleProcess, viewers: Viewers, topic: str
+) -> None:
+    stream = viewers.connect(role.url("public"), topic)
+    bodies = [
+        b'{"topic":"%b","data":[1,\r\n\r\n2,\r3,\n\n"id: evil"]}' % topic.encode(),
+        b'{"topic":"%b","data":"\xe2\x80\xa8\xc2\x85\\n\\r\\u000a"}' % topic.encode(),
+    ]
+
+    for body in bodies:
+        answer = httpx.post(
+            role.url("internal") + "/publish",
+            content=body,
+            headers={"Content-Type": "application/json"},
+        )
+        assert answer.status_code == 202
+
+    viewers.wait(lambda: len(stream.frames) >= 3, "both events came")
+    assert [event["data"] for event in stream.events] == [
+        [1, 2, 3, "id: evil"],
+        "\u2028\x85\n\r\n",
+    ]
+    assert all(set(frame.fields) == {"id", "data"} for frame in stream.frames[1:])
+
+
+def test_heartbeats_are_comments_without_a_blank_line(write_config: WriteConfig) -> None:
+    with (
+        combined(*write_config(heartbeat_seconds=1)) as role,
+        open_socket(role, "/connect") as sock,
+    ):
+        received = read_until(sock, lambda data: data.endswith(b":\n:\n"))
+
+    _, _, stream = received.partition(b"\r\n\r\n")
+    connected, _, rest = stream.partition(b"\n\n")
+    assert b'"heartbeat_seconds":1}' in connected
+    assert rest == b":\n:\n"
+
+
+def test_head_of_connect_opens_no_stream(role: RoleProcess) -> None:
+    with httpx.Client(base_url=role.url("public")) as client:
+        before = metrics(role)["rtdeliver_connections_started_total"]
+
+        answers = [client.head("/connect?topic=live:head") for _ in range(3)]
+
+        # The connection can be used again, so nothing of a stream came on it.
+        assert client.get("/nothing").json()["error"] == "not_found"
+    for answer in answers:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert answer.content == b""
+    assert metrics(role)["rtdeliver_connections_started_total"] == before
+
+
+# Publishing.
+
+
+def test_a_published_event_comes_as_it_was_published(
+    role: RoleProcess, viewers: Viewers, topic: str
+) -> None:
+    stream, bystander = (
+        viewers.connect(role.url("public"), watched) for watched in (topic, "live:elsewhere")
+    )
+
+    given = publish(role, {"topic": topic, "type": "comment", "id": "c-1", "data": {"t": "é"}})
+    made = publish(role, {"topic": topic, "data": None})
+
+    assert (given.status_code, given.json()) == (202, {"id": "c-1"})
+    assert made.status_code == 202
+    viewers.wait(lambda: len(stream.events) == 2, "both events came")
+    first, second = stream.events
+    assert first == {
+        "topic": topic,
+        "type": "comment",
+        "id": "c-1",
+        "at": first["at"],
+        "data": {"t": "é"},
+    }
+    assert second == {
+        "topic": topic,
+        "type": "message",
+        "id": made.json()["id"],
+        "at": second["at"],
+        "data": None,
+    }
+    assert [frame.id for frame in stream.frames[1:]] == ["c-1", made.json()["id"]]
+    assert bystander.events == []
+
+
+def test_a_batch_is_published_in_its_order_over_all_topics(
+    role: RoleProcess, viewers: Viewers, topic: str
+) -> None:
+    other = next(_names)
+    stream = viewers.connect(role.url("public"), topic, other)
+    lines = [
+        json.dumps({"topic": (topic, other)[number % 3 == 0], "data": number}).encode()
+        for number in range(100)
+    ]
+
+    answer = publish_lines(role, b"\n".join(lines))
+
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 100})
+    viewers.wait(lambda: len(stream.events) >= 100, "all events came")
+    assert [event["data"] for event in stream.events] == list(range(100))
+
+
+def test_ids_sort_by_time_and_are_unique(role: RoleProcess, viewers: Viewers, topic: str) -> None:
+    stream = viewers.connect(role.url("public"), topic)
+    body = b"\n".join(json.dumps({"topic": topic, "data": 0}).encode() for _ in range(300))
+
+    for _ in range(3):
+        assert publish_lines(role, body).status_code == 202
+
+    viewers.wait(lambda: len(stream.events) >= 900, "all events came")
+    ids = [event["id"] for event in stream.events]
+    assert len(set(ids)) == 900
+    keys = [tuple(int(part) for part in id.split("-")[:2]) for id in ids]
+    assert keys == sorted(keys)
+
+
+def test_ten_thousand_events_come_in_order_to_each_of_twenty_viewers(
+    role: RoleProcess, viewers: Viewers, topic: str
+) -> None:
+    streams = viewers.connect_many(20, role.url("public"), topic)
+    numbers = range(ORDERED_EVENTS)
+    lines = [
+        json.dumps({"topic": topic, "id": f"e-{number:05}", "data": number}).encode()
+        for number in numbers
+    ]
+
+    for start in range(0, ORDERED_EVENTS, ORDERED_BATCH):
+        answer = publish_lines(role, b"\n".join(lines[start : start + ORDERED_BATCH]))
+        assert answer.json() == {"accepted": ORDERED_BATCH}
+
+    viewers.wait(
+        lambda: all(len(stream.frames) > ORDERED_EVENTS for stream in streams),
+        "all events came to all viewers",
+    )
+    expected = [f"e-{number:05}" for number in numbers]
+    for stream in streams:
+        assert [frame.id for frame in stream.frames[1:]] == expected
+        assert not stream.ended
+
+
+def test_an_id_published_twice_is_received_once(
+    role: RoleProcess, viewers: Viewers, topic: str
+) -> None:
+    other = next(_names)
+    stream = viewers.connect(role.url("public"), topic, other)
+    again = {"topic": topic, "id": f"again-{topic[5:]}", "data": 1}
+    line = json.dumps(again).encode()
+
+    assert publish(role, again).status_code == 202
+    assert publish(role, again).status_code == 202
+    assert publish_lines(role, line + b"\n" + line).status_code == 202
+    # The same id in another topic is another event.
+    assert publish(role, {**again, "topic": other}).status_code == 202
+    assert publish(role, {"topic": topic, "id": "last", "data": 2}).status_code == 202
+
+    viewers.wait(lambda: any(frame.id == "last" for frame in stream.frames), "the last event came")
+    received = [(event["topic"], event["id"]) for event in stream.events]
+    assert received == [(topic, again["id"]), (other, again["id"]), (topic, "last")]
+
+
+# Subscribing on an open stream.
+
+
+def topics_of(role: RoleProcess, stream: Stream) -> dict[str, object]:
+    answer = httpx.get(f"{role.url('public')}/connections/{stream.connection}/topics")
+    assert answer.status_code == 200
+    told: dict[str, object] = answer.json()
+    return told
+
+
+def test_topics_change_on_an_open_stream(role: RoleProcess, viewers: Viewers, topic: str) -> None:
+    second, third = next(_names), next(_names)
+    stream = viewers.connect(role.url("public"), topic)
+
+    answer = stream.subscribe(add=[third, second, second, topic], remove=["live:never", topic])
+    assert answer.status_code == 200
+    assert answer.json() == topics_of(role, stream)
+
+    stream_topics = answer.json()["topics"]
+    assert set(stream_topics) >= {second, third}
+    answer = stream.subscribe(remove=[topic])
+    assert answer.json() == {"connection": stream.connection, "topics": sorted([second, third])}
+    assert topics_of(role, stream) == answer.json()
+    for watched in (topic, second, third):
+        assert publish(role, {"topic": watched, "data": watched}).status_code == 202
+    viewers.wait(lambda: len(stream.events) == 2, "the events of both topics came")
+    assert [event["data"] for event in stream.events] == [second, third]
+
+
+def test_either_list_of_a_change_may_be_missing(
+    role: RoleProcess, viewers: Viewers, topic: str
+) -> None:
+    stream = viewers.connect(role.url("public"))
+    url = f"{role.url('public')}/connections/{stream.connection}/topics"
+
+    told = [
+        httpx.post(url, json=body).json()["topics"]
+        for body in ({}, {"add": [topic]}, {"add": [topic]}, {"remove": [topic]}, {"remove": []})
+    ]
+
+    assert told == [[], [topic], [topic], [], []]
+
+
+def test_a_dispatcher_tells_who_watches_a_topic(
+    role: RoleProcess, viewers: Viewers, topic: str
+) -> None:
+    def told() -> object:
+        return httpx.get(role.url("internal") + "/topics", params={"topic": topic}).json()
+
+    streams = viewers.connect_many(3, role.url("public"), topic)
+    eventually(
+        lambda: told() == {"topic": topic, "viewers": 3, "frontends": ["n1"]}, "three are counted"
+    )
+    [node] = httpx.get(role.url("internal") + "/frontends").json()
+    assert node["node"] == "n1"
+    assert node["url"] == role.url("internal")
+    assert node["topics"] >= 1
+    assert node["viewers"] >= 3
+    assert 0 < node["lease_seconds_left"] <= 30
+
+    viewers.close(streams[0])
+    streams[1].subscribe(remove=[topic])
+    eventually(
+        lambda: told() == {"topic": topic, "viewers": 1, "frontends": ["n1"]}, "one is counted"
+    )
+    viewers.close(streams[2])
+    eventually(lambda: told() == {"topic": topic, "viewers": 0, "frontends": []}, "none is counted")
+
+
+def test_no_event_of_a_topic_follows_the_answer_to_its_unsubscribe(
+    role: RoleProcess, viewers: Viewers, topic: str
+) -> None:
+    marks = next(_names)
+    stream = viewers.connect(role.url("public"), marks)
+    stopping = threading.Event()
+    body = b"\n".join(json.dumps({"topic": topic, "data": "x" * 300}).encode() for _ in range(50))
+
+    def publish_on_and_on() -> None:
+        while not stopping.is_set():
+            publish_lines(role, body)
+
+    producer = threading.Thread(target=publish_on_and_on)
+    producer.start()
+    try:
+        for turn in range(5):
+            assert stream.subscribe(add=[topic]).status_code == 200
+            seen = len(stream.frames)
+            viewers.wait(
+                lambda seen=seen: len(stream.frames) > seen + 100,  # type: ignore[misc]
+                "events of the topic come",
+            )
+            assert stream.subscribe(remove=[topic]).status_code == 200
+            publish(role, {"topic": marks, "id": f"{turn}-after", "data": 0})
+            for _ in range(3):
+                publish_lines(role, body)
+            publish(role, {"topic": marks, "id": f"{turn}-later", "data": 0})
+            viewers.wait(
+                lambda turn=turn: stream.frames[-1].id == f"{turn}-later",  # type: ignore[misc]
+                "the last mark came",
+            )
+            assert stream.frames[-2].id == f"{turn}-after"
+    finally:
+        stopping.set()
+        producer.join(DEADLINE_SECONDS)
+
+
+# Origins.
+
+
+def preflight(role: RoleProcess, path: str, origin: str) -> httpx.Response:
+    return httpx.options(
+        role.url("public") + path,
+        headers={
+            "Origin": origin,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type",
+        },
+    )
+
+
+def ask_as(role: RoleProcess, origin: str, asked: str) -> httpx.Headers:
+    """Do one thing as a page of ``origin`` would; return the response's headers."""
+    url, headers = role.url("public"), {"Origin": origin}
+    if asked in ("connect", "change"):
+        with httpx.stream("GET", url + "/connect", headers=headers) as opened:
+            if asked == "connect":
+                return opened.headers
+            lines = opened.iter_lines()
+            data = next(line for line in lines if line.startswith("data: "))
+            id = json.loads(data.removeprefix("data: "))["connection"]
+            return httpx.post(
+                f"{url}/connections/{id}/topics", json={"add": ["a"]}, headers=headers
+            ).headers
+    path, content, media_type = {
+        "an unknown connection": ("/connections/none/topics", b"{}", "application/json"),
+        "an unknown path": ("/nothing", b"{}", "application/json"),
+        "broken JSON": ("/connections/none/topics", b"{", "application/json"),
+        "a wrong media type": ("/connections/none/topics", b"{}", "text/plain"),
+        "a wrong method": ("/connect", b"{}", "application/json"),
+        "a body too large": ("/connections/none/topics", b" " * 1048577, "application/json"),
+        "a path that is not UTF-8": ("/%FF", b"{}", "application/json"),
+    }[asked]
+    answer = httpx.post(
+        url + path, content=content, headers={**headers, "Content-Type": media_type}
+    )
+    assert answer.status_code >= 400
+    return answer.headers
+
+
+ASKED = [
+    "connect",
+    "change",
+    "an unknown connection",
+    "an unknown path",
+    "broken JSON",
+    "a wrong media type",
+    "a wrong method",
+    "a body too large",
+    "a path that is not UTF-8",
+]
+
+
+@pytest.fixture(scope="module")
+def role_for_any_page() -> Iterator[RoleProcess]:
+    with combined("--cors-origin", "*") as role:
+        yield role
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_listed_origin_may_read_every_answer(role: RoleProcess, asked: str) -> None:
+    headers = ask_as(role, PAGE, asked)
+
+    assert headers["access-control-allow-origin"] == PAGE
+    assert headers["access-control-allow-credentials"] == "true"
+    assert "origin" in headers["vary"].lower()
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_an_unlisted_origin_may_read_none(role: RoleProcess, asked: str) -> None:
+    headers = ask_as(role, OTHER_PAGE, asked)
+
+    assert not [name for name in CORS if name in headers]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_with_a_star_any_origin_may_read_every_answer_without_credentials(
+    role_for_any_page: RoleProcess, asked: str
+) -> None:
+    headers = ask_as(role_for_any_page, OTHER_PAGE, asked)
+
+    assert headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in headers
+
+
+@pytest.mark.parametrize("path", ["/connect", "/connections/n1-abc/topics"])
+def test_a_preflight_of_a_listed_origin_is_told_what_is_allowed(
+    role: RoleProcess, path: str
+) -> None:
+    answer = preflight(role, path, PAGE)
+
+    assert answer.status_code in (200, 204)
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    assert answer.headers["access-control-allow-credentials"] == "true"
+    assert "origin" in answer.headers["vary"].lower()
+    methods = {name.strip() for name in answer.headers["access-control-allow-methods"].split(",")}
+    assert methods >= {"GET", "POST"}
+    fields = {name.strip() for name in answer.headers["access-control-allow-headers"].split(",")}
+    assert fields >= {"Content-Type", "Authorization", "Last-Event-ID"}
+
+
+@pytest.mark.parametrize("path", ["/connect", "/connections/n1-abc/topics"])
+def test_a_preflight_of_an_unlisted_origin_is_told_nothing(role: RoleProcess, path: str) -> None:
+    answer = preflight(role, path, OTHER_PAGE)
+
+    assert not [name for name in CORS if name in answer.headers]
+
+
+def test_a_preflight_with_a_star_allows_no_credentials(role_for_any_page: RoleProcess) -> None:
+    answer = preflight(role_for_any_page, "/connections/n1-abc/topics", OTHER_PAGE)
+
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert "Content-Type" in answer.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+# A full frontend.
+
+
+def test_a_full_frontend_sends_viewers_away_until_one_leaves(write_config: WriteConfig) -> None:
+    with ExitStack() as stack:
+        role = stack.enter_context(
+            combined(*write_config(max_connections=2), "--cors-origin", PAGE)
+        )
+        viewers = stack.enter_context(Viewers())
+        first, second = viewers.connect_many(2, role.url("public"), "live:full")
+
+        # To its end: a stream that stays open would let this wait in vain.
+        answers = [
+            httpx.get(
+                role.url("public") + "/connect?topic=live:full",
+                headers={"Origin": PAGE},
+                timeout=DEADLINE_SECONDS,
+            )
+            for _ in range(4)
+        ]
+
+        for answer in answers:
+            assert answer.status_code == 200
+            assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+            assert answer.headers["access-control-allow-origin"] == PAGE
+            retry, event, data, *rest = answer.text.split("\n")
+            assert retry.startswith("retry: ")
+            assert 5000 <= int(retry.removeprefix("retry: ")) <= 30000
+            assert event == "event: busy"
+            assert isinstance(json.loads(data.removeprefix("data: ")), dict)
+            assert rest == ["", ""]
+        # Random, so that those who were sent away do not come back all at once.
+        assert len({answer.text for answer in answers}) > 1
+        assert not first.ended
+        viewers.close(first)
+        eventually(lambda: metrics(role)["rtdeliver_connections"] == 1, "the one who left is gone")
+        third = viewers.connect(role.url("public"), "live:full")
+        publish(role, {"topic": "live:full", "data": 1})
+        viewers.wait(
+            lambda: bool(second.events and third.events), "both viewers received the event"
+        )

@@ -1,0 +1,57 @@
+"""What an ordinary install from a wheel gives."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.integration.roles import ROOT, TWISTD
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("source")
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("rtdeliver", "twisted"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(source), str(source)],
+        check=True,
+    )
+    [built] = source.glob("*.whl")
+    return built
+
+
+def test_a_wheel_has_every_module_and_nothing_that_hides_twisted(wheel: Path) -> None:
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    modules = {
+        str(path.relative_to(ROOT))
+        for package in ("rtdeliver", "twisted")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert packed == modules | {"rtdeliver/py.typed"}
+    assert "twisted/__init__.py" not in packed
+    assert "twisted/plugins/__init__.py" not in packed
+
+
+def test_twistd_finds_the_roles_of_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for role in ("rtcombined", "rtfrontend", "rtdispatcher"):
+        shown = subprocess.run(
+            [TWISTD, role, "--help"],
+            cwd=elsewhere,
+            env={**os.environ, "PYTHONPATH": str(site)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "--config=" in shown.stdout
+        assert role in shown.stdout

@@ -1,0 +1,350 @@
+"""The routing table in a real Redis, and what it does when that is away."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
+
+from rtdeliver.errors import Unavailable
+from rtdeliver.index.redis import RedisSettings, RedisTopicIndex, redis_endpoint
+from rtdeliver.index.sharded import ShardedTopicIndex
+from rtdeliver.interfaces import ITopicIndex
+from rtdeliver.model import FrontendRef
+from rtdeliver.redis_url import parse_redis_url
+from tests.contracts.topic_index import (
+    GREEN,
+    N1,
+    N1_AGAIN,
+    N2,
+    RED,
+    TopicIndexContract,
+    announcement,
+)
+from tests.integration.redis_server import RedisServer
+
+pytestmark = pytest.mark.waits
+
+PREFIX = "test:"
+GRACE_SECONDS = 5.0
+
+
+class LeapingClock:
+    """The reactor's clock, which can be set forward."""
+
+    def __init__(self) -> None:
+        self._ahead_seconds = 0.0
+
+    def seconds(self) -> float:
+        return float(reactor.seconds()) + self._ahead_seconds
+
+    def callLater(self, delay: float, function: Any, *args: Any, **kwargs: Any) -> IDelayedCall:
+        return reactor.callLater(delay, function, *args, **kwargs)
+
+    def advance(self, seconds: float) -> None:
+        self._ahead_seconds += seconds
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Let the reactor run until ``condition()`` is true, or fail."""
+    for _ in range(3000):
+        if condition():
+            return
+        pytest_twisted.blockon(deferLater(reactor, 0.02))
+    raise AssertionError(f"waited 60 s in vain until {what}")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def clock() -> LeapingClock:
+    return LeapingClock()
+
+
+MakeIndex = Callable[..., RedisTopicIndex]
+
+
+@pytest.fixture
+def make_index(server: RedisServer, clock: LeapingClock) -> Iterator[MakeIndex]:
+    started: list[ITopicIndex] = []
+
+    def make(of: RedisServer = server, prefix: str = PREFIX, **settings: Any) -> RedisTopicIndex:
+        address = parse_redis_url(of.url)
+        index = RedisTopicIndex(
+            endpoint=redis_endpoint(reactor, address, ca_file=""),
+            settings=RedisSettings(
+                password=address.password,
+                prefix=prefix,
+                **{
+                    "command_seconds": 2.0,
+                    "reconnect_seconds": 0.2,
+                    "grace_seconds": GRACE_SECONDS,
+                    "cached_topics": 1000,
+                    **settings,
+                },
+            ),
+            clock=clock,
+        )
+        index.start()
+        started.append(index)
+        wait_until(lambda: not index.missing(), "Redis is reached")
+        return index
+
+    yield make
+    for index in started:
+        pytest_twisted.blockon(index.stop())
+
+
+def get(deferred: Deferred[Any]) -> Any:
+    return pytest_twisted.blockon(deferred)
+
+
+class _OnRedis(TopicIndexContract):
+    servers: list[RedisServer]
+    clock: LeapingClock
+
+    def setUp(self) -> None:
+        """Left to the fixtures."""
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        for server in self.servers:
+            leases = {key: server.client.pttl(key) for key in server.client.scan_iter("*node:*")}
+            for key, milliseconds in leases.items():
+                left = milliseconds - round(seconds * 1000)
+                if left > 0:
+                    server.client.pexpire(key, left)
+                else:
+                    server.client.delete(key)
+
+    def get(self, deferred: Deferred[Any]) -> Any:
+        return get(deferred)
+
+
+class TestRedisTopicIndex(_OnRedis):
+    """The contract, on one Redis."""
+
+    @pytest.fixture(autouse=True)
+    def _index(self, server: RedisServer, clock: LeapingClock, make_index: MakeIndex) -> None:
+        server.client.flushall()
+        self.servers, self.clock, self.index = [server], clock, make_index()
+
+
+class TestShardedTopicIndex(_OnRedis):
+    """The contract, on three, which are three prefixes of the same server."""
+
+    @pytest.fixture(autouse=True)
+    def _index(self, server: RedisServer, clock: LeapingClock, make_index: MakeIndex) -> None:
+        server.client.flushall()
+        self.servers, self.clock = [server], clock
+        self.index = ShardedTopicIndex(
+            {name: make_index(prefix=f"{PREFIX}{name}:") for name in ("a", "b", "c")}
+        )
+
+
+class TestCache:
+    @pytest.fixture(autouse=True)
+    def _empty(self, server: RedisServer) -> None:
+        server.client.flushall()
+
+    def test_a_row_is_read_once(self, server: RedisServer, make_index: MakeIndex) -> None:
+        index = make_index()
+        get(index.apply(announcement(N1, {RED: 1}, full=True)))
+        get(index.frontends(RED))
+        before = server.client.info("stats")["total_commands_processed"]
+        for _ in range(100):
+            assert set(get(index.frontends(RED))) == {N1}
+        assert server.client.info("stats")["total_commands_processed"] - before < 50
+
+    def test_another_dispatcher_hears_of_a_change(self, make_index: MakeIndex) -> None:
+        writing, reading = make_index(), make_index()
+        assert set(get(reading.frontends(RED))) == set()
+        get(writing.apply(announcement(N1, {RED: 1}, full=True)))
+        wait_until(lambda: set(get(reading.frontends(RED))) == {N1}, "it is heard of")
+        get(writing.apply(announcement(N1, {RED: 0})))
+        wait_until(lambda: set(get(reading.frontends(RED))) == set(), "it is heard of")
+
+    def test_another_dispatcher_hears_of_another_incarnation(self, make_index: MakeIndex) -> None:
+        writing, reading = make_index(), make_index()
+        get(writing.apply(announcement(N1, {RED: 1}, full=True)))
+        assert set(get(reading.frontends(RED))) == {N1}
+        get(writing.apply(announcement(N1_AGAIN, {RED: 1}, full=True)))
+        wait_until(lambda: set(get(reading.frontends(RED))) == {N1_AGAIN}, "it is heard of")
+
+    def test_the_cache_is_bounded(self, make_index: MakeIndex) -> None:
+        index = make_index(cached_topics=2)
+        get(index.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True)))
+        for number in range(10):
+            get(index.frontends(f"topic:{number}"))
+        assert set(get(index.frontends(RED))) == {N1}
+        assert len(index._rows) == 2
+
+    def test_dead_rows_are_cleaned_up_on_sight(
+        self, server: RedisServer, make_index: MakeIndex
+    ) -> None:
+        index = make_index()
+        get(index.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True)))
+        get(index.apply(announcement(N2, {RED: 1}, full=True)))
+        server.client.delete(f"{PREFIX}node:n1")
+        reading = make_index()
+        assert set(get(reading.frontends(RED))) == {N2}
+        wait_until(lambda: not server.client.exists(f"{PREFIX}row:{GREEN}"), "all are taken out")
+        assert server.client.smembers(f"{PREFIX}nodes") == {"n2"}
+
+    def test_who_ask_while_a_row_is_read_go_on_in_their_order(self, make_index: MakeIndex) -> None:
+        index, order = make_index(), []
+        asked = [index.frontends(RED).addCallback(lambda _, n=n: order.append(n)) for n in range(5)]
+        for answer in asked:
+            get(answer)
+        assert order == [0, 1, 2, 3, 4]
+
+
+class TestLoss:
+    """Redis dies, hangs, and comes back."""
+
+    @pytest.fixture
+    def own(self) -> Iterator[RedisServer]:
+        with RedisServer(password="s3cret") as own:
+            yield own
+
+    def test_without_redis_what_is_not_cached_is_unavailable(
+        self, own: RedisServer, make_index: MakeIndex
+    ) -> None:
+        index = make_index(own)
+        get(index.apply(announcement(N1, {RED: 1}, full=True)))
+        get(index.frontends(RED))
+        own.kill()
+        wait_until(index.missing, "the loss is noticed")
+        for asked in (
+            index.frontends(GREEN),
+            index.viewers(RED),
+            index.nodes(),
+            index.apply(announcement(N1, {})),
+            index.forget(N1),
+        ):
+            with pytest.raises(Unavailable):
+                get(asked)
+
+    def test_cached_rows_are_served_all_the_while(
+        self, own: RedisServer, make_index: MakeIndex
+    ) -> None:
+        index = make_index(own)
+        get(index.apply(announcement(N1, {RED: 1}, full=True)))
+        get(index.frontends(RED))
+        own.kill()
+        wait_until(index.missing, "the loss is noticed")
+        assert set(get(index.frontends(RED))) == {N1}
+        own.start()
+        wait_until(lambda: not index.missing(), "Redis is back")
+        # It is empty, and the frontend has not announced anew.
+        assert set(get(index.frontends(RED))) == {N1}
+
+    def test_after_a_loss_a_frontend_that_announces_all_anew_is_believed(
+        self, own: RedisServer, make_index: MakeIndex
+    ) -> None:
+        index = make_index(own)
+        get(index.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True, sequence=1)))
+        get(index.frontends(RED))
+        get(index.frontends(GREEN))
+        own.kill()
+        wait_until(index.missing, "the loss is noticed")
+        own.start()
+        wait_until(lambda: not index.missing(), "Redis is back")
+        assert get(index.apply(announcement(N1, {}, sequence=2))) is False
+        assert set(get(index.frontends(RED))) == {N1}
+        assert get(index.apply(announcement(N1, {GREEN: 1}, full=True, sequence=3))) is True
+        assert set(get(index.frontends(RED))) == set()
+        assert set(get(index.frontends(GREEN))) == {N1}
+
+    def test_after_a_loss_a_frontend_that_stays_away_is_given_up(
+        self, own: RedisServer, clock: LeapingClock, make_index: MakeIndex
+    ) -> None:
+        index = make_index(own)
+        get(index.apply(announcement(N1, {RED: 1}, full=True)))
+        get(index.frontends(RED))
+        own.kill()
+        wait_until(index.missing, "the loss is noticed")
+        own.start()
+        wait_until(lambda: not index.missing(), "Redis is back")
+        clock.advance(GRACE_SECONDS)
+        assert set(get(index.frontends(RED))) == set()
+
+    def test_changes_while_it_did_not_hear_are_seen_afterwards(
+        self, own: RedisServer, make_index: MakeIndex
+    ) -> None:
+        index, other = make_index(own), make_index(own)
+        get(other.apply(announcement(N1, {RED: 1}, full=True)))
+        get(index.frontends(RED))
+        own.client.client_kill_filter(_type="pubsub")
+        get(other.apply(announcement(N1, {RED: 0})))
+        wait_until(lambda: not index.missing(), "it hears again")
+        wait_until(lambda: set(get(index.frontends(RED))) == set(), "the change is seen")
+
+    def test_a_redis_that_hangs_is_unavailable_in_time(
+        self, own: RedisServer, make_index: MakeIndex
+    ) -> None:
+        index = make_index(own, command_seconds=0.3)
+        get(index.apply(announcement(N1, {RED: 1}, full=True)))
+        get(index.frontends(RED))
+        own.pause()
+        with pytest.raises(Unavailable):
+            get(index.frontends(GREEN))
+        wait_until(index.missing, "the loss is noticed")
+        assert set(get(index.frontends(RED))) == {N1}
+        own.resume()
+        wait_until(lambda: not index.missing(), "Redis is back")
+        assert set(get(index.frontends(RED))) == {N1}
+
+    def test_a_wrong_password_is_unavailable(self, own: RedisServer, clock: LeapingClock) -> None:
+        index = RedisTopicIndex(
+            endpoint=redis_endpoint(reactor, parse_redis_url(own.url), ca_file=""),
+            settings=RedisSettings(
+                password="wrong",
+                prefix=PREFIX,
+                command_seconds=1.0,
+                reconnect_seconds=0.2,
+                grace_seconds=GRACE_SECONDS,
+                cached_topics=10,
+            ),
+            clock=clock,
+        )
+        index.start()
+        with pytest.raises(Unavailable):
+            get(index.frontends(RED))
+        assert index.missing()
+        get(index.stop())
+
+
+def test_a_node_of_one_shard_alone_is_not_listed(
+    server: RedisServer, make_index: MakeIndex
+) -> None:
+    server.client.flushall()
+    shards = {name: make_index(prefix=f"{PREFIX}{name}:") for name in ("a", "b")}
+    index = ShardedTopicIndex(shards)
+    get(index.apply(announcement(N1, {RED: 1}, full=True)))
+    get(shards["a"].apply(announcement(N2, {RED: 1}, full=True)))
+    assert [status.frontend for status in get(index.nodes())] == [N1]
+
+
+def test_a_frontends_topics_are_spread_and_added_up(
+    server: RedisServer, make_index: MakeIndex
+) -> None:
+    server.client.flushall()
+    shards = {name: make_index(prefix=f"{PREFIX}{name}:") for name in ("a", "b", "c")}
+    index = ShardedTopicIndex(shards)
+    counts = {f"topic:{number}": number for number in range(1, 301)}
+    get(index.apply(announcement(N1, counts, full=True)))
+    shares = [get(shard.nodes())[0].topics for shard in shards.values()]
+    assert sum(shares) == 300
+    assert min(shares) > 50
+    [status] = get(index.nodes())
+    assert (status.topics, status.viewers) == (300, sum(range(1, 301)))
+    assert FrontendRef(node="n1", url=N1.url, incarnation="first") == status.frontend

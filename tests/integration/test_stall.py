@@ -1,0 +1,232 @@
+"""Viewers that read too slowly, or no more: what they cost is bounded, and nobody else notices."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.integration.conftest import WriteConfig
+from tests.integration.roles import DEADLINE_SECONDS, RoleProcess, combined, metrics, publish
+from tests.integration.streams import Stream, Viewers
+
+TOPIC = "live:crowd"
+CROWD = 1000
+MAILBOX_BYTES = 200000
+SEND_BYTES = 65536
+STALL_SECONDS = 3
+RECEIVE_BUFFER_BYTES = 8192
+TEXT = "x" * 900
+
+WAITING = 'rtdeliver_mailbox_bytes{actor="connection"}'
+STALLED = 'rtdeliver_connections_closed_total{reason="stalled"}'
+MAILBOX_FULL = 'rtdeliver_dropped_total{at="frontend",reason="mailbox_full"}'
+
+
+@pytest.fixture
+def role(write_config: WriteConfig) -> Iterator[RoleProcess]:
+    config = write_config(
+        mailbox_bytes=MAILBOX_BYTES,
+        event_bytes=60000,
+        send_bytes=SEND_BYTES,
+        send_buffer_bytes=16384,
+        stall_seconds=STALL_SECONDS,
+        overflow="drop_oldest",
+    )
+    with combined(*config) as role:
+        yield role
+    assert "Traceback" not in role.output
+
+
+@pytest.fixture
+def viewers() -> Iterator[Viewers]:
+    with Viewers() as viewers:
+        yield viewers
+
+
+class Producer:
+    """Publishes numbered events of about 1 KB in batches."""
+
+    def __init__(self, role: RoleProcess) -> None:
+        self._url = role.url("internal") + "/publish"
+        self._client = httpx.Client(timeout=DEADLINE_SECONDS)
+        self.ids: list[str] = []
+
+    def publish(self, count: int) -> None:
+        ids = [f"e-{len(self.ids) + number:06}" for number in range(count)]
+        body = "\n".join(json.dumps({"topic": TOPIC, "id": id, "data": TEXT}) for id in ids)
+        answer = self._client.post(
+            self._url, content=body, headers={"Content-Type": "application/x-ndjson"}
+        )
+        assert answer.status_code == 202, answer.text
+        self.ids += ids
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@pytest.fixture
+def producer(role: RoleProcess) -> Iterator[Producer]:
+    producer = Producer(role)
+    yield producer
+    producer.close()
+
+
+def ids_of(stream: Stream) -> list[str | None]:
+    return [frame.id for frame in stream.frames if frame.event == "message"]
+
+
+def test_a_stalled_reader_is_cut_off_and_the_others_miss_nothing(
+    role: RoleProcess, viewers: Viewers, producer: Producer
+) -> None:
+    crowd = viewers.connect_many(CROWD, role.url("public"), TOPIC)
+    stalled = viewers.connect(role.url("public"), TOPIC, receive_buffer_bytes=RECEIVE_BUFFER_BYTES)
+    viewers.stall(stalled)
+    largest, full = 0.0, False
+    deadline = time.monotonic() + DEADLINE_SECONDS
+
+    while True:
+        # Much until its mailbox is full, then just enough to see that the others go on.
+        producer.publish(1 if full else 20)
+        viewers.wait(
+            lambda: all(len(stream.frames) > len(producer.ids) for stream in crowd),
+            "the others have received all so far",
+        )
+        # Nothing waits for the others now, so what waits is the stalled one's.
+        measured = metrics(role)
+        largest = max(largest, measured[WAITING])
+        full = full or measured[MAILBOX_FULL] > 0
+        if measured[STALLED]:
+            break
+        assert time.monotonic() < deadline, "it is not cut off"
+
+    assert full
+    assert MAILBOX_BYTES / 2 < largest <= MAILBOX_BYTES + SEND_BYTES
+    producer.publish(20)
+    viewers.wait(
+        lambda: all(len(stream.frames) > len(producer.ids) for stream in crowd),
+        "the others receive on",
+    )
+    for stream in crowd:
+        assert ids_of(stream) == producer.ids
+        assert stream.control("gap") == []
+        assert not stream.ended
+    measured = metrics(role)
+    assert measured[STALLED] == 1
+    assert measured[WAITING] == 0
+    assert measured["rtdeliver_connections"] == CROWD
+    viewers.resume(stalled)
+    viewers.wait(lambda: stalled.ended, "the stalled one sees its stream end")
+
+
+def test_a_slow_reader_is_kept_and_told_how_many_it_lost(
+    role: RoleProcess, viewers: Viewers, producer: Producer
+) -> None:
+    slow = viewers.connect(role.url("public"), TOPIC, receive_buffer_bytes=RECEIVE_BUFFER_BYTES)
+    viewers.stall(slow)
+    pace = threading.Event()
+    # Longer than what cuts a reader off that reads nothing.
+    end = time.monotonic() + 3 * STALL_SECONDS
+
+    while time.monotonic() < end:
+        producer.publish(20)
+        assert slow.on_readable(at_most=4096)
+        pace.wait(0.1)
+    measured = metrics(role)
+    viewers.resume(slow)
+    viewers.wait(
+        lambda: slow.ended or slow.frames[-1].id == producer.ids[-1], "the last event came"
+    )
+
+    assert not slow.ended
+    assert measured[STALLED] == 0
+    received = ids_of(slow)
+    assert received == sorted(set(received))  # type: ignore[type-var]
+    gaps = [frame.data for frame in slow.control("gap")]
+    assert gaps
+    assert all(gap["lost"] > 0 and gap["topics"] == [TOPIC] for gap in gaps)
+    assert len(received) + sum(gap["lost"] for gap in gaps) == len(producer.ids)
+    assert metrics(role)[MAILBOX_FULL] == sum(gap["lost"] for gap in gaps)
+
+
+def test_each_gap_frame_stands_where_its_events_are_missing(
+    role: RoleProcess, viewers: Viewers, producer: Producer
+) -> None:
+    slow = viewers.connect(role.url("public"), TOPIC, receive_buffer_bytes=RECEIVE_BUFFER_BYTES)
+    for _ in range(2):
+        viewers.stall(slow)
+        before = metrics(role)[MAILBOX_FULL]
+        while metrics(role)[MAILBOX_FULL] < before + 100:
+            producer.publish(50)
+        viewers.resume(slow)
+        viewers.wait(
+            lambda: slow.ended or slow.frames[-1].id == producer.ids[-1], "the last event came"
+        )
+
+    assert not slow.ended
+    expected = 0
+    gaps = 0
+    for frame in slow.frames[1:]:
+        if frame.event == "gap":
+            expected += frame.data["lost"]
+            gaps += 1
+        else:
+            assert frame.id == producer.ids[expected]
+            expected += 1
+    assert expected == len(producer.ids)
+    assert gaps >= 2
+
+
+def test_what_waits_of_a_topic_is_not_sent_after_its_unsubscribe(
+    role: RoleProcess, viewers: Viewers, producer: Producer
+) -> None:
+    slow = viewers.connect(
+        role.url("public"), TOPIC, "live:marks", receive_buffer_bytes=RECEIVE_BUFFER_BYTES
+    )
+    viewers.stall(slow)
+    # More than what the kernel and one send take, and less than what a mailbox holds.
+    producer.publish(150)
+
+    assert slow.subscribe(remove=[TOPIC]).status_code == 200
+
+    publish(role, {"topic": "live:marks", "id": "mark", "data": 0})
+    viewers.resume(slow)
+    viewers.wait(lambda: slow.ended or slow.frames[-1].id == "mark", "the mark came")
+    measured = metrics(role)
+    discarded = int(measured['rtdeliver_dropped_total{at="frontend",reason="unsubscribed"}'])
+    assert discarded > 0
+    assert ids_of(slow) == [*producer.ids[: len(producer.ids) - discarded], "mark"]
+    assert measured[MAILBOX_FULL] == 0
+    assert slow.control("gap") == []
+
+
+def test_with_overflow_close_a_full_mailbox_ends_the_stream(
+    viewers: Viewers, write_config: WriteConfig
+) -> None:
+    config = write_config(
+        mailbox_bytes=MAILBOX_BYTES,
+        event_bytes=60000,
+        send_buffer_bytes=16384,
+        overflow="close",
+    )
+    overflow = 'rtdeliver_connections_closed_total{reason="overflow"}'
+    with combined(*config) as role:
+        other = viewers.connect(role.url("public"), TOPIC)
+        slow = viewers.connect(role.url("public"), TOPIC, receive_buffer_bytes=RECEIVE_BUFFER_BYTES)
+        viewers.stall(slow)
+        producer = Producer(role)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not metrics(role)[overflow]:
+            producer.publish(20)
+            viewers.wait(lambda: len(other.frames) > len(producer.ids), "the other one receives on")
+            assert time.monotonic() < deadline, "it is not closed"
+        producer.close()
+
+        viewers.resume(slow)
+        viewers.wait(lambda: slow.ended, "the slow one sees its stream end")
+        assert slow.control("gap") == []
+        assert ids_of(other) == producer.ids
+        assert ids_of(slow) == producer.ids[: len(ids_of(slow))]
+        assert "Traceback" not in role.output

@@ -1,0 +1,235 @@
+"""Who may import whom, read from the source."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).parents[1]
+
+# They know neither reactor nor HTTP nor Redis.
+PURE = {
+    "rtdeliver.model",
+    "rtdeliver.errors",
+    "rtdeliver.wire",
+    "rtdeliver.actor",
+    "rtdeliver.interfaces",
+    "rtdeliver.wheel",
+    "rtdeliver.metrics",
+    "rtdeliver.redis_url",
+    "rtdeliver.frontend.sse",
+    "rtdeliver.frontend.subscriptions",
+}
+WORLD = ("twisted.internet.reactor", "twisted.web", "klein", "treq", "txredisapi")
+# Everything stands on these; they stand on none but each other.
+GROUND_FLOOR = {module for module in PURE if module.count(".") == 1} | {
+    "rtdeliver.config",
+    "rtdeliver.http_client",
+    "rtdeliver.listeners",
+    "rtdeliver.routes",
+    "rtdeliver.service",
+    "rtdeliver.web",
+}
+
+
+class Import(NamedTuple):
+    """One name that a module imports, in full."""
+
+    name: str
+    in_function: bool
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def name_of(path: Path) -> str:
+    """Return the dotted name of the module in this file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    name_of(path): parse(path)
+    for folder in ("rtdeliver", "twisted/plugins")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+
+
+def imports(tree: ast.AST, *, in_function: bool = False) -> Iterator[Import]:
+    """Yield what ``tree`` imports: for ``from a import b`` both ``a`` and ``a.b``."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, in_function)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield Import(module, in_function)
+            for alias in node.names:
+                yield Import(f"{module}.{alias.name}", in_function)
+        else:
+            inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from imports(node, in_function=in_function or inside)
+
+
+def within(name: str, package: str) -> bool:
+    """Whether ``name`` is ``package`` or in it."""
+    return f"{name}.".startswith(f"{package}.")
+
+
+def importers(package: str) -> set[str]:
+    """Return the modules that import ``package`` or something in it."""
+    return {
+        module
+        for module, tree in MODULES.items()
+        if any(within(imported.name, package) for imported in imports(tree))
+    }
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+class ReadingTests(SynchronousTestCase):
+    """That the rules below look at something."""
+
+    def test_all_modules_are_read(self) -> None:
+        self.assertLessEqual(PURE | GROUND_FLOOR, MODULES.keys())
+        self.assertLessEqual(
+            {"rtdeliver", "rtdeliver.frontend.routes", "twisted.plugins.rtdeliver_roles"},
+            MODULES.keys(),
+        )
+
+    def test_imports_of_all_kinds_are_seen(self) -> None:
+        source = (
+            "import a.b, c as d\n"
+            "from e import f as g\n"
+            "from . import h\n"
+            "class K:\n"
+            "    import i\n"
+            "    async def m(self):\n"
+            "        if self:\n"
+            "            import j\n"
+        )
+        self.assertEqual(
+            list(imports(ast.parse(source))),
+            [
+                ("a.b", False),
+                ("c", False),
+                ("e", False),
+                ("e.f", False),
+                (".", False),
+                ("..h", False),
+                ("i", False),
+                ("j", True),
+            ],
+        )
+
+
+class LayerTests(SynchronousTestCase):
+    def test_pure_modules_know_nothing_of_the_world(self) -> None:
+        for package in WORLD:
+            self.assertEqual(importers(package) & PURE, set(), package)
+
+    def test_klein_appears_in_routes_only(self) -> None:
+        others = {name for name in importers("klein") if not name.endswith(".routes")}
+        self.assertEqual(others, {"rtdeliver.assembly"})
+
+    def test_assembly_names_an_app_but_makes_none(self) -> None:
+        tree = MODULES["rtdeliver.assembly"]
+        named = [found.name for found in imports(tree) if within(found.name, "klein")]
+        self.assertEqual(named, ["klein", "klein.Klein"])
+        calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        self.assertNotIn("Klein", [func.id for func in calls if isinstance(func, ast.Name)])
+
+    def test_treq_appears_in_the_http_client_only(self) -> None:
+        self.assertEqual(importers("treq"), {"rtdeliver.http_client"})
+
+    def test_txredisapi_appears_in_redis_modules_only(self) -> None:
+        others = {name for name in importers("txredisapi") if not name.endswith(".redis")}
+        self.assertEqual(others, set())
+
+    def test_the_reactor_is_imported_by_tap_when_a_service_is_made(self) -> None:
+        found = {
+            (module, imported.in_function)
+            for module, tree in MODULES.items()
+            for imported in imports(tree)
+            if imported.name == "twisted.internet.reactor"
+        }
+        self.assertEqual(found, {("rtdeliver.tap", True)})
+
+    def test_nothing_else_is_imported_within_a_function(self) -> None:
+        found = {
+            (module, imported.name)
+            for module, tree in MODULES.items()
+            for imported in imports(tree)
+            if imported.in_function
+        }
+        self.assertEqual(
+            found,
+            {
+                ("rtdeliver.tap", "twisted.internet"),
+                ("rtdeliver.tap", "twisted.internet.reactor"),
+            },
+        )
+
+    def test_frontend_and_dispatcher_know_nothing_of_each_other(self) -> None:
+        for here, there in (("frontend", "dispatcher"), ("dispatcher", "frontend")):
+            neighbours = {
+                name
+                for name in importers(f"rtdeliver.{there}")
+                if within(name, f"rtdeliver.{here}")
+            }
+            self.assertEqual(neighbours, set())
+
+    def test_the_ground_floor_stands_on_itself(self) -> None:
+        for module in GROUND_FLOOR:
+            ours = {
+                imported.name
+                for imported in imports(MODULES[module])
+                if imported.name in MODULES and imported.name != "rtdeliver"
+            }
+            self.assertLessEqual(ours, GROUND_FLOOR, module)
+
+    def test_imports_go_downwards_only(self) -> None:
+        below = {
+            module: {imported.name for imported in imports(tree) if imported.name in MODULES}
+            for module, tree in MODULES.items()
+        }
+        # Raises a CycleError that names the modules.
+        order = list(TopologicalSorter(below).static_order())
+        self.assertEqual(sorted(order), sorted(MODULES))
+
+    def test_nothing_private_is_imported_from_another_package_or_module(self) -> None:
+        found = {
+            (module, imported.name)
+            for module, tree in MODULES.items()
+            for imported in imports(tree)
+            if any(is_private(part) for part in imported.name.split("."))
+        }
+        self.assertEqual(found, set())
+
+    def test_nobody_but_takeover_reaches_into_the_private_parts_of_others(self) -> None:
+        found = {
+            (module, ast.unparse(node))
+            for module, tree in MODULES.items()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and is_private(node.attr)
+            and ast.unparse(node.value) not in ("self", "cls")
+            and module != "rtdeliver.frontend.takeover"
+            and ast.unparse(node) != "os._exit"
+        }
+        self.assertEqual(found, set())
+
+    def test_imports_are_absolute(self) -> None:
+        relative = {
+            module
+            for module, tree in MODULES.items()
+            for imported in imports(tree)
+            if imported.name.startswith(".")
+        }
+        self.assertEqual(relative, set())

@@ -1,0 +1,534 @@
+"""Bodies on the wire, decoded and encoded."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from rtdeliver.errors import Refusal
+from rtdeliver.interfaces import Acknowledgement, Announcement
+from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.wire import (
+    Draft,
+    PublishLimits,
+    TopicsChange,
+    as_json,
+    decode_acknowledgement,
+    decode_announcement,
+    decode_batch,
+    decode_publish,
+    decode_publish_batch,
+    decode_topics_change,
+    encode,
+    encode_batch,
+    encode_event,
+)
+
+LIMITS = PublishLimits(event_bytes=65536, batch_events=1000, batch_bytes=1048576)
+FRONTEND = b'"frontend":{"node":"n1","url":"http://h:1","incarnation":"i"}'
+DEEP = b"[" * 20_000 + b"]" * 20_000
+
+names = st.text("abzAZ019._-", min_size=1, max_size=64)
+topics = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=100)
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=15,
+)
+
+events = st.builds(
+    lambda topic, name, data: encode_event(
+        Draft(topic=Topic(topic), type=name, data=encode(data), id=None), id=name, at=1
+    ),
+    topics,
+    names,
+    json_values,
+)
+
+
+def publish(body: bytes) -> Draft:
+    return decode_publish(body, LIMITS)
+
+
+def publish_batch(body: bytes) -> list[Draft]:
+    return decode_publish_batch(body, LIMITS)
+
+
+def answers(decode: Callable[[bytes], object], bodies: Iterable[bytes]) -> dict[bytes, object]:
+    """Return by body the name of the refusal, with its lines if it has any, or the result."""
+    found: dict[bytes, object] = {}
+    for body in bodies:
+        try:
+            found[body] = decode(body)
+        except Refusal as refusal:
+            found[body] = (refusal.name, *refusal.lines)
+    return found
+
+
+class Table(SynchronousTestCase):
+    """Compares all rows at once, so that a failure shows each row that differs."""
+
+    def check(
+        self, decode: Callable[[bytes], object], table: dict[bytes, object], name: str = ""
+    ) -> None:
+        """Compare; a string in ``table``, or ``name`` for all, is that of a refusal."""
+        expected = {
+            body: (name or row,) if name or isinstance(row, str) else row
+            for body, row in table.items()
+        }
+        self.assertEqual(answers(decode, table), expected)
+
+
+class PublishTests(Table):
+    def test_the_fields_of_a_publish_are_read(self) -> None:
+        self.assertEqual(
+            publish(b'{"topic":"live:red","type":"like","id":"e-1","data":{"user":"ann"}}'),
+            Draft(topic=Topic("live:red"), type="like", data=b'{"user":"ann"}', id="e-1"),
+        )
+
+    def test_type_and_id_may_be_missing(self) -> None:
+        draft = Draft(topic=Topic("t"), type="message", data=b"1", id=None)
+        self.check(
+            publish,
+            {b'{"topic":"t","data":1}': draft, b'{"data":1,"id":null,"topic":"t"}\r\n': draft},
+        )
+
+    def test_a_body_that_is_not_json_in_utf8_is_bad_json(self) -> None:
+        bodies = [
+            b"",
+            b" ",
+            b"x",
+            b"{",
+            b'{"topic":"t","data":1',
+            b'{"topic":"t","data":1}{}',
+            b'{"topic":"t","data":1} x',
+            b"{'topic':'t','data':1}",
+            b'\xef\xbb\xbf{"topic":"t","data":1}',
+            b'{"topic":"\xff","data":1}',
+            b'{"topic":"\xed\xa0\x80","data":1}',
+            b'{"topic":"\\ud800","data":1}',
+            b'{"topic":"t","\xff":1,"data":1}',
+            '{"topic":"t","data":1}'.encode("utf-16"),
+        ]
+        self.check(publish, dict.fromkeys(bodies), "bad_json")
+
+    def test_data_that_is_not_json_in_utf8_is_bad_json(self) -> None:
+        values = [
+            b"",
+            b"nul",
+            b"NaN",
+            b"Infinity",
+            b"-",
+            b"01",
+            b"1.",
+            b"1 2",
+            b"'a'",
+            b"[1,]",
+            b'{"a":}',
+            b'"a',
+            b'"\\x"',
+            b'"\\u12"',
+            b'"\xff"',
+            b'"\xc3"',
+            b'"\xed\xa0\x80"',
+            b'{"\xff":1}',
+            b'["\xc0\xaf"]',
+        ]
+        self.check(
+            publish, {b'{"topic":"t","data":%b}' % value: None for value in values}, "bad_json"
+        )
+
+    def test_a_raw_control_character_within_data_cannot_break_a_line(self) -> None:
+        bodies = [b'{"topic":"t","data":["a%cb"]}' % code for code in range(0x20)]
+        bodies += [b'{"topic":"t","data":{"a%cb":1}}' % code for code in range(0x20)]
+        self.check(publish, dict.fromkeys(bodies), "bad_json")
+
+    def test_deep_nesting_is_bad_json(self) -> None:
+        self.check(publish, {b'{"topic":"t","data":%b}' % DEEP: "bad_json"})
+
+    def test_nesting_that_people_use_is_taken(self) -> None:
+        nested = b"[" * 200 + b"]" * 200
+        self.assertEqual(publish(b'{"topic":"t","data":%b}' % nested).data, nested)
+
+    def test_a_wrong_topic_is_a_bad_topic(self) -> None:
+        values = [b'""', b'"a\\n"', b'"\\u0085"', b'"%b"' % (b"a" * 1025), b"1", b"null", b'["t"]']
+        self.check(
+            publish, {b'{"data":1,"topic":%b}' % value: None for value in values}, "bad_topic"
+        )
+
+    def test_any_other_wrong_field_is_a_bad_event(self) -> None:
+        bodies = [
+            b"null",
+            b"[]",
+            b'"t"',
+            b"1",
+            b"{}",
+            b'{"topic":"t"}',
+            b'{"data":1}',
+            b'{"topic":"t","data":1,"type":""}',
+            b'{"topic":"t","data":1,"type":"a b"}',
+            b'{"topic":"t","data":1,"type":"a\\n"}',
+            b'{"topic":"t","data":1,"type":"\xc3\xa9"}',
+            b'{"topic":"t","data":1,"type":null}',
+            b'{"topic":"t","data":1,"type":5}',
+            b'{"topic":"t","data":1,"id":""}',
+            b'{"topic":"t","data":1,"id":5}',
+            b'{"topic":"t","data":1,"id":"a\\nevent: x"}',
+            b'{"topic":"t","data":1,"id":"%b"}' % (b"1" * 65),
+        ]
+        self.check(publish, dict.fromkeys(bodies), "bad_event")
+
+    def test_an_unknown_field_is_an_error(self) -> None:
+        bodies = [b'{"topic":"t","data":1,"at":1}', b'{"topic":"t","data":1,"Type":"x"}']
+        self.check(publish, dict.fromkeys(bodies), "bad_event")
+
+    def test_data_becomes_compact_json_on_one_line(self) -> None:
+        compacted = {
+            b" 1 ": b"1",
+            b'\r\n{ "a" :\t[ 1 , 2 ] ,\r\n"b" : { } }\n': b'{"a":[1,2],"b":{}}',
+            b'" a \\n b "': b'" a \\n b "',
+            b'"\\u2028 \xe2\x80\xa8 \xc2\x85"': b'"\\u2028 \xe2\x80\xa8 \xc2\x85"',
+            b"1.0e+2": b"1.0e+2",
+            b"123456789012345678901234567890": b"123456789012345678901234567890",
+        }
+        self.assertEqual(
+            {data: publish(b'{"data":%b,"topic":"t"}' % data).data for data in compacted}, compacted
+        )
+
+    def test_data_may_have_so_many_compact_bytes_and_no_more(self) -> None:
+        limits = PublishLimits(event_bytes=5, batch_events=1, batch_bytes=100)
+        self.check(
+            lambda body: decode_publish(body, limits).data,
+            {
+                b'{"topic":"t","data":"abc"}': b'"abc"',
+                b'{"topic":"t","data":  [ 1, 2 ]  }': b"[1,2]",
+                b'{"topic":"t","data":"\xc3\xa9\xc3"}': "bad_json",
+                b'{"topic":"t","data":"a\xc3\xa9"}': b'"a\xc3\xa9"',
+                b'{"topic":"t","data":"abcd"}': "too_large",
+                b'{"topic":"t","data":"\xc3\xa9\xc3\xa9"}': "too_large",
+                b'{"topic":"t","data":1}'.ljust(100): b"1",
+                b'{"topic":"t","data":1}'.ljust(101): "too_large",
+            },
+        )
+
+
+class PublishBatchTests(Table):
+    GOOD = b'{"topic":"t","data":1}'
+
+    def test_each_line_is_one_event_in_order(self) -> None:
+        body = b'{"topic":"a","data":1}\n{"topic":"b","data":[2,\t3]}\r\n{"topic":"c","data":4}'
+        found = [(draft.topic, draft.data) for draft in publish_batch(body)]
+        self.assertEqual(found, [("a", b"1"), ("b", b"[2,3]"), ("c", b"4")])
+
+    def test_a_batch_without_events_is_empty(self) -> None:
+        self.check(publish_batch, {b"": [], b"\n": [], b" \r\n\r\n\t": []})
+
+    def test_bad_lines_are_named_by_number_from_1_with_blank_lines_counted(self) -> None:
+        good = self.GOOD
+        self.check(
+            publish_batch,
+            {
+                b"x": ("bad_json", 1),
+                good + b"\nx\n" + good: ("bad_json", 2),
+                b"\n\n  \r\n" + good + b"\n\n{}\n": ("bad_event", 6),
+                b'{"topic":"","data":1}\n' + good + b"\nx\n\n{}": ("bad_topic", 1, 3, 5),
+                good + b'\n{"topic":"t","data":"\xff"}': ("bad_json", 2),
+                good + b'\n{"topic":"t","data":%b}' % DEEP: ("bad_json", 2),
+                good + b'\n{"topic":"t","data":"%b"}' % (b"x" * 65536): ("too_large", 2),
+                good + b'\n{"topic":"t",\n"data":1}': ("bad_json", 2, 3),
+            },
+        )
+
+    @settings(deadline=None)
+    @given(st.lists(st.sampled_from([GOOD, b"", b" \t\r", b"x", b"{}", b'{"data":1,"topic":""}'])))
+    def test_the_numbers_are_those_of_all_bad_lines(self, lines: list[bytes]) -> None:
+        bad = [n for n, line in enumerate(lines, 1) if line.strip() and line != self.GOOD]
+        [found] = answers(publish_batch, [b"\n".join(lines)]).values()
+        if bad:
+            self.assertIsInstance(found, tuple)
+            self.assertEqual(found[1:], tuple(bad))
+        else:
+            self.assertEqual(len(found), lines.count(self.GOOD))
+
+    def test_the_message_tells_of_three_bad_lines_and_counts_the_rest(self) -> None:
+        refusal = self.assertRaises(Refusal, publish_batch, b"\n".join([b"{}"] * 5))
+        self.assertEqual(
+            refusal.message,
+            "line 1: Object missing required field `topic`; "
+            "line 2: Object missing required field `topic`; "
+            "line 3: Object missing required field `topic`; and 2 more",
+        )
+
+    def test_a_batch_may_have_so_many_events_and_bytes_and_no_more(self) -> None:
+        good = self.GOOD
+        limits = PublishLimits(event_bytes=9, batch_events=3, batch_bytes=100)
+        self.check(
+            lambda body: len(decode_publish_batch(body, limits)),
+            {
+                b"\n".join([good] * 3): 3,
+                b"\n\n" + b"\n\n".join([good] * 3) + b"\n\n": 3,
+                b"\n".join([good] * 4): "too_large",
+                b"x\nx\nx\nx": "too_large",
+                good.ljust(100): 1,
+                good.ljust(101): "too_large",
+                b"\n" * 101: "too_large",
+            },
+        )
+
+
+class EventLineTests(Table):
+    @settings(deadline=None)
+    @given(
+        topic=topics,
+        type=names,
+        id=names,
+        at=st.integers(0, 1 << 53),
+        data=json_values,
+        ascii=st.booleans(),
+        indent=st.sampled_from([None, 0, 1, "\t"]),
+        newline=st.sampled_from(["\n", "\r\n", "\r"]),
+    )
+    def test_what_a_producer_published_is_what_a_browser_reads(
+        self,
+        topic: str,
+        type: str,
+        id: str,
+        at: int,
+        data: Any,
+        ascii: bool,
+        indent: int | str | None,
+        newline: str,
+    ) -> None:
+        body = json.dumps(
+            {"topic": topic, "type": type, "data": data}, ensure_ascii=ascii, indent=indent
+        ).replace("\n", newline)
+        event = encode_event(publish(body.encode()), id=id, at=at)
+        self.assertNotIn(b"\n", event.line)
+        self.assertNotIn(b"\r", event.line)
+        self.assertEqual(
+            list(json.loads(event.line).items()),
+            [("topic", topic), ("type", type), ("id", id), ("at", at), ("data", data)],
+        )
+        self.assertEqual((event.topic, event.id), (topic, id))
+        self.assertEqual(decode_batch(encode_batch([event])), [event])
+
+    def test_the_line_is_as_the_contract_shows_it(self) -> None:
+        draft = Draft(topic=Topic("live:red"), type="like", data=b'{"user":"ann"}', id=None)
+        event = encode_event(draft, id="1795417956553-0-d1", at=1795417956553)
+        self.assertEqual(
+            event.line,
+            b'{"topic":"live:red","type":"like","id":"1795417956553-0-d1",'
+            b'"at":1795417956553,"data":{"user":"ann"}}',
+        )
+
+    def test_a_quote_or_backslash_in_a_topic_is_escaped(self) -> None:
+        draft = Draft(topic=Topic('a"b\\c'), type="t", data=b"1", id=None)
+        self.assertEqual(json.loads(encode_event(draft, id="1", at=1).line)["topic"], 'a"b\\c')
+
+
+class BatchTests(Table):
+    @settings(deadline=None)
+    @given(st.lists(events | st.builds(Gap, topics.map(Topic), st.integers(1, 1 << 40))))
+    def test_events_and_gaps_arrive_as_they_were_sent(self, batch: list[Event | Gap]) -> None:
+        self.assertEqual(decode_batch(encode_batch(batch)), batch)
+
+    def test_an_event_keeps_its_line_byte_for_byte_with_fields_of_a_later_version(self) -> None:
+        line = b'{"id":"1", "new":[1,  2],"topic":"\xc3\xa9","data":"\xe2\x80\xa8"}'
+        self.assertEqual(decode_batch(line), [Event(topic=Topic("é"), id="1", line=line)])
+
+    def test_bad_lines_are_named_by_number_from_1_with_blank_lines_counted(self) -> None:
+        good = b'{"topic":"t","id":"1"}'
+        self.check(
+            decode_batch,
+            {
+                b"": [],
+                b"\n\n": [],
+                b"x": ("bad_json", 1),
+                good + b"\n\nx\n{}\n": ("bad_json", 3, 4),
+                b"\xff": ("bad_json", 1),
+                b"[]": ("bad_event", 1),
+                b"{}": ("bad_event", 1),
+                b'{"topic":"t"}': ("bad_event", 1),
+                b'{"topic":1,"id":"1"}': ("bad_topic", 1),
+                b'{"topic":"","id":"1"}': ("bad_topic", 1),
+                b'{"topic":"a\\n","id":"1"}': ("bad_topic", 1),
+                b'{"topic":"t","id":""}': ("bad_event", 1),
+                b'{"topic":"t","id":"a b"}': ("bad_event", 1),
+                b'{"topic":"t","id":"a\\n"}': ("bad_event", 1),
+                b'{"topic":"t","id":1}': ("bad_event", 1),
+                b'{"topic":"t","lost":0}': ("bad_event", 1),
+                b'{"topic":"t","lost":-1}': ("bad_event", 1),
+                b'{"topic":"t","lost":1.5}': ("bad_event", 1),
+                b'{"topic":"t","lost":"1"}': ("bad_event", 1),
+                b'{"topic":"t","id":"1","data":nope}': ("bad_json", 1),
+                b'{"topic":"t","id":"1","data":"\xff"}': ("bad_json", 1),
+                b'{"topic":"t","id":"1","data":%b}' % DEEP: ("bad_json", 1),
+            },
+        )
+
+    def test_a_carriage_return_is_refused_because_browsers_end_a_line_there(self) -> None:
+        good = b'{"topic":"t","id":"1"}'
+        bodies = [good + b"\r\n", good[:-1] + b"\r}", b"\r", good + b"\n\r"]
+        self.check(decode_batch, dict.fromkeys(bodies), "bad_event")
+
+
+class TopicsChangeTests(Table):
+    def test_either_list_may_be_missing(self) -> None:
+        self.check(
+            decode_topics_change,
+            {
+                b"{}": TopicsChange(add=(), remove=()),
+                b'{"add":["b","a","b"]}': TopicsChange(
+                    add=(Topic("b"), Topic("a"), Topic("b")), remove=()
+                ),
+                b' {"remove":["a"],"add":[]} ': TopicsChange(add=(), remove=(Topic("a"),)),
+            },
+        )
+
+    def test_a_wrong_body_is_refused(self) -> None:
+        self.check(
+            decode_topics_change,
+            {
+                b"": "bad_json",
+                b"x": "bad_json",
+                b'{"add":["\xff"]}': "bad_json",
+                b'{"add":["\\ud800"]}': "bad_json",
+                b'{"add":["a"]} ]': "bad_json",
+                b"[]": "bad_request",
+                b'{"add":"a"}': "bad_request",
+                b'{"add":null}': "bad_request",
+                b'{"add":[1]}': "bad_request",
+                b'{"add":[["a"]]}': "bad_request",
+                b'{"remove":{}}': "bad_request",
+                b'{"add":["a"],"topics":[]}': "bad_request",
+                b'{"add":[""]}': "bad_topic",
+                b'{"remove":["a\\u0000"]}': "bad_topic",
+                b'{"add":["%b"]}' % (b"a" * 1025): "bad_topic",
+            },
+        )
+
+
+class AnnouncementTests(Table):
+    @settings(deadline=None)
+    @given(
+        frontend=st.builds(FrontendRef, names, st.just("http://10.0.0.5:8081"), names),
+        counts=st.dictionaries(topics.map(Topic), st.integers(0, 1 << 40)),
+        full=st.booleans(),
+        lease_seconds=st.floats(0, 3600),
+        sequence=st.integers(0, 1 << 60),
+    )
+    def test_an_announcement_arrives_as_it_was_sent(self, **fields: Any) -> None:
+        announcement = Announcement(**fields)
+        self.assertEqual(decode_announcement(encode(announcement)), announcement)
+
+    def test_the_contracts_form_is_read_and_unknown_fields_are_passed_over(self) -> None:
+        body = (
+            b'{"frontend":{"node":"n1","url":"http://10.0.0.5:8081","incarnation":"i","zone":"z"},'
+            b'"counts":{"live:red":12,"live:green":0},"full":false,"lease_seconds":30,"new":{}}'
+        )
+        self.assertEqual(
+            decode_announcement(body),
+            Announcement(
+                frontend=FrontendRef("n1", "http://10.0.0.5:8081", "i"),
+                counts={Topic("live:red"): 12, Topic("live:green"): 0},
+                lease_seconds=30.0,
+            ),
+        )
+
+    def test_a_wrong_body_is_refused(self) -> None:
+        self.check(
+            decode_announcement,
+            {
+                b"": "bad_json",
+                b"x": "bad_json",
+                b'{%b,"counts":{"\xff":1}}' % FRONTEND: "bad_json",
+                b'{%b,"counts":{},"x":%b}' % (FRONTEND, DEEP): "bad_json",
+                b"[]": "bad_request",
+                b'{"counts":{}}': "bad_request",
+                b"{%b}" % FRONTEND: "bad_request",
+                b'{%b,"counts":[]}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{"t":-1}}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{"t":1.5}}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{"t":"1"}}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{"t":null}}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{},"full":1}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{},"lease_seconds":-1}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{},"lease_seconds":3601}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{},"lease_seconds":1e999}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{},"sequence":"1"}' % FRONTEND: "bad_request",
+                b'{"frontend":"n1","counts":{}}': "bad_request",
+                b'{%b,"counts":{}}' % FRONTEND.replace(b"n1", b"n 1"): "bad_request",
+                b'{%b,"counts":{}}' % FRONTEND.replace(b"http", b"ftp"): "bad_request",
+                b'{%b,"counts":{}}' % FRONTEND.replace(b'"i"', b'""'): "bad_request",
+                b'{%b,"counts":{"":1}}' % FRONTEND: "bad_topic",
+                b'{%b,"counts":{"a\\n":1}}' % FRONTEND: "bad_topic",
+            },
+        )
+
+
+class AcknowledgementTests(Table):
+    @settings(deadline=None)
+    @given(st.floats(0, 3600), st.booleans())
+    def test_an_acknowledgement_arrives_as_it_was_sent(self, seconds: float, full: bool) -> None:
+        acknowledgement = Acknowledgement(lease_seconds=seconds, full=full)
+        self.assertEqual(decode_acknowledgement(encode(acknowledgement)), acknowledgement)
+
+    def test_unknown_fields_are_passed_over_and_a_wrong_body_is_refused(self) -> None:
+        self.check(
+            decode_acknowledgement,
+            {
+                b'{"lease_seconds":30,"new":1}': Acknowledgement(lease_seconds=30.0),
+                b"": "bad_json",
+                b"<html>": "bad_json",
+                b"[]": "bad_request",
+                b"{}": "bad_request",
+                b'{"lease_seconds":"30"}': "bad_request",
+                b'{"lease_seconds":30,"full":"yes"}': "bad_request",
+            },
+        )
+
+
+class AnyBytesTests(SynchronousTestCase):
+    decoders = (
+        publish,
+        publish_batch,
+        decode_batch,
+        decode_topics_change,
+        decode_announcement,
+        decode_acknowledgement,
+    )
+    bodies = (
+        b'{"topic":"live:red","type":"like","id":"e-1","data":{"user":["ann",1.5e3,null]}}',
+        b'{"topic":"t","id":"1","lost":3}\n{"topic":"t","id":"2","at":1,"data":"\\u00e9\xc3\xa9"}',
+        b'{"add":["live:red","b"],"remove":["live:green"]}',
+        b'{%b,"counts":{"live:red":12},"full":true,"lease_seconds":30.5,"sequence":7}' % FRONTEND,
+        b'{"lease_seconds":30,"full":true}',
+    )
+
+    def check(self, body: bytes) -> None:
+        for decode in self.decoders:
+            answers(decode, [body])
+
+    @settings(deadline=None)
+    @given(st.binary())
+    def test_no_bytes_raise_anything_but_a_refusal(self, body: bytes) -> None:
+        self.check(body)
+
+    @settings(deadline=None)
+    @given(st.sampled_from(bodies), st.integers(0, 100), st.integers(0, 4), st.binary(max_size=4))
+    def test_nor_does_a_body_with_a_piece_replaced(
+        self, body: bytes, start: int, length: int, piece: bytes
+    ) -> None:
+        self.check(body[:start] + piece + body[start + length :])
+
+
+class JsonTests(SynchronousTestCase):
+    def test_an_answer_ends_in_a_line_break(self) -> None:
+        self.assertEqual(as_json({"id": "é"}), '{"id":"é"}\n'.encode())
