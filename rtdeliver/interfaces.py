@@ -94,6 +94,11 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int = 0
     after: int = 0
 
+    @property
+    def is_sequel(self) -> bool:
+        """Whether it makes sense only where its incarnation is known."""
+        return self.lease_seconds == 0 or (self.after > 0 and not self.full)
+
 
 class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to an announcement.
@@ -133,8 +138,9 @@ class ITopicIndex(Interface):
     def apply(announcement: Announcement) -> Deferred[bool]:
         """Make the rows of one frontend what the announcement says, at once or not at all.
 
-        Another incarnation of the same node is replaced whole. An announcement with a lower
-        ``sequence`` than the last one applied is ignored.
+        Another incarnation of the same node is replaced whole, but by no sequel: that comes late,
+        of a process which was replaced. It is ignored, and so is one with a lower ``sequence``
+        than the last one applied.
 
         :return: fires with whether this incarnation had been announced in full before, or is now.
         """

@@ -15,6 +15,7 @@ from rtdeliver.config import Config, load_config, node_name
 from rtdeliver.errors import ConfigError
 from rtdeliver.interfaces import IHost
 from rtdeliver.service import OwnProcess, RoleService
+from rtdeliver.signals import end_at_once, stop_once
 from rtdeliver.worker import (
     Assignment,
     WorkerHost,
@@ -146,7 +147,7 @@ class Role(msgspec.Struct, frozen=True):
                 service = self.build(config, reactor, OwnProcess(reactor))
         except ConfigError as error:
             raise SystemExit(str(error)) from None
-        reactor.addSystemEventTrigger("before", "shutdown", _end_at_once_when_told_again)
+        stop_once(reactor, [signal.SIGINT, signal.SIGTERM], again=end_at_once)
         return service
 
     def _worker(self, config: Config, reactor: Any, assignment: Assignment) -> IService:
@@ -175,11 +176,6 @@ class Role(msgspec.Struct, frozen=True):
             reactor=reactor,
             fail=lambda: end_in_failure(reactor),
         )
-
-
-def _end_at_once_when_told_again() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
 
 
 combined = Role(CombinedOptions, build_combined)

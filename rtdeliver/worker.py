@@ -15,7 +15,6 @@ import signal
 import socket
 from collections.abc import Collection, Mapping, MutableMapping
 from contextlib import suppress
-from types import FrameType
 from typing import Any
 
 import msgspec
@@ -30,6 +29,7 @@ from rtdeliver.errors import ConfigError
 from rtdeliver.interfaces import IHost, Listener
 from rtdeliver.listeners import places
 from rtdeliver.sharing import listen_beside, listen_shared
+from rtdeliver.signals import stop_once
 
 log = Logger()
 
@@ -193,17 +193,4 @@ def heed_the_parent_alone(reactor: Any) -> None:
     A service manager may signal every process of a service, and the parent passes that on.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    reactor.callWhenRunning(_heed_one_sigterm)
-    reactor.addSystemEventTrigger(
-        "before", "shutdown", signal.signal, signal.SIGTERM, signal.SIG_IGN
-    )
-
-
-def _heed_one_sigterm() -> None:
-    stop: Any = signal.getsignal(signal.SIGTERM)
-
-    def stop_once(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        stop(number, frame)
-
-    signal.signal(signal.SIGTERM, stop_once)
+    stop_once(reactor, [signal.SIGTERM], again=lambda _: None)

@@ -502,6 +502,7 @@ class Browser:
 
     ``since`` tells for each of its topics the moment from which on it watches, as the number
     that ``moment`` gave then; ``told`` how many events were told as lost, by topic, since.
+    ``warned`` has the topics of which it was told that nobody knows how many were lost.
 
     :param complain: called with what is wrong.
     """
@@ -521,6 +522,7 @@ class Browser:
         self.since: dict[Topic, int] = {}
         self.told: Counter[Topic] = Counter()
         self.told_in_all = 0
+        self.warned: set[Topic] = set()
         self.received: set[tuple[Topic, str]] = set()
         self._moment = moment
         self._complain = complain
@@ -588,8 +590,10 @@ class Browser:
             if name == "connected":
                 self.id = fields["connection"]
             elif name == "gap":
-                self.told_in_all += fields["lost"]
-                self.told.update(dict.fromkeys(fields["topics"], fields["lost"]))
+                lost = fields["lost"]
+                self.told_in_all += lost or 0
+                self.told.update(dict.fromkeys(fields["topics"], lost or 0))
+                self.warned.update(() if lost else fields["topics"])
             elif name == "message":
                 self._note_event(fields["topic"], fields["id"])
 

@@ -182,6 +182,17 @@ class Account:
             ):
                 yield event
 
+    def unknown(self, browser: Browser) -> Iterator[Topic]:
+        """The topics of which ``browser`` missed events that were dropped with their link."""
+        frontend = browser.process.incarnation
+        for event, _, moment in self.routed.get(frontend, []):
+            if (
+                browser.since.get(event.topic, self.moment) < moment
+                and (event.topic, event.id) not in browser.received
+                and event in self.closed.get(frontend, set())
+            ):
+                yield event.topic
+
     def _close(self, dispatcher: str, frontend: str) -> None:
         arrived = self.arrived.get(frontend, set())
         self.closed.setdefault(frontend, set()).update(
@@ -591,10 +602,11 @@ class ClusterMachine(RuleBasedStateMachine):
         For dispatchers, by the counters alone: what was routed is what was delivered and what was
         dropped. For viewers, by name: an event that a living dispatcher routed to the viewer's
         frontend since the viewer watches, and that never came, is one of those which its gap
-        frames told, for each topic and in all. This leaves out two kinds, because there is nobody
-        to tell: what a dispatcher that died still held, and what waited in a link that was closed
-        as the table lacked the frontend at two sweeps, or had an earlier process in its place.
-        Both kinds are in again if the frontend has got them.
+        frames told, for each topic and in all. This leaves out two kinds: of what a dispatcher
+        that died still held, nobody can tell; of what waited in a link that was closed as the
+        table lacked the frontend at two sweeps, or had an earlier process in its place, nobody
+        knows how much it was, and a gap frame says that. Both kinds are in again if the frontend
+        has got them.
 
         Gap frames may tell more than was lost: an answer may be lost after the event came.
         """
@@ -614,6 +626,7 @@ class ClusterMachine(RuleBasedStateMachine):
             owed = Counter(event.topic for event in cluster.account.owed(browser, alive))
             assert owed <= browser.told, (owed, browser.told)
             assert owed.total() <= browser.told_in_all
+            assert browser.warned.issuperset(cluster.account.unknown(browser))
 
     def check_publishing(self) -> None:
         """An event for each topic from each dispatcher reaches all its viewers, and once."""

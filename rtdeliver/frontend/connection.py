@@ -158,7 +158,10 @@ class Connection:
             self._run_queue.add(self)
 
     def miss(self, topic: Topic, lost: int) -> None:
-        """Tell the client that ``lost`` events of ``topic`` will not come."""
+        """Tell the client that ``lost`` events of ``topic`` will not come.
+
+        :param lost: 0 if nobody knows how many.
+        """
         if self._gaps is None:
             self._gaps = Counter()
         self._gaps[topic] += lost

@@ -81,6 +81,7 @@ class Frontend:
         self._interest = Interest(
             wanted=self._table.count,
             all_wanted=self._table.counts,
+            lapsed=self._warn_all,
             client=dispatchers,
             clock=clock,
             settings=settings.interest,
@@ -184,6 +185,11 @@ class Frontend:
             counter("repeated", "Events delivered before, and not sent again.", self._repeated),
             *self._supervisor.samples(),
         ]
+
+    def _warn_all(self) -> None:
+        for topic in self._table.counts():
+            for viewer in self._table.viewers(topic):
+                viewer.miss(topic, 0)
 
     def _greet(self, pending: Collection[Topic], connection: Connection, head: bytes) -> None:
         connection.open(

@@ -47,6 +47,8 @@ class Interest:
 
     :param wanted: the viewers of a topic, now.
     :param all_wanted: the viewers of all topics that have any, now.
+    :param lapsed: called when the dispatchers know this frontend again that had forgotten it:
+        meanwhile, nobody has delivered to it what was published.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class Interest:
         *,
         wanted: Callable[[Topic], int],
         all_wanted: Callable[[], dict[Topic, int]],
+        lapsed: Callable[[], None],
         client: IDispatcherClient,
         clock: IReactorTime,
         settings: InterestSettings,
     ) -> None:
         self._wanted = wanted
         self._all_wanted = all_wanted
+        self._lapsed = lapsed
         self._client = client
         self._clock = clock
         self._settings = settings
@@ -67,6 +71,7 @@ class Interest:
         self._acknowledged: dict[Topic, int] = {}
         self._changed: dict[Topic, None] = {}
         self._full = True
+        self._forgotten = False
         self._urgent = False
         self._failures = 0
         self._sequence = 0
@@ -208,6 +213,7 @@ class Interest:
         self._full = answer.full and not announcement.full
         if self._full:
             log.info("the dispatchers do not know this frontend: it announces all")
+            self._forgotten = self._acknowledged_sequence > 0
             self._announce_in(0)
             return
         self._acknowledged_sequence = announcement.sequence
@@ -224,6 +230,9 @@ class Interest:
         for settle, topics in list(self._waiting.items()):
             if not self.unconfirmed(topics):
                 settle()
+        if self._forgotten:
+            self._forgotten = False
+            self._lapsed()
 
     def _fail(self, failure: RemoteFailure) -> None:
         if not self._failures:

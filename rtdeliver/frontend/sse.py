@@ -46,8 +46,8 @@ def busy_frame(reason: str, *, retry_seconds: float) -> bytes:
 
 
 def gap_frame(lost: int, topics: Sequence[Topic]) -> bytes:
-    """Tells that ``lost`` events of ``topics`` were not sent."""
-    return _control_frame("gap", {"lost": lost, "topics": sorted(topics)})
+    """Tells that ``lost`` events of ``topics`` were not sent; 0 if nobody knows how many."""
+    return _control_frame("gap", {"lost": lost or None, "topics": sorted(topics)})
 
 
 def _control_frame(name: str, fields: object, *, retry_seconds: float | None = None) -> bytes:

@@ -38,9 +38,10 @@ APPLY = (
     + """
 local url, incarnation, sequence = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local after, lease_milliseconds, full = tonumber(ARGV[6]), ARGV[7], ARGV[8] == '1'
-local counts = cjson.decode(ARGV[9])
+local is_sequel, counts = ARGV[9] == '1', cjson.decode(ARGV[10])
 local held = redis.call('HMGET', node_key, 'incarnation', 'url', 'sequence', 'known')
 if held[1] ~= incarnation or held[2] ~= url then
+  if held[1] and is_sequel then return 0 end
   take_out_all()
   held = {incarnation, url, '0', '0'}
 end
@@ -81,7 +82,8 @@ tell()
 return tonumber(known)
 """
 )
-"""Arguments: prefix, node, url, incarnation, sequence, after, lease in ms, full, counts as JSON.
+"""Arguments: prefix, node, url, incarnation, sequence, after, lease in ms, full, whether it is a
+sequel, counts as JSON.
 
 Returns whether the incarnation is known in full.
 """

@@ -38,6 +38,8 @@ class MemoryTopicIndex:
         return []
 
     def apply(self, announcement: Announcement) -> Deferred[bool]:
+        if self._is_late(announcement):
+            return succeed(False)
         node = self._node_of(announcement)
         if node.sequence < announcement.after:
             node.known = False
@@ -84,9 +86,15 @@ class MemoryTopicIndex:
             self._drop(node)
         return succeed(None)
 
-    def _node_of(self, announcement: Announcement) -> _Node:
+    def _is_late(self, announcement: Announcement) -> bool:
+        """Whether it is of a process that another has replaced."""
         frontend = announcement.frontend
         self._drop_dead([frontend.node])
+        node = self._nodes.get(frontend.node)
+        return node is not None and node.frontend != frontend and announcement.is_sequel
+
+    def _node_of(self, announcement: Announcement) -> _Node:
+        frontend = announcement.frontend
         node = self._nodes.get(frontend.node)
         if node is not None and node.frontend != frontend:
             self._drop(node)

@@ -395,8 +395,9 @@ class RedisTopicIndex:
             frontend.incarnation,
             announcement.sequence,
             announcement.after,
-            max(1, round(announcement.lease_seconds * 1000)),
+            round(announcement.lease_seconds * 1000),
             int(announcement.full),
+            int(announcement.is_sequel),
             encode(announcement.counts).decode(),
         )
         self._leases[frontend] = self._clock.seconds() + announcement.lease_seconds

@@ -251,6 +251,29 @@ class TopicIndexContract:
         assert self.frontends(GREEN) == set()
         assert self.nodes() == [(N1_AGAIN, 1, 1)]
 
+    def test_what_is_late_of_a_replaced_incarnation_changes_nothing(self) -> None:
+        known = self.apply(
+            announcement(N1, {RED: 5}, full=True, sequence=1),
+            announcement(N1_AGAIN, {RED: 1}, full=True, sequence=1),
+            announcement(N1, {GREEN: 5}, sequence=2, after=1),
+            announcement(N1, {}, full=True, sequence=3, after=1, lease_seconds=0),
+            announcement(N1_AGAIN, {}, sequence=2, after=1),
+        )
+        assert known == [True, True, False, False, True]
+        assert self.viewers(RED) == {"n1": 1}
+        assert self.frontends(GREEN) == set()
+        assert self.nodes() == [(N1_AGAIN, 1, 1)]
+
+    def test_a_process_that_was_replaced_by_mistake_comes_back_with_all(self) -> None:
+        known = self.apply(
+            announcement(N1, {RED: 5}, full=True, sequence=1),
+            announcement(N1_AGAIN, {RED: 1}, full=True, sequence=1),
+            announcement(N1, {}, sequence=2, after=1),
+            announcement(N1, {RED: 5}, full=True, sequence=3, after=1),
+        )
+        assert known == [True, True, False, True]
+        assert self.frontends(RED) == {N1}
+
     # Leases.
 
     def test_rows_stand_as_long_as_the_lease(self) -> None:

@@ -406,6 +406,15 @@ class DeliverTests(FrontendTestCase):
         self.assertEqual([{"lost": 7, "topics": [RED]}], red.control("gap"))
         self.assertEqual([], green.control("gap"))
 
+    def test_viewers_are_told_when_the_dispatchers_had_forgotten_them_all(self) -> None:
+        both, none = self.connect(RED, GREEN), self.connect()
+        self.successResultOf(self.index.forget(N1))
+        self.pass_seconds(3)
+        self.assertEqual([{"lost": None, "topics": [GREEN, RED]}], both.control("gap"))
+        self.assertEqual([], none.control("gap"))
+        self.pass_seconds(30)
+        self.assertEqual(1, len(both.control("gap")))
+
     def test_one_viewer_that_reads_slowly_does_not_keep_the_others(self) -> None:
         slow = self.connect_slow()
         quick = self.connect(RED)

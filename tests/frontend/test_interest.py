@@ -45,9 +45,11 @@ class Node:
         self.table: SubscriptionTable[str] = SubscriptionTable(
             changed=lambda topic: self.interest.changed(topic), topics_per_viewer=100
         )
+        self.lapses: list[float] = []
         self.interest = Interest(
             wanted=self.table.count,
             all_wanted=self.table.counts,
+            lapsed=lambda: self.lapses.append(clock.seconds()),
             client=client,
             clock=clock,
             settings=SETTINGS,
@@ -65,7 +67,7 @@ class InterestTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.client = ScriptedDispatcherClient()
         node = Node(self.client, self.clock)
-        self.table, self.interest = node.table, node.interest
+        self.table, self.interest, self.lapses = node.table, node.interest, node.lapses
 
     def started(self, *topics: Topic) -> None:
         """Start with a viewer of each topic, known to the dispatchers; forget the talk of it."""
@@ -224,6 +226,29 @@ class AnnouncingTests(InterestTestCase):
         self.assertEqual((True, {RED: 1}), (everything.full, everything.counts))
         self.answer()
         self.assertTrue(self.interest.answered)
+
+    def test_who_was_forgotten_is_told_once_all_is_known_again(self) -> None:
+        self.started(RED)
+        self.pass_seconds(3)
+        self.answer(full=True)
+        self.pass_seconds(0)
+        self.assertEqual([], self.lapses)
+        self.fail()
+        self.pass_seconds(0.1)
+        self.answer()
+        self.assertEqual([3.1], self.lapses)
+        self.pass_seconds(3)
+        self.answer()
+        self.assertEqual([3.1], self.lapses)
+
+    def test_who_was_never_known_was_not_forgotten(self) -> None:
+        self.table.change("ann", add=[RED])
+        self.interest.start(N1)
+        self.pass_seconds(0)
+        self.fail()
+        self.pass_seconds(0.1)
+        self.answer()
+        self.assertEqual([], self.lapses)
 
     def test_a_dispatcher_that_asks_for_all_again_is_not_told_without_a_pause(self) -> None:
         self.table.change("ann", add=[RED])

@@ -54,7 +54,7 @@ control_frames = (
         retry_seconds=seconds,
     )
     | st.builds(busy_frame, texts, retry_seconds=seconds)
-    | st.builds(gap_frame, st.integers(1), st.lists(topics, max_size=3))
+    | st.builds(gap_frame, st.integers(0), st.lists(topics, max_size=3))
 )
 
 
@@ -163,6 +163,11 @@ class ControlFrameTests(SynchronousTestCase):
         self.assertEqual(
             gap_frame(7, [Topic("b"), Topic("a")]),
             b'event: gap\ndata: {"lost":7,"topics":["a","b"]}\n\n',
+        )
+
+    def test_a_gap_of_which_nobody_knows_the_size_has_none(self) -> None:
+        self.assertEqual(
+            gap_frame(0, [Topic("a")]), b'event: gap\ndata: {"lost":null,"topics":["a"]}\n\n'
         )
 
     def test_a_heartbeat_is_a_comment_without_a_blank_line(self) -> None:

@@ -62,7 +62,12 @@ class NaiveIndex:
         self._expire()
         seat = self._seats.get(told.frontend.node)
         if seat is None or seat.frontend != told.frontend:
+            ends = told.lease_seconds == 0
+            if seat is not None and (ends or (told.after and not told.full)):
+                return False
             seat = self._seats[told.frontend.node] = Seat(told.frontend)
+        if seat.sequence < told.after:
+            seat.known = False
         if not 0 < told.sequence <= seat.sequence:
             seat.sequence = max(seat.sequence, told.sequence)
             seat.ends_at = self._clock.seconds() + told.lease_seconds
@@ -99,8 +104,9 @@ STEPS = st.one_of(
         st.sampled_from(FRONTENDS),
         COUNTS,
         full=st.booleans(),
-        lease_seconds=st.sampled_from([10.0, 30.0]),
+        lease_seconds=st.sampled_from([0.0, 10.0, 30.0]),
         sequence=st.integers(0, 8),
+        after=st.integers(0, 4),
     ),
     st.sampled_from([1.0, 9.0, 10.0, 30.0]),
     st.sampled_from(FRONTENDS),

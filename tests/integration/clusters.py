@@ -249,4 +249,4 @@ def numbers(frames: Sequence[Frame], topic: str) -> list[int]:
 
 def lost_in_gaps(frames: Sequence[Frame]) -> int:
     """How many lost events the gap frames among ``frames`` tell of."""
-    return sum(frame.data["lost"] for frame in frames if frame.event == "gap")
+    return sum(frame.data["lost"] or 0 for frame in frames if frame.event == "gap")

@@ -185,6 +185,17 @@ def publish_lines(role: RoleProcess, body: bytes, listener: str = "internal") ->
     )
 
 
+def insist(process: RoleProcess) -> int:
+    """Send SIGTERM again and again, and return the exit status."""
+
+    def ended() -> bool:
+        process.signal(signal.SIGTERM)
+        return not process.is_running()
+
+    eventually(ended, "it has ended")
+    return process.wait()
+
+
 def terminate(process: RoleProcess) -> int:
     """Send SIGTERM and return the exit status."""
     process.signal(signal.SIGTERM)

@@ -23,6 +23,7 @@ from tests.integration.roles import (
     dispatcher,
     eventually,
     frontend,
+    insist,
     publish,
     publish_lines,
     running,
@@ -534,13 +535,25 @@ def test_a_dispatcher_delivers_what_it_has_accepted_before_it_ends(
         assert "Traceback" not in router.output
 
 
+@pytest.mark.parametrize("role", ["rtcombined", "rtfrontend", "rtdispatcher"])
+def test_two_signals_at_a_time_are_one(role: str) -> None:
+    with running(role, *options_of(role)) as process:
+        process.signal(signal.SIGINT)
+        process.signal(signal.SIGTERM)
+
+        assert process.wait() in (0, -signal.SIGINT, -signal.SIGTERM)
+
+        assert f"{role} has ended" in process.output
+        assert "Traceback" not in process.output
+
+
 def test_a_second_signal_ends_it_at_once(write_config: WriteConfig) -> None:
     with combined(*write_config(drain_seconds=60)) as process, Viewers() as viewers:
         streams = viewers.connect_many(300, process.url("public"))
         process.signal(signal.SIGTERM)
         viewers.wait(lambda: any(stream.control("busy") for stream in streams), "it drains")
 
-        assert terminate(process) == -signal.SIGTERM
+        assert insist(process) == -signal.SIGTERM
 
         viewers.wait(lambda: all(stream.ended for stream in streams), "all streams have ended")
         assert not all(stream.control("busy") for stream in streams)
