@@ -20,7 +20,7 @@ TOPICS = [f"live:{number}" for number in range(200)]
 NODES = ("n1", "n2")
 VIEWERS = 500
 THREADS = 8
-CHURN_SECONDS = 15
+CHURN_SECONDS = 60
 
 
 @pytest.fixture
@@ -53,12 +53,13 @@ class Visitor(msgspec.Struct):
 class Crowd:
     """Visitors of one thread, which do one thing after the other.
 
-    :param begun: how many visitors there are at first.
+    :param begun: how many visitors there are at first, and about how many later.
     """
 
     def __init__(self, cluster: Cluster, viewers: Viewers, *, begun: int, seed: int) -> None:
         self.visitors: list[Visitor] = []
         self.done: Counter[str] = Counter()
+        self._begun = begun
         self._cluster = cluster
         self._viewers = viewers
         self._random = random.Random(seed)
@@ -72,6 +73,8 @@ class Crowd:
         steps = [self.connect, self.leave, self.add, self.add, self.remove, self.exchange]
         while time.monotonic() < end:
             step = self._random.choice(steps)
+            if step == self.leave and len(self.visitors) < self._begun:
+                step = self.connect
             step()
             self.done[step.__name__] += 1
             time.sleep(0.005)
@@ -84,11 +87,10 @@ class Crowd:
         self.visitors.append(Visitor(NODES[number], stream, set(topics)))
 
     def leave(self) -> None:
-        if self.visitors:
-            index = self._random.randrange(len(self.visitors))
-            self.visitors[index], visitor = self.visitors[-1], self.visitors[index]
-            self.visitors.pop()
-            self._viewers.close(visitor.stream)
+        index = self._random.randrange(len(self.visitors))
+        self.visitors[index], visitor = self.visitors[-1], self.visitors[index]
+        self.visitors.pop()
+        self._viewers.close(visitor.stream)
 
     def add(self) -> None:
         """Watch more, and receive what is published from then on, wherever."""

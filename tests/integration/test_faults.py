@@ -345,7 +345,7 @@ def cut(server: RedisServer, until: Callable[[], None]) -> None:
 
 
 @pytest.mark.parametrize("away", [hang, cut])
-def test_redis_is_cut_off_for_some_seconds_and_new_subscriptions_hold_later(
+def test_redis_is_cut_off_for_ten_seconds_and_new_subscriptions_hold_later(
     away: Callable[[RedisServer, Callable[[], None]], None],
     server: RedisServer,
     cluster: Cluster,
@@ -368,8 +368,8 @@ def test_redis_is_cut_off_for_some_seconds_and_new_subscriptions_hold_later(
             assert (answer.status_code, new in answer.json()["pending"]) == (202, True)
             producer.wait_further(50)
             assert_unavailable(cluster.publish(2, topic, 0))
-            # Past the frontends' leases.
-            eventually(lambda: time.monotonic() > begun_at + 4, "some seconds have passed")
+            # Far past the frontends' leases.
+            eventually(lambda: time.monotonic() > begun_at + 10, "ten seconds have passed")
             producer.wait_further(50)
 
         away(server, meanwhile)
