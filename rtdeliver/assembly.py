@@ -15,14 +15,15 @@ from rtdeliver.dispatcher.client import HttpFrontendClient, HttpPeerClient
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.links import LinkSettings
 from rtdeliver.dispatcher.peers import Peers
-from rtdeliver.dispatcher.routes import add_dispatcher_routes
+from rtdeliver.dispatcher.routes import add_dispatcher_routes, dispatcher_posts
 from rtdeliver.errors import ConfigError
+from rtdeliver.express import ExpressSite
 from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient
 from rtdeliver.frontend.connection import ConnectionSettings
 from rtdeliver.frontend.frontend import Frontend, FrontendSettings
 from rtdeliver.frontend.interest import InterestSettings
 from rtdeliver.frontend.owners import OwnedConnections
-from rtdeliver.frontend.routes import add_connect_route, add_delivery_routes, add_topics_routes
+from rtdeliver.frontend.routes import add_connect_route, add_topics_routes, frontend_posts
 from rtdeliver.frontend.supervisor import BusyRetry
 from rtdeliver.frontend.takeover import SocketSettings
 from rtdeliver.http_client import NodeClient, make_agent
@@ -40,9 +41,9 @@ from rtdeliver.listeners import url_of
 from rtdeliver.metrics import Exposition, Sample
 from rtdeliver.model import parse_peer
 from rtdeliver.redis_url import RedisAddress, parse_redis_url
-from rtdeliver.routes import add_health, add_metrics, new_app
+from rtdeliver.routes import add_health, add_metrics, add_posts, new_app
 from rtdeliver.service import RoleService
-from rtdeliver.web import BoundedSite, CorsResource, ProperResource, SecretResource
+from rtdeliver.web import BoundedSite, CorsResource, PostHandler, ProperResource, SecretResource
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import PublishLimits
 
@@ -61,9 +62,9 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
     dispatchers = HttpDispatcherClient(urls=config.dispatcher, client=base.client)
     frontend = base.frontend(dispatchers)
     app = new_app()
-    add_delivery_routes(app, frontend)
     add_topics_routes(app, frontend)
     base.add_operator_routes(app, missing=frontend.missing, samples=[frontend.samples])
+    posts = frontend_posts(frontend)
 
     async def drain() -> None:
         await frontend.drain(config.drain_seconds)
@@ -72,7 +73,7 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
     return base.service(
         "rtfrontend",
         [
-            base.internal_listener("internal", config.internal or _FRONTEND_INTERNAL, app),
+            base.internal_listener("internal", config.internal or _FRONTEND_INTERNAL, app, posts),
             base.public_listener(frontend, dispatchers),
         ],
         begin=lambda ports: frontend.start(base.own_url(ports["internal"])),
@@ -90,11 +91,12 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     base = _Base(config, reactor, host)
     dispatcher = base.dispatcher(HttpFrontendClient(base.client))
     app = new_app()
-    add_dispatcher_routes(app, dispatcher, base.publish_limits)
+    add_dispatcher_routes(app, dispatcher)
     base.add_operator_routes(app, missing=dispatcher.missing, samples=[dispatcher.samples])
-    listeners = [base.internal_listener("listen", config.listen, app)]
+    posts = dispatcher_posts(dispatcher, base.publish_limits)
+    listeners = [base.internal_listener("listen", config.listen, app, posts)]
     if config.worker_listen:
-        listeners.append(base.internal_listener("worker_listen", config.worker_listen, app))
+        listeners.append(base.internal_listener("worker_listen", config.worker_listen, app, posts))
     return base.service(
         "rtdispatcher",
         listeners,
@@ -116,14 +118,14 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         )
     )
     app = new_app()
-    add_dispatcher_routes(app, dispatcher, base.publish_limits)
-    add_delivery_routes(app, frontend)
+    add_dispatcher_routes(app, dispatcher)
     add_topics_routes(app, frontend)
     base.add_operator_routes(
         app,
         missing=lambda: [*dispatcher.missing(), *frontend.missing()],
         samples=[dispatcher.samples, frontend.samples],
     )
+    posts = dispatcher_posts(dispatcher, base.publish_limits) | frontend_posts(frontend)
 
     def begin(ports: Mapping[str, IListeningPort]) -> None:
         dispatcher.start()
@@ -138,7 +140,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     return base.service(
         "rtcombined",
         [
-            base.internal_listener("internal", config.internal or _COMBINED_INTERNAL, app),
+            base.internal_listener("internal", config.internal or _COMBINED_INTERNAL, app, posts),
             base.public_listener(frontend, dispatchers),
         ],
         begin=begin,
@@ -234,14 +236,24 @@ class _Base:
         add_health(app, missing)
         add_metrics(app, Exposition([*samples, self._run_queue.samples]))
 
-    def internal_listener(self, key: str, description: str, app: Klein) -> Listener:
+    def internal_listener(
+        self, key: str, description: str, app: Klein, posts: Mapping[str, PostHandler]
+    ) -> Listener:
+        add_posts(app, posts)
         resource: IResource = ProperResource(app.resource())
         if self._secret:
             resource = SecretResource(self._secret, resource)
         return Listener(
             key=key,
             description=description,
-            factory=self._site(resource, self._config.internal_body_bytes),
+            factory=ExpressSite(
+                resource,
+                posts=posts,
+                secret=self._secret,
+                body_bytes=self._config.internal_body_bytes,
+                idle_seconds=self._config.idle_seconds,
+                reactor=self._reactor,
+            ),
         )
 
     def public_listener(self, frontend: Frontend, dispatchers: IDispatcherClient) -> Listener:
@@ -268,9 +280,11 @@ class _Base:
         return Listener(
             key="public",
             description=config.public,
-            factory=self._site(
+            factory=BoundedSite(
                 CorsResource(config.cors_origin, ProperResource(app.resource())),
-                config.public_body_bytes,
+                body_bytes=config.public_body_bytes,
+                idle_seconds=config.idle_seconds,
+                reactor=self._reactor,
             ),
             guarded=False,
         )
@@ -351,12 +365,4 @@ class _Base:
                 cached_topics=config.redis_cached_topics,
             ),
             clock=self._reactor,
-        )
-
-    def _site(self, resource: IResource, body_bytes: int) -> BoundedSite:
-        return BoundedSite(
-            resource,
-            body_bytes=body_bytes,
-            idle_seconds=self._config.idle_seconds,
-            reactor=self._reactor,
         )

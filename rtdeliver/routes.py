@@ -1,6 +1,6 @@
 """What every Klein app here has: JSON refusals; and on internal listeners health and metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from klein import Klein
@@ -13,7 +13,7 @@ from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
 from rtdeliver.errors import InternalError, MethodNotAllowed, NotFound, Refusal
 from rtdeliver.metrics import Exposition
-from rtdeliver.web import answer, refuse
+from rtdeliver.web import PostHandler, answer, post_of, refuse, reply_to
 
 log = Logger()
 
@@ -27,6 +27,19 @@ def new_app() -> Klein:
         return refuse(request, _refusal(request, failure))
 
     return app
+
+
+def add_posts(app: Klein, posts: Mapping[str, PostHandler]) -> None:
+    """Add paths that take a POST."""
+    for path, handler in posts.items():
+        _add_post(app, path, handler)
+
+
+def _add_post(app: Klein, path: str, handler: PostHandler) -> None:
+    # Klein knows a route by its function's name, unless it is given another.
+    @app.route(path, methods=["POST"], endpoint=path)
+    async def post(request: Request) -> bytes:
+        return reply_to(request, await handler(post_of(request)))
 
 
 def add_health(app: Klein, missing: Callable[[], list[str]]) -> None:

@@ -1,11 +1,12 @@
 """The manners of every HTTP listener: bounded bodies, JSON refusals, secrets, origins."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,10 +35,53 @@ NDJSON = "application/x-ndjson"
 _PATIENCE = 8
 
 
+class Post(msgspec.Struct, frozen=True):
+    """A POST, with the whole of its body.
+
+    :param content_type: the field of that name; empty if it is missing.
+    :param incarnation: likewise ``Rt-Incarnation``.
+    """
+
+    content_type: str
+    incarnation: str
+    body: bytes
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a client is told, as JSON."""
+
+    status: int
+    value: object
+    headers: Mapping[str, str] = {}
+
+    @property
+    def body(self) -> bytes:
+        return as_json(self.value)
+
+
+PostHandler = Callable[[Post], Coroutine[Any, Any, Reply]]
+"""Serves a POST, or raises a `Refusal`."""
+
+
+def refusal_reply(refusal: Refusal) -> Reply:
+    """What a client is told whose request is refused."""
+    value: dict[str, object] = {"error": refusal.name, "message": refusal.message}
+    if refusal.lines:
+        value["lines"] = refusal.lines
+    return Reply(refusal.status, value, refusal.headers)
+
+
 def answer(request: Request, status: int, value: object) -> bytes:
     """Set up a JSON response and return its body."""
-    body = as_json(value)
-    request.setResponseCode(status)
+    return reply_to(request, Reply(status, value))
+
+
+def reply_to(request: Request, reply: Reply) -> bytes:
+    """Set up the response to a request and return its body."""
+    body = reply.body
+    for name, value in reply.headers.items():
+        request.setHeader(name, value)
+    request.setResponseCode(reply.status)
     request.setHeader("Content-Type", JSON)
     request.setHeader("Cache-Control", "no-store")
     request.setHeader("Content-Length", str(len(body)))
@@ -46,17 +90,7 @@ def answer(request: Request, status: int, value: object) -> bytes:
 
 def refuse(request: Request, refusal: Refusal) -> bytes:
     """Set up the response to a request that is refused and return its body."""
-    for name, value in refusal.headers.items():
-        request.setHeader(name, value)
-    return answer(request, refusal.status, refusal_body(refusal))
-
-
-def refusal_body(refusal: Refusal) -> dict[str, object]:
-    """What a refused client is told."""
-    body: dict[str, object] = {"error": refusal.name, "message": refusal.message}
-    if refusal.lines:
-        body["lines"] = refusal.lines
-    return body
+    return reply_to(request, refusal_reply(refusal))
 
 
 def header(request: Request, name: str) -> str:
@@ -64,12 +98,12 @@ def header(request: Request, name: str) -> str:
     return request.requestHeaders.getRawHeaders(name.encode(), [b""])[0].decode("latin-1")
 
 
-def media_type(request: Request, *accepted: str) -> str:
-    """Return the request's media type without its parameters.
+def media_type(content_type: str, *accepted: str) -> str:
+    """Return the media type that a field names, without its parameters.
 
     :raises UnsupportedMediaType: if it is none of ``accepted``.
     """
-    given = header(request, "Content-Type").split(";")[0].strip().lower()
+    given = content_type.split(";")[0].strip().lower()
     if given not in accepted:
         raise UnsupportedMediaType(
             f"send Content-Type: {' or '.join(accepted)}", headers={"Accept": ", ".join(accepted)}
@@ -77,11 +111,14 @@ def media_type(request: Request, *accepted: str) -> str:
     return given
 
 
-def body_of(request: Request) -> bytes:
-    """Return the whole body of ``request``."""
+def post_of(request: Request) -> Post:
+    """Return what a POST has brought."""
     content: Any = request.content
-    body: bytes = content.read()
-    return body
+    return Post(
+        content_type=header(request, "Content-Type"),
+        incarnation=header(request, "Rt-Incarnation"),
+        body=content.read(),
+    )
 
 
 def query_values(request: Request, name: str) -> list[str]:
@@ -149,7 +186,7 @@ class BoundedRequest(Request):
         self._is_cut_off = True
         # It is not to be told to go on, either.
         self.requestHeaders.removeHeader(b"Expect")
-        body = as_json(refusal_body(_too_large(self.body_limit_bytes)))
+        body = refusal_reply(_too_large(self.body_limit_bytes)).body
         channel: Any = self.channel
         channel.transport.write(
             b"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json\r\n"

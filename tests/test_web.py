@@ -29,9 +29,9 @@ from rtdeliver.web import (
     ProperResource,
     SecretResource,
     answer,
-    body_of,
     close_after,
     media_type,
+    post_of,
     query_values,
 )
 
@@ -137,11 +137,13 @@ def app() -> Klein:
 
     @app.route("/length", methods=["POST"])
     def length(request: Request) -> bytes:
-        return answer(request, 200, {"bytes": len(body_of(request))})
+        return answer(request, 200, {"bytes": len(post_of(request).body)})
 
     @app.route("/lines", methods=["POST"])
     def lines(request: Request) -> bytes:
-        return answer(request, 200, {"media_type": media_type(request, JSON, NDJSON)})
+        return answer(
+            request, 200, {"media_type": media_type(post_of(request).content_type, JSON, NDJSON)}
+        )
 
     @app.route("/last", methods=["GET"])
     def last(request: Request) -> bytes:

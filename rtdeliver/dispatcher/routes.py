@@ -6,7 +6,17 @@ from twisted.web.server import Request
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import BadRequest
 from rtdeliver.model import check_topic
-from rtdeliver.web import JSON, NDJSON, answer, body_of, media_type, query_values
+from rtdeliver.web import (
+    JSON,
+    NDJSON,
+    Post,
+    PostHandler,
+    Reply,
+    answer,
+    media_type,
+    post_of,
+    query_values,
+)
 from rtdeliver.wire import (
     PublishLimits,
     decode_announcement,
@@ -16,28 +26,33 @@ from rtdeliver.wire import (
 )
 
 
-def add_dispatcher_routes(app: Klein, dispatcher: Dispatcher, limits: PublishLimits) -> None:
-    """Add what producers use (``/publish``), peers (``/forward``), frontends and operators."""
+def dispatcher_posts(dispatcher: Dispatcher, limits: PublishLimits) -> dict[str, PostHandler]:
+    """What producers use (``/publish``), and peers (``/forward``)."""
 
-    @app.route("/publish", methods=["POST"])
-    async def publish(request: Request) -> bytes:
-        if media_type(request, JSON, NDJSON) == JSON:
-            [event] = await dispatcher.publish([decode_publish(body_of(request), limits)])
-            return answer(request, 202, {"id": event.id})
-        events = await dispatcher.publish(decode_publish_batch(body_of(request), limits))
-        return answer(request, 202, {"accepted": len(events)})
+    async def publish(post: Post) -> Reply:
+        if media_type(post.content_type, JSON, NDJSON) == JSON:
+            [event] = await dispatcher.publish([decode_publish(post.body, limits)])
+            return Reply(202, {"id": event.id})
+        events = await dispatcher.publish(decode_publish_batch(post.body, limits))
+        return Reply(202, {"accepted": len(events)})
 
-    @app.route("/forward", methods=["POST"])
-    async def forward(request: Request) -> bytes:
-        media_type(request, NDJSON)
-        batch = decode_batch(body_of(request))
+    async def forward(post: Post) -> Reply:
+        media_type(post.content_type, NDJSON)
+        batch = decode_batch(post.body)
         await dispatcher.deliver_local(batch)
-        return answer(request, 202, {"delivered": len(batch)})
+        return Reply(202, {"delivered": len(batch)})
+
+    return {"/publish": publish, "/forward": forward}
+
+
+def add_dispatcher_routes(app: Klein, dispatcher: Dispatcher) -> None:
+    """Add what frontends use, and operators."""
 
     @app.route("/subscriptions", methods=["POST"])
     async def subscriptions(request: Request) -> bytes:
-        media_type(request, JSON)
-        announcement = decode_announcement(body_of(request))
+        post = post_of(request)
+        media_type(post.content_type, JSON)
+        announcement = decode_announcement(post.body)
         return answer(request, 200, await dispatcher.announce(announcement))
 
     @app.route("/topics", methods=["GET"])

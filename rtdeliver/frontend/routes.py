@@ -12,11 +12,13 @@ from rtdeliver.model import ConnectionId, Topic, check_topic
 from rtdeliver.web import (
     JSON,
     NDJSON,
+    Post,
+    PostHandler,
+    Reply,
     answer,
-    body_of,
     close_after,
-    header,
     media_type,
+    post_of,
     query_values,
 )
 from rtdeliver.wire import decode_batch, decode_topics_change
@@ -51,22 +53,24 @@ def add_topics_routes(app: Klein, connections: IConnections) -> None:
 
     @app.route("/connections/<id>/topics", methods=["POST"])
     async def subscribe(request: Request, id: str) -> bytes:
-        media_type(request, JSON)
-        change = decode_topics_change(body_of(request))
+        post = post_of(request)
+        media_type(post.content_type, JSON)
+        change = decode_topics_change(post.body)
         subscriptions = await connections.subscribe(ConnectionId(id), change)
         return answer(request, _status(subscriptions), subscriptions)
 
 
-def add_delivery_routes(app: Klein, frontend: Frontend) -> None:
-    """Add what dispatchers use: ``/deliver``."""
+def frontend_posts(frontend: Frontend) -> dict[str, PostHandler]:
+    """What dispatchers use: ``/deliver``."""
 
-    @app.route("/deliver", methods=["POST"])
-    def deliver(request: Request) -> bytes:
-        media_type(request, NDJSON)
-        frontend.check_incarnation(header(request, "Rt-Incarnation"))
-        batch = decode_batch(body_of(request))
+    async def deliver(post: Post) -> Reply:
+        media_type(post.content_type, NDJSON)
+        frontend.check_incarnation(post.incarnation)
+        batch = decode_batch(post.body)
         frontend.deliver(batch)
-        return answer(request, 202, {"delivered": len(batch)})
+        return Reply(202, {"delivered": len(batch)})
+
+    return {"/deliver": deliver}
 
 
 def _status(subscriptions: Subscriptions) -> int:

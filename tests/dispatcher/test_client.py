@@ -10,11 +10,11 @@ from zope.interface.verify import verifyObject
 from rtdeliver.dispatcher.client import HttpFrontendClient, HttpPeerClient
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.frontend.frontend import Frontend
-from rtdeliver.frontend.routes import add_delivery_routes
+from rtdeliver.frontend.routes import frontend_posts
 from rtdeliver.http_client import NodeClient
 from rtdeliver.interfaces import IFrontendClient, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
-from rtdeliver.routes import new_app
+from rtdeliver.routes import add_posts, new_app
 from rtdeliver.web import SecretResource
 from tests.contracts.frontend_client import N1, FrontendClientContract
 from tests.fakes import MemoryAgent, new_event
@@ -33,7 +33,7 @@ def client_of(host: IResource | Exception, clock: Clock, *, secret: str = "") ->
 
 def routes_of(frontend: Frontend) -> IResource:
     app = new_app()
-    add_delivery_routes(app, frontend)
+    add_posts(app, frontend_posts(frontend))
     resource: IResource = app.resource()
     return resource
 

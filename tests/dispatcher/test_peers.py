@@ -20,13 +20,13 @@ from rtdeliver.actor import RunQueue
 from rtdeliver.dispatcher.client import HttpPeerClient
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
-from rtdeliver.dispatcher.routes import add_dispatcher_routes
+from rtdeliver.dispatcher.routes import dispatcher_posts
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.http_client import NodeClient
 from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import IFrontendClient, IFrontendDeliveries, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
-from rtdeliver.routes import new_app
+from rtdeliver.routes import add_posts, new_app
 from rtdeliver.wire import Draft, PublishLimits
 from tests.fakes import (
     IndexDispatcherClient,
@@ -259,7 +259,7 @@ class Datacenter:
 
 def routes_of(dispatcher: Dispatcher) -> IResource:
     app = new_app()
-    add_dispatcher_routes(app, dispatcher, LIMITS)
+    add_posts(app, dispatcher_posts(dispatcher, LIMITS))
     resource: IResource = app.resource()
     return resource
 

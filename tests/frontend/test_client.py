@@ -31,7 +31,6 @@ from rtdeliver.interfaces import (
 )
 from rtdeliver.model import ConnectionId, FrontendRef, Topic
 from rtdeliver.routes import new_app
-from rtdeliver.wire import PublishLimits
 from tests.contracts.dispatcher_client import DispatcherClientContract
 from tests.fakes import IndexDispatcherClient, MemoryAgent, Viewer, new_frontend
 
@@ -43,9 +42,7 @@ ACKNOWLEDGED = b'{"lease_seconds":30}'
 
 def routes_of(dispatcher: Dispatcher) -> IResource:
     app = new_app()
-    add_dispatcher_routes(
-        app, dispatcher, PublishLimits(event_bytes=65536, batch_events=1000, batch_bytes=1 << 20)
-    )
+    add_dispatcher_routes(app, dispatcher)
     resource: IResource = app.resource()
     return resource
 
