@@ -20,6 +20,7 @@ from rtdeliver.errors import ConfigError
 from rtdeliver.express import ExpressSite
 from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient
 from rtdeliver.frontend.connection import ConnectionSettings
+from rtdeliver.frontend.feed import FeedSettings
 from rtdeliver.frontend.frontend import Frontend, FrontendSettings
 from rtdeliver.frontend.interest import InterestSettings
 from rtdeliver.frontend.owners import OwnedConnections
@@ -181,11 +182,14 @@ class _Base:
                 retry_seconds=config.retry_seconds,
                 recent_events=config.recent_events,
                 recent_seconds=config.recent_seconds,
-                connection=ConnectionSettings(
+                feed=FeedSettings(
                     limits=MailboxLimits(
                         mailbox_bytes=config.mailbox_bytes, mailbox_events=config.mailbox_events
                     ),
                     overflow=config.overflow,
+                    send_bytes=config.send_bytes,
+                ),
+                connection=ConnectionSettings(
                     send_bytes=config.send_bytes,
                     heartbeat_seconds=config.heartbeat_seconds,
                     stall_seconds=config.stall_seconds,

@@ -1,7 +1,7 @@
 """Stand-ins that keep the promises of rtdeliver.interfaces, for tests without sockets."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from treq.testing import RequestTraversalAgent
@@ -19,6 +19,7 @@ from rtdeliver.dispatcher.links import LinkSettings
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import StreamLost, Unavailable
 from rtdeliver.frontend.connection import ConnectionSettings
+from rtdeliver.frontend.feed import FeedSettings
 from rtdeliver.frontend.frontend import Frontend, FrontendSettings
 from rtdeliver.frontend.interest import InterestSettings
 from rtdeliver.frontend.supervisor import BusyRetry
@@ -296,6 +297,25 @@ class Viewer:
         return id
 
 
+class PlainGroup:
+    """The viewers of a topic, and nothing that they are sent."""
+
+    def __init__(self, _: Topic) -> None:
+        self._viewers: dict[str, None] = {}
+
+    def join(self, viewer: str) -> None:
+        self._viewers[viewer] = None
+
+    def leave(self, viewer: str) -> None:
+        del self._viewers[viewer]
+
+    def __len__(self) -> int:
+        return len(self._viewers)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._viewers)
+
+
 def new_event(id: str, topic: Topic, data: bytes = b"1") -> Event:
     """An event as a dispatcher makes it."""
     return encode_event(Draft(topic=topic, type="like", data=data, id=None), id=id, at=1000)
@@ -319,9 +339,12 @@ def new_frontend(
             retry_seconds=3,
             recent_events=1000,
             recent_seconds=60,
-            connection=ConnectionSettings(
+            feed=FeedSettings(
                 limits=MailboxLimits(mailbox_bytes=mailbox_bytes, mailbox_events=mailbox_events),
                 overflow="drop_oldest",
+                send_bytes=1 << 20,
+            ),
+            connection=ConnectionSettings(
                 send_bytes=1 << 20,
                 heartbeat_seconds=25,
                 stall_seconds=30,

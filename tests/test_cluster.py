@@ -33,6 +33,7 @@ from rtdeliver.dispatcher.links import LinkSettings
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import Unavailable
 from rtdeliver.frontend.connection import ConnectionSettings
+from rtdeliver.frontend.feed import FeedSettings
 from rtdeliver.frontend.frontend import Frontend, FrontendSettings
 from rtdeliver.frontend.interest import InterestSettings
 from rtdeliver.frontend.supervisor import BusyRetry
@@ -79,9 +80,8 @@ def build_frontend(process: Process[Frontend], network: Network) -> Frontend:
             retry_seconds=RETRY_SECONDS,
             recent_events=1000,
             recent_seconds=60,
+            feed=FeedSettings(limits=STREAM_LIMITS, overflow="drop_oldest", send_bytes=1000),
             connection=ConnectionSettings(
-                limits=STREAM_LIMITS,
-                overflow="drop_oldest",
                 send_bytes=1000,
                 heartbeat_seconds=25,
                 stall_seconds=30,
@@ -524,9 +524,11 @@ class ClusterMachine(RuleBasedStateMachine):
     def mailboxes_are_within_their_bounds(self) -> None:
         for browser in self.cluster.browsers:
             if browser.stream is not None:
-                assert browser.stream.owner.mailbox_events <= STREAM_LIMITS.mailbox_events
-                assert (
-                    browser.stream.owner.mailbox_bytes <= STREAM_LIMITS.mailbox_bytes + SPARE_BYTES
+                topics = len(TOPICS)
+                owner = browser.stream.owner
+                assert owner.mailbox_events <= topics * STREAM_LIMITS.mailbox_events
+                assert owner.mailbox_bytes <= (topics + 1) * (
+                    STREAM_LIMITS.mailbox_bytes + SPARE_BYTES
                 )
         for process in self.cluster.running(*DISPATCHERS):
             links = self.cluster.sample(process, "links")

@@ -2,8 +2,7 @@
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 from twisted.internet.interfaces import IProtocol, ITransport
@@ -11,47 +10,24 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rtdeliver.actor import Mailbox, MailboxLimits, RunQueue
+from rtdeliver.actor import RunQueue
 from rtdeliver.errors import StreamLost
 from rtdeliver.frontend import sse
+from rtdeliver.frontend.feed import Feed, News
 from rtdeliver.interfaces import IActor, IStream, IStreamOwner, IVisited
 from rtdeliver.model import CloseReason, ConnectionId, Topic
 from rtdeliver.wheel import TimingWheel
 
 
-class Frames(msgspec.Struct, frozen=True, gc=False):
-    """Consecutive events of one topic as bytes for a stream, made once for all viewers."""
-
-    data: bytes
-    events: int
-    topic: Topic
-
-    @property
-    def size(self) -> int:
-        """How many bytes a mailbox accounts for them."""
-        return len(self.data)
-
-
-def _control(data: bytes) -> Frames:
-    """Frames that carry no event, and so are never dropped."""
-    return Frames(data=data, events=0, topic=Topic(""))
-
-
-_HEARTBEAT = _control(sse.HEARTBEAT)
-
-
 class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What all connections of a frontend have in common.
 
-    :param overflow: what a connection does whose mailbox is full.
     :param send_bytes: how much a turn hands to the kernel at most, and so how much of its own a
         stalled connection holds beside what it shares with others.
     :param heartbeat_seconds: within how many seconds something is sent.
     :param stall_seconds: a client that reads nothing for so long is cut off.
     """
 
-    limits: MailboxLimits
-    overflow: Literal["drop_oldest", "close"]
     send_bytes: int
     heartbeat_seconds: float
     stall_seconds: float
@@ -74,23 +50,28 @@ class _State(enum.Enum):
     CLOSED = "the stream is gone"
 
 
+# An enum's members are found slowly, and a turn asks for this one.
+_OPEN = _State.OPEN
+
+
 @implementer(IStreamOwner, IProtocol, IActor, IVisited)
 class Connection:
     """A viewer.
 
-    It becomes its transport's protocol; what it may send comes to `post` at any time, and leaves
-    in turns: all that piled up, in one send.
+    It becomes its transport's protocol; the feeds of its topics wake it when they have something,
+    which leaves in turns: all that piled up, in one send.
 
     :param lost: called once, with the connection and the reason, when the stream is gone.
     """
 
     # Hundreds of thousands of these exist at a time.
     __slots__ = (
+        "_control",
         "_counts",
         "_gaps",
         "_last_moved",
         "_lost",
-        "_mailbox",
+        "_news",
         "_reason",
         "_rest",
         "_run_queue",
@@ -120,7 +101,8 @@ class Connection:
         self._wheel = wheel
         self._counts = counts
         self._lost = lost
-        self._mailbox: Mailbox[Frames] = Mailbox(settings.limits)
+        self._news: tuple[News, ...] = ()
+        self._control = b""
         self._state = _State.OPENING
         self._stream: IStream | None = None
         self._reason = CloseReason.CLIENT_LEFT
@@ -132,55 +114,46 @@ class Connection:
     @property
     def mailbox_bytes(self) -> int:
         """How many bytes wait to be sent."""
-        return self._mailbox.size + self._mailbox.held_bytes
+        waiting = sum(feed.bytes_since(position) for feed, position in self._news)
+        return len(self._rest) + len(self._control) + waiting
 
     @property
     def mailbox_events(self) -> int:
         """How many events wait to be sent."""
-        return self._mailbox.events
+        return sum(feed.end - max(position, feed.start) for feed, position in self._news)
+
+    @property
+    def missed_events(self) -> int:
+        """How many events were dropped since it last took a turn."""
+        return sum(max(0, feed.start - position) for feed, position in self._news)
 
     # What the frontend asks.
 
     def open(self, first: bytes) -> None:
-        """Send ``first``, and from now on what is posted, or was already."""
+        """Send ``first``, and from now on what comes, or has come already."""
         if self._state is _State.OPENING:
-            self._hold(first)
+            self._rest = first
             self._state = _State.OPEN
             self._wheel.add(self, self._visit_seconds())
             # A newcomer does not wait while a fan-out to all others takes its round.
             self._run_queue.give_turn(self)
-
-    def post(self, frames: Frames) -> None:
-        """Send ``frames`` in a turn soon, after what is waiting already."""
-        if not self._mailbox.put(frames):
-            self._overflow(frames)
-        if self._state is _State.OPEN and not self.queued:
-            self._run_queue.add(self)
 
     def miss(self, topic: Topic, lost: int) -> None:
         """Tell the client that ``lost`` events of ``topic`` will not come.
 
         :param lost: 0 if nobody knows how many.
         """
-        if self._gaps is None:
-            self._gaps = Counter()
-        self._gaps[topic] += lost
-        if self._state is _State.OPEN:
+        self._note_gap(topic, lost)
+        if self._state is _OPEN:
             self._run_queue.add(self)
-
-    def discard(self, topics: Collection[Topic]) -> None:
-        """Drop what waits of ``topics``: the viewer no longer wants it."""
-        self._drop(self._mailbox.discard(lambda frames: frames.topic in topics), "unsubscribed")
-        if self._gaps is not None:
-            for topic in topics:
-                self._gaps.pop(topic, None)
 
     def end(self, last: bytes, reason: CloseReason) -> None:
         """Send what waits, then ``last``, and end the stream."""
         if self._state is _State.OPEN:
-            self._mailbox.put_back([*self._mailbox.clear(), _control(last)])
-            while self._state is _State.OPEN and (self._rest or len(self._mailbox)):
+            while self._state is _State.OPEN and (self._rest or self._news):
                 self._run_queue.give_turn(self)
+            self._control += last
+            self._run_queue.give_turn(self)
         if self._state is _State.OPEN:
             self._close(reason)
         else:
@@ -194,37 +167,48 @@ class Connection:
         if self._stream is not None:
             self._stream.abort()
 
+    # What its feeds tell.
+
+    def wake(self, news: News) -> None:
+        self._news += (news,)
+        if self._state is _OPEN and not self.queued:
+            self._run_queue.add(self)
+
+    def forget(self, feed: Feed["Connection"]) -> None:
+        self._drop((news for news in self._news if news[0] is feed), "unsubscribed")
+        self._news = tuple(news for news in self._news if news[0] is not feed)
+        if self._gaps is not None:
+            self._gaps.pop(feed.topic, None)
+
+    def overtaken(self, feed: Feed["Connection"]) -> None:
+        if any(of is feed and position < feed.start for of, position in self._news):
+            self.abort(CloseReason.OVERFLOW)
+
     # An actor's turns.
 
     def turn(self) -> None:
-        if self._state is not _State.OPEN or self._stream is None:
+        stream = self._stream
+        if self._state is not _OPEN or stream is None:
             return
         if self._rest:
-            waiting, data = [], self._rest
-            self._hold(b"")
+            data, events, self._rest = self._rest, 0, b""
         else:
-            waiting = self._mailbox.take(
-                at_most_bytes=self._settings.send_bytes, at_most_events=self._mailbox.events
-            )
-            pieces = [frames.data for frames in waiting]
-            if self._gaps:
-                pieces.insert(0, self._gap_frame())
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            data, events = self._take()
         if not data:
             return
+        counts = self._counts
         try:
-            taken = self._stream.send(data)
+            taken = stream.send(data)
         except StreamLost:
-            self._drop(waiting, "closed")
+            counts.dropped["closed"] += events
             self.abort(CloseReason.CLIENT_LEFT)
             return
-        self._counts.sends += 1
-        for frames in waiting:
-            self._counts.sent += frames.events
+        counts.sends += 1
+        counts.sent += events
         self._last_moved = self._wheel.now
         if taken < len(data):
-            self._block(self._stream, data[taken:])
-        elif len(self._mailbox) or self._gaps:
+            self._block(stream, data[taken:])
+        elif self._news or self._gaps or self._control:
             self._run_queue.add(self)
 
     def failed(self) -> None:
@@ -254,8 +238,9 @@ class Connection:
             return
         self._state = _State.CLOSED
         self._stream = None
-        self._drop(self._mailbox.clear(), "closed")
-        self._rest = b""
+        self._drop(self._news, "closed")
+        self._news = ()
+        self._rest = self._control = b""
         self._lost(self, self._reason)
 
     def visit(self, now: float) -> float | None:
@@ -265,9 +250,10 @@ class Connection:
             self._check_stall(now)
         elif self._state is _State.CLOSING:
             self._check_end(now)
-        elif now - self._last_moved >= self._settings.heartbeat_seconds and not len(self._mailbox):
-            self.post(_HEARTBEAT)
+        elif now - self._last_moved >= self._settings.heartbeat_seconds and not self._news:
+            self._control = sse.HEARTBEAT
             self._last_moved = now
+            self._run_queue.add(self)
         return self._visit_seconds()
 
     def logPrefix(self) -> str:
@@ -284,15 +270,66 @@ class Connection:
         # A stream may become blocked at any time, and is to be found stalled in time.
         return min(settings.heartbeat_seconds - quiet, settings.stall_seconds)
 
-    def _hold(self, rest: bytes) -> None:
-        """Keep ``rest`` to be sent before all else."""
-        self._rest = rest
-        self._mailbox.held_bytes = len(rest)
+    def _take(self) -> tuple[bytes, int]:
+        """Return what is to be sent next, and how many events are in it."""
+        news, self._news = self._news, ()
+        if len(news) == 1:
+            [(feed, position)] = news
+            data, events, end = feed.take(self, position)
+            self._note_taken(feed, position, events, end)
+            pieces = [data]
+        else:
+            pieces, events = self._take_in_order(news)
+        if self._gaps:
+            pieces.insert(0, self._gap_frame())
+        if self._control:
+            pieces.append(self._control)
+            self._control = b""
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces), events
+
+    def _take_in_order(self, news: Sequence[News]) -> tuple[list[bytes], int]:
+        """Take from several feeds what came first."""
+        waiting = sorted(
+            (number, place, data, end)
+            for place, (feed, position) in enumerate(news)
+            for number, data, end in feed.since(position)
+        )
+        pieces: list[bytes] = []
+        ends = [position for _, position in news]
+        size = events = 0
+        for _, place, data, end in waiting:
+            size += len(data)
+            if size > self._settings.send_bytes and pieces:
+                break
+            pieces.append(data)
+            ends[place] = end
+        for (feed, position), end in zip(news, ends, strict=True):
+            taken = max(0, end - max(position, feed.start))
+            events += taken
+            if taken:
+                feed.advance(self, end)
+                self._note_taken(feed, position, taken, end)
+            else:
+                self._news += ((feed, position),)
+        return pieces, events
+
+    def _note_taken(self, feed: Feed["Connection"], position: int, events: int, end: int) -> None:
+        lost = end - position - events
+        if lost:
+            self._counts.dropped["mailbox_full"] += lost
+            self._note_gap(feed.topic, lost)
+        if end < feed.end:
+            self._news += ((feed, end),)
 
     def _block(self, stream: IStream, rest: bytes) -> None:
-        self._hold(rest)
+        self._rest = rest
         self._state = _State.BLOCKED
         self._unsent_bytes = stream.unsent_bytes()
+
+    def _note_gap(self, topic: Topic, lost: int) -> None:
+        if self._gaps is None:
+            self._gaps = Counter()
+        self._gaps[topic] += lost
 
     def _gap_frame(self) -> bytes:
         gaps, self._gaps = self._gaps or Counter(), None
@@ -313,19 +350,12 @@ class Connection:
         if self._stream is not None and now - self._last_moved >= self._settings.stall_seconds:
             self._stream.abort()
 
-    def _overflow(self, frames: Frames) -> None:
-        if self._settings.overflow == "close":
-            self._drop([frames], "mailbox_full")
-            self.abort(CloseReason.OVERFLOW)
-            return
-        dropped = self._mailbox.put_dropping_oldest(frames)
-        self._drop(dropped, "mailbox_full")
-        for lost in dropped:
-            if lost.events:
-                self.miss(lost.topic, lost.events)
-
-    def _drop(self, lost: Iterable[Frames], reason: str) -> None:
-        self._counts.dropped[reason] += sum(frames.events for frames in lost)
+    def _drop(self, lost: Iterable[News], reason: str) -> None:
+        """Count what was not taken: for ``reason``, but for what was dropped before."""
+        for feed, position in lost:
+            start = max(position, feed.start)
+            self._counts.dropped["mailbox_full"] += start - position
+            self._counts.dropped[reason] += feed.end - start
 
     def _close(self, reason: CloseReason) -> None:
         self._state = _State.CLOSING

@@ -1,6 +1,7 @@
 """What a frontend does: connect viewers, change what they watch, send them what is delivered."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import count
 
 import msgspec
 from twisted.internet.defer import Deferred, execute
@@ -11,7 +12,8 @@ from zope.interface import implementer
 from rtdeliver.actor import RunQueue
 from rtdeliver.errors import BadRequest, StaleIncarnation
 from rtdeliver.frontend import sse
-from rtdeliver.frontend.connection import Connection, ConnectionSettings, Frames
+from rtdeliver.frontend.connection import Connection, ConnectionSettings
+from rtdeliver.frontend.feed import Feed, FeedSettings, Frames
 from rtdeliver.frontend.interest import Interest, InterestSettings
 from rtdeliver.frontend.recent import RecentEvents
 from rtdeliver.frontend.subscriptions import SubscriptionTable
@@ -50,6 +52,7 @@ class FrontendSettings(msgspec.Struct, frozen=True, kw_only=True):
     retry_seconds: float
     recent_events: int
     recent_seconds: float
+    feed: FeedSettings
     connection: ConnectionSettings
     interest: InterestSettings
 
@@ -74,7 +77,9 @@ class Frontend:
     ) -> None:
         self._settings = settings
         self._incarnation = incarnation
-        self._table: SubscriptionTable[Connection] = SubscriptionTable(
+        number = count(1).__next__
+        self._table: SubscriptionTable[Connection, Feed[Connection]] = SubscriptionTable(
+            group=lambda topic: Feed(topic, settings.feed, number),
             changed=lambda topic: self._interest.changed(topic),
             topics_per_viewer=settings.topics_per_connection,
         )
@@ -155,7 +160,6 @@ class Frontend:
     async def _subscribe(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
         connection = self._supervisor.connection(id)
         self._table.change(connection, add=change.add, remove=change.remove)
-        connection.discard(set(change.remove).difference(change.add))
         await self._interest.confirmed(change.add)
         return self._subscriptions(id)
 
@@ -174,8 +178,9 @@ class Frontend:
 
     def deliver(self, batch: Sequence[Event | Gap]) -> None:
         for frames in self._frames(batch):
-            for viewer in self._table.viewers(frames.topic):
-                viewer.post(frames)
+            feed = self._table.group(frames.topic)
+            if feed is not None:
+                feed.post(frames)
 
     def samples(self) -> list[Sample]:
         return [

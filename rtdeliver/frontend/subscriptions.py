@@ -1,8 +1,8 @@
 """Who watches what, in this process."""
 
 import sys
-from collections.abc import Callable, Collection, Hashable, Iterable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, Generic, Protocol, TypeVar
 
 from rtdeliver.errors import TooManyTopics
 from rtdeliver.model import Topic
@@ -10,17 +10,40 @@ from rtdeliver.model import Topic
 V = TypeVar("V", bound=Hashable)
 
 
-class SubscriptionTable(Generic[V]):
+class Group(Protocol[V]):
+    """The viewers of one topic, in the order in which they came."""
+
+    def join(self, viewer: V) -> None: ...
+
+    def leave(self, viewer: V) -> None: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[V]: ...
+
+
+G = TypeVar("G", bound=Group[Any])
+
+
+class SubscriptionTable(Generic[V, G]):
     """Topics and their viewers, both ways.
 
     :param changed: called with a topic after the number of its viewers has changed.
+    :param group: makes a group for a topic that gets its first viewer.
     :param topics_per_viewer: how many topics one viewer may have.
     """
 
-    def __init__(self, *, changed: Callable[[Topic], None], topics_per_viewer: int) -> None:
+    def __init__(
+        self,
+        *,
+        group: Callable[[Topic], G],
+        changed: Callable[[Topic], None],
+        topics_per_viewer: int,
+    ) -> None:
+        self._group = group
         self._changed = changed
         self._topics_per_viewer = topics_per_viewer
-        self._viewers: dict[Topic, dict[V, None]] = {}
+        self._groups: dict[Topic, G] = {}
         self._topics: dict[V, set[Topic]] = {}
         self._subscriptions = 0
 
@@ -56,19 +79,23 @@ class SubscriptionTable(Generic[V]):
     @property
     def topic_count(self) -> int:
         """How many topics have viewers."""
-        return len(self._viewers)
+        return len(self._groups)
 
-    def viewers(self, topic: Topic) -> Collection[V]:
-        """The viewers of ``topic``, in the order in which they came; a live view."""
-        return self._viewers.get(topic, ())
+    def group(self, topic: Topic) -> G | None:
+        """The viewers of ``topic``, if there are any."""
+        return self._groups.get(topic)
+
+    def viewers(self, topic: Topic) -> list[V]:
+        """The viewers of ``topic``, in the order in which they came."""
+        return list(self._groups.get(topic, ()))
 
     def count(self, topic: Topic) -> int:
         """How many viewers ``topic`` has."""
-        return len(self._viewers.get(topic, ()))
+        return len(self._groups.get(topic, ()))
 
     def counts(self) -> dict[Topic, int]:
         """The number of viewers of each topic that has any."""
-        return {topic: len(viewers) for topic, viewers in self._viewers.items()}
+        return {topic: len(group) for topic, group in self._groups.items()}
 
     def topics(self, viewer: V) -> list[Topic]:
         """The topics of ``viewer``, sorted."""
@@ -77,17 +104,20 @@ class SubscriptionTable(Generic[V]):
     def _add(self, viewer: V, topic: Topic) -> None:
         # One string object for all viewers of a topic, not one from each request.
         topic = Topic(sys.intern(topic))
-        self._viewers.setdefault(topic, {})[viewer] = None
+        group = self._groups.get(topic)
+        if group is None:
+            group = self._groups[topic] = self._group(topic)
+        group.join(viewer)
         self._topics.setdefault(viewer, set()).add(topic)
         self._subscriptions += 1
         self._changed(topic)
 
     def _remove(self, viewer: V, topic: Topic) -> None:
-        viewers, topics = self._viewers[topic], self._topics[viewer]
-        del viewers[viewer]
+        group, topics = self._groups[topic], self._topics[viewer]
+        group.leave(viewer)
         topics.remove(topic)
-        if not viewers:
-            del self._viewers[topic]
+        if not len(group):
+            del self._groups[topic]
         if not topics:
             del self._topics[viewer]
         self._subscriptions -= 1

@@ -134,9 +134,14 @@ class Supervisor:
             ),
             counter("sent", "Events sent to connections.", counts.sent),
             counter("sends", "Sends to sockets.", counts.sends),
+            dropped(
+                counts.dropped["mailbox_full"] + sum(c.missed_events for c in self),
+                at="frontend",
+                reason="mailbox_full",
+            ),
             *(
                 dropped(counts.dropped[reason], at="frontend", reason=reason)
-                for reason in ("mailbox_full", "closed", "unsubscribed")
+                for reason in ("closed", "unsubscribed")
             ),
             gauge(
                 "mailbox_bytes",

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections import Counter
+from itertools import count
 from typing import Any
 
 from hypothesis import example, given, settings
@@ -11,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from rtdeliver.actor import MailboxLimits, RunQueue
-from rtdeliver.frontend.connection import Connection, ConnectionCounts, ConnectionSettings, Frames
+from rtdeliver.frontend.connection import Connection, ConnectionCounts, ConnectionSettings
+from rtdeliver.frontend.feed import Feed, FeedSettings, Frames
 from rtdeliver.frontend.sse import gap_frame
 from rtdeliver.interfaces import IActor, IStreamOwner, IVisited
 from rtdeliver.model import CloseReason, ConnectionId, Topic
@@ -81,8 +84,6 @@ class Subject:
         self.connection = Connection(
             id=ConnectionId("n1-x"),
             settings=ConnectionSettings(
-                limits=MailboxLimits(mailbox_bytes=mailbox_bytes, mailbox_events=mailbox_events),
-                overflow=overflow,
                 send_bytes=send_bytes,
                 heartbeat_seconds=HEARTBEAT_SECONDS,
                 stall_seconds=STALL_SECONDS,
@@ -93,6 +94,16 @@ class Subject:
             lost=lambda _, reason: self.ended.append(reason),
         )
         self.connection.attached(self.stream)
+        feed_settings = FeedSettings(
+            limits=MailboxLimits(mailbox_bytes=mailbox_bytes, mailbox_events=mailbox_events),
+            overflow=overflow,
+            send_bytes=send_bytes,
+        )
+        number = count(1).__next__
+        self.feeds: dict[Topic, Feed[Connection]] = {}
+        for topic in (RED, GREEN):
+            self.feeds[topic] = Feed(topic, feed_settings, number)
+            self.feeds[topic].join(self.connection)
 
     def opened(self) -> "Subject":
         self.connection.open(FIRST)
@@ -102,16 +113,21 @@ class Subject:
 
     def blocked(self) -> "Subject":
         """Opened, with one byte that the stream did not take."""
-        self.opened()
-        self.stream.room = 0
-        self.connection.post(frames(b"!", events=0))
-        self.turns()
+        self.stream.room = len(FIRST)
+        self.connection.open(FIRST + b"!")
         self.stream.sends.clear()
         return self
 
     def post(self, *items: Frames) -> None:
         for item in items:
-            self.connection.post(item)
+            self.feeds[item.topic].post(item)
+
+    def leave(self) -> None:
+        """End as a connection ends: its supervisor takes it out of its topics."""
+        self.connection.connectionLost()
+        for feed in self.feeds.values():
+            if self.connection in list(feed):
+                feed.leave(self.connection)
 
     def turns(self) -> None:
         self.clock.advance(0)
@@ -287,16 +303,16 @@ class SendingTests(SynchronousTestCase):
 class OverflowTests(SynchronousTestCase):
     """A mailbox that is full."""
 
-    def test_a_full_mailbox_drops_its_oldest_and_tells_before_the_rest(self) -> None:
+    def test_the_oldest_of_a_topic_is_dropped_and_told_before_the_rest(self) -> None:
         subject = Subject(mailbox_events=2).blocked()
         subject.post(numbered(1), numbered(2, topic=GREEN), numbered(3), numbered(4))
         subject.make_room(ENDLESS)
-        gap = b'event: gap\ndata: {"lost":2,"topics":["live:green","live:red"]}\n\n'
+        gap = b'event: gap\ndata: {"lost":1,"topics":["live:red"]}\n\n'
         self.assertEqual(
-            b"!" + gap + numbered(3).data + numbered(4).data,
+            b"!" + gap + numbered(2, topic=GREEN).data + numbered(3).data + numbered(4).data,
             subject.stream.data,
         )
-        self.assertEqual({"mailbox_full": 2}, +subject.counts.dropped)
+        self.assertEqual({"mailbox_full": 1}, +subject.counts.dropped)
 
     def test_a_gap_is_told_once(self) -> None:
         subject = Subject(mailbox_events=1).blocked()
@@ -357,11 +373,12 @@ class OverflowTests(SynchronousTestCase):
         largest = 0
         for number, (size, room) in enumerate(steps):
             item = numbered(number, size)
-            largest = max(largest, item.size)
+            largest = max(largest, size)
             subject.post(item)
             subject.turns()
             self.assertLessEqual(
-                subject.connection.mailbox_bytes, mailbox_bytes + largest + _GAP_FRAME_BYTES
+                subject.connection.mailbox_bytes,
+                mailbox_bytes + max(largest, send_bytes) + largest + _GAP_FRAME_BYTES,
             )
             if room is not None:
                 subject.make_room(room)
@@ -389,15 +406,20 @@ class OverflowTests(SynchronousTestCase):
             if room is not None:
                 subject.make_room(room)
         subject.make_room(ENDLESS)
-        received = told = 0
+        posted = [[n for n, step in enumerate(steps) if step[1] is topic] for topic in (RED, GREEN)]
+        place = {number: at for row in posted for at, number in enumerate(row)}
+        received: Counter[Topic] = Counter()
+        told = 0
         for match in re.finditer(rb"<(\d+)>|" + _GAP.pattern, subject.stream.data):
             if match[1] is None:
                 told += json.loads(match[2])["lost"]
             else:
-                # Every event before this one was received or is known to be lost.
-                self.assertLessEqual(int(match[1]), received + told)
-                received += 1
-        self.assertEqual(len(steps), received + told)
+                # Every event of the topic before this one was received or is known to be lost.
+                number = int(match[1])
+                topic = steps[number][1]
+                self.assertLessEqual(place[number], received[topic] + told)
+                received[topic] += 1
+        self.assertEqual(len(steps), received.total() + told)
         self.assertEqual(told, subject.counts.dropped["mailbox_full"])
 
 
@@ -617,7 +639,7 @@ class DiscardTests(SynchronousTestCase):
     def test_what_waits_of_these_topics_is_dropped(self) -> None:
         subject = Subject().blocked()
         subject.post(numbered(1), numbered(2, topic=GREEN), frames(b"<3>", events=2))
-        subject.connection.discard({RED})
+        subject.feeds[RED].leave(subject.connection)
         subject.make_room(ENDLESS)
         self.assertEqual(b"!" + numbered(2).data, subject.stream.data)
         self.assertEqual({"unsubscribed": 3}, +subject.counts.dropped)
@@ -626,7 +648,7 @@ class DiscardTests(SynchronousTestCase):
         subject = Subject().blocked()
         subject.connection.miss(RED, 1)
         subject.connection.miss(GREEN, 2)
-        subject.connection.discard({RED})
+        subject.feeds[RED].leave(subject.connection)
         subject.make_room(ENDLESS)
         self.assertEqual([{"lost": 2, "topics": [GREEN]}], subject.gaps())
 
@@ -635,13 +657,13 @@ class DiscardTests(SynchronousTestCase):
         subject.stream.room = 2
         subject.post(frames(b"abcd"))
         subject.turns()
-        subject.connection.discard({RED})
+        subject.feeds[RED].leave(subject.connection)
         subject.make_room(ENDLESS)
         self.assertEqual(b"abcd", subject.stream.data)
 
     def test_a_last_frame_that_waits_is_not(self) -> None:
         subject = Subject()
         subject.connection.open(FIRST)
-        subject.connection.discard({RED})
+        subject.feeds[RED].leave(subject.connection)
         subject.turns()
         self.assertEqual(FIRST, subject.stream.data)

@@ -17,7 +17,7 @@ from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import Acknowledgement, Announcement, IDispatcherClient
 from rtdeliver.model import FrontendRef, Topic
-from tests.fakes import IndexDispatcherClient, ScriptedDispatcherClient
+from tests.fakes import IndexDispatcherClient, PlainGroup, ScriptedDispatcherClient
 
 N1 = FrontendRef(node="n1", url="http://10.0.0.5:8081", incarnation="first")
 RED, GREEN, BLUE = (Topic(f"live:{name}") for name in ("red", "green", "blue"))
@@ -42,8 +42,10 @@ class Node:
     """A frontend's table and its interest, without streams."""
 
     def __init__(self, client: Any, clock: Clock) -> None:
-        self.table: SubscriptionTable[str] = SubscriptionTable(
-            changed=lambda topic: self.interest.changed(topic), topics_per_viewer=100
+        self.table: SubscriptionTable[str, PlainGroup] = SubscriptionTable(
+            group=PlainGroup,
+            changed=lambda topic: self.interest.changed(topic),
+            topics_per_viewer=100,
         )
         self.lapses: list[float] = []
         self.interest = Interest(

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from rtdeliver.errors import TooManyTopics
 from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.model import Topic
+from tests.fakes import PlainGroup
 
 A, B, C, D = (Topic(f"live:{name}") for name in "abcd")
 LIMIT = 3
@@ -23,7 +24,8 @@ class SubscriptionTableTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.told: list[tuple[Topic, int]] = []
-        self.table: SubscriptionTable[str] = SubscriptionTable(
+        self.table: SubscriptionTable[str, PlainGroup] = SubscriptionTable(
+            group=PlainGroup,
             changed=lambda topic: self.told.append((topic, self.table.count(topic))),
             topics_per_viewer=LIMIT,
         )
@@ -97,7 +99,8 @@ class TableAgainstPairs(RuleBasedStateMachine):
         super().__init__()
         self.pairs: list[tuple[str, Topic]] = []
         self.told: list[tuple[Topic, int]] = []
-        self.table: SubscriptionTable[str] = SubscriptionTable(
+        self.table: SubscriptionTable[str, PlainGroup] = SubscriptionTable(
+            group=PlainGroup,
             changed=lambda topic: self.told.append((topic, self.table.count(topic))),
             topics_per_viewer=LIMIT,
         )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from itertools import count
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.actor import MailboxLimits, RunQueue
 from rtdeliver.errors import UnknownConnection
-from rtdeliver.frontend.connection import Connection, ConnectionSettings, Frames
+from rtdeliver.frontend.connection import Connection, ConnectionSettings
+from rtdeliver.frontend.feed import Feed, FeedSettings, Frames
 from rtdeliver.frontend.supervisor import BusyRetry, Supervisor
 from rtdeliver.interfaces import IStreamOwner
 from rtdeliver.metrics import Sample
@@ -20,6 +22,21 @@ from tests.fakes import PromptStream, RecordingStream
 
 RED = Topic("live:red")
 STEP_SECONDS = 0.05
+
+
+def watch(connection: Connection) -> Feed[Connection]:
+    """Let a connection watch a topic that keeps ten events."""
+    feed: Feed[Connection] = Feed(
+        RED,
+        FeedSettings(
+            limits=MailboxLimits(mailbox_bytes=1000, mailbox_events=10),
+            overflow="drop_oldest",
+            send_bytes=1000,
+        ),
+        count(1).__next__,
+    )
+    feed.join(connection)
+    return feed
 
 
 def values(samples: Iterable[Sample]) -> dict[str, float]:
@@ -61,8 +78,6 @@ class SupervisorTestCase(SynchronousTestCase):
             node="n1",
             max_connections=max_connections,
             settings=ConnectionSettings(
-                limits=MailboxLimits(mailbox_bytes=1000, mailbox_events=10),
-                overflow="drop_oldest",
                 send_bytes=1000,
                 heartbeat_seconds=25,
                 stall_seconds=30,
@@ -265,14 +280,16 @@ class SamplesTests(SupervisorTestCase):
         streams = self.start(5)
         connections = list(self.supervisor)
         streams[0].owner.connectionLost()
-        connections[1].post(Frames(data=b"abc", events=2, topic=RED))
+        watch(connections[1]).post(Frames(data=b"abc", events=2, topic=RED))
         self.clock.advance(0)
         streams[2].room = 0
+        feed = watch(connections[2])
         for _ in range(12):
-            connections[2].post(Frames(data=b"a", events=1, topic=RED))
-        connections[3].post(Frames(data=b"abcd", events=3, topic=RED))
-        connections[3].discard({RED})
-        connections[4].post(Frames(data=b"abcde", events=4, topic=RED))
+            feed.post(Frames(data=b"a", events=1, topic=RED))
+        feed = watch(connections[3])
+        feed.post(Frames(data=b"abcd", events=3, topic=RED))
+        feed.leave(connections[3])
+        watch(connections[4]).post(Frames(data=b"abcde", events=4, topic=RED))
         connections[4].abort(CloseReason.FAILED)
         self.clock.advance(0)
         seen = values(self.supervisor.samples())
@@ -294,19 +311,37 @@ class SamplesTests(SupervisorTestCase):
         [stream] = self.start()
         [connection] = self.supervisor
         stream.room = 0
-        connection.post(Frames(data=b"!", events=1, topic=RED))
+        feed = watch(connection)
+        feed.post(Frames(data=b"!", events=1, topic=RED))
         self.clock.advance(0)
-        connection.post(Frames(data=b"abc", events=2, topic=RED))
+        feed.post(Frames(data=b"abc", events=2, topic=RED))
         seen = values(self.supervisor.samples())
         self.assertEqual(4, seen["mailbox_bytes.connection"])
         self.assertEqual(2, seen["mailbox_events.connection"])
+
+    def test_what_a_stalled_viewer_has_missed_is_told_at_once_and_counted_once(self) -> None:
+        [stream] = self.start()
+        [connection] = self.supervisor
+        stream.room = 0
+        feed = watch(connection)
+        for _ in range(3):
+            feed.post(Frames(data=b"a", events=5, topic=RED))
+            self.clock.advance(0)
+        feed.post(Frames(data=b"a", events=4, topic=RED))
+        name = "dropped.frontend.mailbox_full"
+        self.assertEqual(5, values(self.supervisor.samples())[name])
+        stream.room = 100
+        connection.writable()
+        self.clock.advance(0)
+        self.assertEqual(5, values(self.supervisor.samples())[name])
 
     def test_sent_events_and_sends_are_told(self) -> None:
         self.start()
         [connection] = self.supervisor
         before = values(self.supervisor.samples())
-        connection.post(Frames(data=b"abc", events=2, topic=RED))
-        connection.post(Frames(data=b"abc", events=3, topic=RED))
+        feed = watch(connection)
+        feed.post(Frames(data=b"abc", events=2, topic=RED))
+        feed.post(Frames(data=b"abc", events=3, topic=RED))
         self.clock.advance(0)
         after = values(self.supervisor.samples())
         self.assertEqual(5, after["sent"] - before["sent"])
