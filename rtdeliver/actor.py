@@ -1,7 +1,6 @@
 """Bounded mailboxes and fair turns."""
 
 from collections import deque
-from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -15,24 +14,17 @@ log = Logger()
 
 
 class MailboxLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much a mailbox holds: bytes of its items, and events in them."""
+    """How much a mailbox holds, in bytes and in events."""
 
     mailbox_bytes: int
     mailbox_events: int
 
 
 class Item(Protocol):
-    """What a mailbox holds.
-
-    ``size`` is the bytes it takes up, ``events`` how many events it carries: 0 for what must not
-    be dropped.
-    """
+    """What a mailbox holds. ``size`` is the bytes that it takes up."""
 
     @property
     def size(self) -> int: ...
-
-    @property
-    def events(self) -> int: ...
 
 
 T = TypeVar("T", bound=Item)
@@ -43,97 +35,63 @@ class Mailbox(Generic[T]):
 
     An empty one takes any item, so that an item larger than the bound passes alone.
 
-    ``size`` and ``events`` tell how much is in it. ``held_bytes`` is for its owner to set: what
-    was taken and could not be got rid of yet, which counts towards the bound.
+    ``size`` tells how many bytes are in it. ``held_bytes`` is for its owner to set: what was taken
+    and could not be got rid of yet, which counts towards the bound.
     """
-
-    __slots__ = ("_items", "_limits", "events", "held_bytes", "size")
 
     def __init__(self, limits: MailboxLimits) -> None:
         self._limits = limits
-        self._items: list[T] = []
+        self._items: deque[T] = deque()
         self.size = 0
-        self.events = 0
         self.held_bytes = 0
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: T) -> bool:
-        """Append ``item``, or return ``False`` and leave it out where there is no room."""
-        size = self.size + item.size
-        events = self.events + item.events
-        limits = self._limits
-        if (
-            size + self.held_bytes > limits.mailbox_bytes or events > limits.mailbox_events
-        ) and self._items:
-            return False
-        self._items.append(item)
-        self.size = size
-        self.events = events
-        return True
-
-    def put_dropping_oldest(self, item: T) -> list[T]:
-        """Append ``item`` after dropping as many of the oldest as it takes.
-
-        Items without events stay. Where they alone fill the mailbox, ``item`` itself is dropped.
+    def put(self, item: T) -> list[T]:
+        """Append ``item``, and drop as many of the oldest as it takes.
 
         :return: the dropped items, oldest first.
         """
+        self._items.append(item)
+        self.size += item.size
         dropped = []
-        while not self.put(item):
-            oldest = next((kept for kept in self._items if kept.events), None)
-            if oldest is None:
-                dropped.append(item)
-                break
-            self._items.remove(oldest)
-            self._account(oldest, -1)
-            dropped.append(oldest)
+        while len(self._items) > 1 and self._is_too_full():
+            dropped.append(self._remove_first())
         return dropped
-
-    def put_back(self, items: list[T]) -> None:
-        """Put ``items`` before all others, whatever the bound: they were taken from here."""
-        self._items[:0] = items
-        for item in items:
-            self._account(item, 1)
 
     def take(self, *, at_most_bytes: int, at_most_events: int) -> list[T]:
         """Remove and return what is in front, all of it where it is within the two limits.
 
         At least one item comes, however large, unless the mailbox is empty.
         """
-        if self.size <= at_most_bytes and self.events <= at_most_events:
-            return self.clear()
-        end = size = events = 0
-        for item in self._items:
-            size += item.size
-            events += item.events
-            if end and (size > at_most_bytes or events > at_most_events):
+        items, size = self._items, 0
+        taken: list[T] = []
+        while items and len(taken) < max(1, at_most_events):
+            size += items[0].size
+            if taken and size > at_most_bytes:
                 break
-            end += 1
-        taken, self._items = self._items[:end], self._items[end:]
-        for item in taken:
-            self._account(item, -1)
+            taken.append(self._remove_first())
         return taken
 
     def clear(self) -> list[T]:
         """Remove and return all."""
-        items, self._items = self._items, []
-        self.size = self.events = 0
+        items = list(self._items)
+        self._items.clear()
+        self.size = 0
         return items
 
-    def discard(self, unwanted: Callable[[T], bool]) -> list[T]:
-        """Remove and return the items that are ``unwanted``."""
-        discarded = [item for item in self._items if unwanted(item)]
-        if discarded:
-            self._items = [item for item in self._items if not unwanted(item)]
-        for item in discarded:
-            self._account(item, -1)
-        return discarded
+    def _is_too_full(self) -> bool:
+        limits = self._limits
+        return (
+            self.size + self.held_bytes > limits.mailbox_bytes
+            or len(self._items) > limits.mailbox_events
+        )
 
-    def _account(self, item: T, sign: int) -> None:
-        self.size += sign * item.size
-        self.events += sign * item.events
+    def _remove_first(self) -> T:
+        item = self._items.popleft()
+        self.size -= item.size
+        return item
 
 
 class RunQueue:
@@ -187,7 +145,11 @@ class RunQueue:
         while queue:
             actor = queue.popleft()
             actor.queued = False
-            self.give_turn(actor)
+            self._turns += 1
+            try:
+                actor.turn()
+            except Exception:
+                self._end(actor)
             if seconds() >= end:
                 break
         self._next = self._clock.callLater(0, self._take_turns) if queue else None

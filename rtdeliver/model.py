@@ -3,7 +3,7 @@
 import enum
 import re
 import secrets
-from typing import ClassVar, NewType
+from typing import NewType
 from urllib.parse import urlsplit
 
 import msgspec
@@ -109,7 +109,6 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     that accepted it; ``topic`` and ``id`` are read from it.
     """
 
-    events: ClassVar[int] = 1
     topic: Topic
     id: str
     line: bytes

@@ -19,7 +19,6 @@ class Parcel(NamedTuple):
 
     number: int
     size: int
-    events: int
 
 
 class NaiveMailbox:
@@ -34,40 +33,22 @@ class NaiveMailbox:
     def size(self) -> int:
         return sum(item.size for item in self.items)
 
-    @property
-    def events(self) -> int:
-        return sum(item.events for item in self.items)
-
-    def put(self, item: Parcel) -> bool:
-        fits = (
-            self.held_bytes + self.size + item.size <= self._limits.mailbox_bytes
-            and self.events + item.events <= self._limits.mailbox_events
-        )
-        if fits or not self.items:
-            self.items.append(item)
-            return True
-        return False
-
-    def put_dropping_oldest(self, item: Parcel) -> list[Parcel]:
+    def put(self, item: Parcel) -> list[Parcel]:
         dropped = []
-        while not self.put(item):
-            droppable = [kept for kept in self.items if kept.events]
-            if not droppable:
-                return [*dropped, item]
-            self.items.remove(droppable[0])
-            dropped.append(droppable[0])
+        self.items.append(item)
+        while len(self.items) > 1 and (
+            self.held_bytes + self.size > self._limits.mailbox_bytes
+            or len(self.items) > self._limits.mailbox_events
+        ):
+            dropped.append(self.items.pop(0))
         return dropped
 
-    def put_back(self, items: list[Parcel]) -> None:
-        self.items = items + self.items
-
     def take(self, *, at_most_bytes: int, at_most_events: int) -> list[Parcel]:
-        counts = range(len(self.items) + 1)
         within = [
             count
-            for count in counts
+            for count in range(len(self.items) + 1)
             if sum(item.size for item in self.items[:count]) <= at_most_bytes
-            and sum(item.events for item in self.items[:count]) <= at_most_events
+            and count <= at_most_events
         ]
         count = max([*within, min(1, len(self.items))])
         taken, self.items = self.items[:count], self.items[count:]
@@ -77,31 +58,17 @@ class NaiveMailbox:
         items, self.items = self.items, []
         return items
 
-    def discard(self, unwanted: Callable[[Parcel], bool]) -> list[Parcel]:
-        discarded = [item for item in self.items if unwanted(item)]
-        self.items = [item for item in self.items if not unwanted(item)]
-        return discarded
-
 
 def limits(mailbox_bytes: int, mailbox_events: int) -> MailboxLimits:
     return MailboxLimits(mailbox_bytes=mailbox_bytes, mailbox_events=mailbox_events)
 
 
-def contents(mailbox: Mailbox[Parcel]) -> list[Parcel]:
-    """Return what is in ``mailbox``, and leave it there."""
-    items = mailbox.clear()
-    mailbox.put_back(items)
-    return items
-
-
 small = st.integers(0, 12)
 bounds = st.builds(limits, st.integers(1, 20), st.integers(1, 8))
-parcels = st.builds(Parcel, st.integers(0, 1 << 40), small, st.integers(0, 4))
+parcels = st.builds(Parcel, st.integers(0, 1 << 40), small)
 operations = st.one_of(
-    st.tuples(st.sampled_from(["put", "put_dropping_oldest"]), parcels),
-    st.tuples(st.just("put_back"), st.lists(parcels, max_size=3)),
+    st.tuples(st.just("put"), parcels),
     st.tuples(st.just("take"), st.tuples(small, small)),
-    st.tuples(st.just("discard"), st.integers(1, 4)),
     st.tuples(st.just("clear"), st.none()),
     st.tuples(st.just("hold"), small),
 )
@@ -113,11 +80,9 @@ def apply(mailbox: Mailbox[Parcel] | NaiveMailbox, name: str, argument: Any) -> 
         return None
     if name == "take":
         return mailbox.take(at_most_bytes=argument[0], at_most_events=argument[1])
-    if name == "discard":
-        return mailbox.discard(lambda item: item.number % argument == 0)
     if name == "clear":
         return mailbox.clear()
-    return getattr(mailbox, name)(argument)
+    return mailbox.put(argument)
 
 
 class MailboxTests(SynchronousTestCase):
@@ -130,80 +95,44 @@ class MailboxTests(SynchronousTestCase):
         naive = NaiveMailbox(bound)
         for name, argument in steps:
             self.assertEqual(apply(mailbox, name, argument), apply(naive, name, argument))
-            self.assertEqual(len(mailbox), len(naive.items))
-            self.assertEqual((mailbox.size, mailbox.events), (naive.size, naive.events))
+            self.assertEqual((len(mailbox), mailbox.size), (len(naive.items), naive.size))
         self.assertEqual(mailbox.clear(), naive.clear())
 
     @settings(deadline=None)
-    @given(bounds, small, st.lists(st.tuples(parcels, st.booleans())))
+    @given(bounds, small, st.lists(parcels))
     def test_what_is_put_in_stays_within_the_bound_but_for_a_single_item(
-        self, bound: MailboxLimits, held_bytes: int, puts: list[tuple[Parcel, bool]]
+        self, bound: MailboxLimits, held_bytes: int, puts: list[Parcel]
     ) -> None:
         mailbox: Mailbox[Parcel] = Mailbox(bound)
         mailbox.held_bytes = held_bytes
-        for item, dropping in puts:
-            if dropping:
-                mailbox.put_dropping_oldest(item)
-            else:
-                mailbox.put(item)
+        for item in puts:
+            mailbox.put(item)
             if len(mailbox) > 1:
                 self.assertLessEqual(mailbox.size + held_bytes, bound.mailbox_bytes)
-                self.assertLessEqual(mailbox.events, bound.mailbox_events)
-
-    @settings(deadline=None)
-    @given(bounds, st.lists(parcels), parcels)
-    def test_items_without_events_are_never_dropped_for_another(
-        self, bound: MailboxLimits, waiting: list[Parcel], item: Parcel
-    ) -> None:
-        mailbox: Mailbox[Parcel] = Mailbox(bound)
-        mailbox.put_back(waiting)
-        dropped = mailbox.put_dropping_oldest(item)
-        kept = contents(mailbox)
-        self.assertEqual(
-            [parcel for parcel in kept if parcel is not item and not parcel.events],
-            [parcel for parcel in waiting if not parcel.events],
-        )
-        self.assertEqual(sorted([*kept, *dropped]), sorted([*waiting, item]))
-
-    def test_a_full_mailbox_refuses(self) -> None:
-        mailbox: Mailbox[Parcel] = Mailbox(limits(10, 100))
-        self.assertTrue(mailbox.put(Parcel(1, 10, 1)))
-        self.assertFalse(mailbox.put(Parcel(2, 1, 1)))
-        self.assertEqual(contents(mailbox), [Parcel(1, 10, 1)])
+                self.assertLessEqual(len(mailbox), bound.mailbox_events)
 
     def test_a_full_mailbox_drops_its_oldest(self) -> None:
-        mailbox: Mailbox[Parcel] = Mailbox(limits(100, 3))
-        first, second, third = (Parcel(number, 1, 1) for number in range(3))
+        mailbox: Mailbox[Parcel] = Mailbox(limits(10, 3))
+        first, second, third = (Parcel(number, 1) for number in range(3))
         for item in (first, second, third):
-            self.assertEqual(mailbox.put_dropping_oldest(item), [])
-        large = Parcel(4, 1, 2)
-        self.assertEqual(mailbox.put_dropping_oldest(large), [first, second])
-        self.assertEqual(contents(mailbox), [third, large])
+            self.assertEqual(mailbox.put(item), [])
+        large = Parcel(4, 9)
+        self.assertEqual(mailbox.put(large), [first, second])
+        self.assertEqual(mailbox.clear(), [third, large])
 
     def test_an_item_larger_than_the_bound_passes_alone(self) -> None:
-        mailbox: Mailbox[Parcel] = Mailbox(limits(10, 1))
-        large = Parcel(2, 1000, 50)
-        mailbox.put(Parcel(1, 1, 1))
-        self.assertFalse(mailbox.put(large))
-        self.assertEqual(mailbox.put_dropping_oldest(large), [Parcel(1, 1, 1)])
+        mailbox: Mailbox[Parcel] = Mailbox(limits(10, 5))
+        large = Parcel(2, 1000)
+        mailbox.put(Parcel(1, 1))
+        self.assertEqual(mailbox.put(large), [Parcel(1, 1)])
         self.assertEqual(mailbox.take(at_most_bytes=10, at_most_events=1), [large])
 
     def test_what_its_owner_holds_counts_towards_the_bound(self) -> None:
         mailbox: Mailbox[Parcel] = Mailbox(limits(10, 100))
-        mailbox.put(Parcel(1, 4, 1))
-        mailbox.held_bytes = 6
-        self.assertFalse(mailbox.put(Parcel(2, 1, 1)))
         mailbox.held_bytes = 5
-        self.assertTrue(mailbox.put(Parcel(3, 1, 1)))
-
-    def test_what_is_put_back_comes_first_and_whatever_the_bound(self) -> None:
-        mailbox: Mailbox[Parcel] = Mailbox(limits(10, 2))
-        items = [Parcel(number, 6, 1) for number in range(3)]
-        mailbox.put(items[2])
-        mailbox.put_back(items[:2])
-        self.assertEqual((mailbox.size, mailbox.events), (18, 3))
-        self.assertEqual(mailbox.take(at_most_bytes=18, at_most_events=3), items)
-        self.assertEqual((mailbox.size, mailbox.events, len(mailbox)), (0, 0, 0))
+        mailbox.put(Parcel(1, 4))
+        self.assertEqual(mailbox.put(Parcel(2, 1)), [])
+        self.assertEqual(mailbox.put(Parcel(3, 1)), [Parcel(1, 4)])
 
     def test_nothing_comes_from_an_empty_mailbox(self) -> None:
         mailbox: Mailbox[Parcel] = Mailbox(limits(10, 2))

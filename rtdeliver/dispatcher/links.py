@@ -125,7 +125,7 @@ class Link:
     @property
     def mailbox_events(self) -> int:
         """How many events wait to be taken there."""
-        return self._mailbox.events + _events_in(self._batch)
+        return len(self._mailbox) + _events_in(self._batch)
 
     def post(self, item: Event | Gap) -> None:
         """Send an event soon, after what waits already; a full mailbox drops its oldest.
@@ -136,8 +136,10 @@ class Link:
             self._tell(item.topic, item.lost)
         elif self._state is _State.CLOSED:
             self._drop([item], self._close_reason)
-        elif not self._mailbox.put(item):
-            self._drop(self._mailbox.put_dropping_oldest(item), "full")
+        else:
+            dropped = self._mailbox.put(item)
+            if dropped:
+                self._drop(dropped, "full")
         if self._state is _State.IDLE:
             self._run_queue.add(self)
 

@@ -276,7 +276,10 @@ class Connection:
         if len(news) == 1:
             [(feed, position)] = news
             data, events, end = feed.take(self, position)
-            self._note_taken(feed, position, events, end)
+            if end < feed.end or events < end - position:
+                self._note_taken(feed, position, events, end)
+            if not self._gaps and not self._control:
+                return data, events
             pieces = [data]
         else:
             pieces, events = self._take_in_order(news)
