@@ -18,6 +18,7 @@ from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.dispatcher.routes import add_dispatcher_routes, dispatcher_posts
 from rtdeliver.errors import ConfigError
 from rtdeliver.express import ExpressSite
+from rtdeliver.express_client import ExpressClient
 from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient
 from rtdeliver.frontend.connection import ConnectionSettings
 from rtdeliver.frontend.feed import FeedSettings
@@ -90,7 +91,7 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     if config.workers > 1 and not config.redis:
         raise ConfigError("workers: dispatchers share a routing table in Redis: give its --redis")
     base = _Base(config, reactor, host)
-    dispatcher = base.dispatcher(HttpFrontendClient(base.client))
+    dispatcher = base.dispatcher(HttpFrontendClient(base.express_client))
     app = new_app()
     add_dispatcher_routes(app, dispatcher)
     base.add_operator_routes(app, missing=dispatcher.missing, samples=[dispatcher.samples])
@@ -115,7 +116,9 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     frontend = base.frontend(dispatchers)
     dispatcher = base.dispatcher(
         LocalFrontendClient(
-            incarnation=base.incarnation, local=frontend, remote=HttpFrontendClient(base.client)
+            incarnation=base.incarnation,
+            local=frontend,
+            remote=HttpFrontendClient(base.express_client),
         )
     )
     app = new_app()
@@ -165,6 +168,9 @@ class _Base:
             clock=reactor,
             secret=self._secret,
             timeout_seconds=config.request_seconds,
+        )
+        self.express_client = ExpressClient(
+            reactor=reactor, secret=self._secret, timeout_seconds=config.request_seconds
         )
         self.publish_limits = PublishLimits(
             event_bytes=config.event_bytes,
@@ -323,7 +329,7 @@ class _Base:
         config = self._config
         return Peers(
             clients={
-                peer.name: HttpPeerClient(urls=peer.urls, client=self.client)
+                peer.name: HttpPeerClient(urls=peer.urls, client=self.express_client)
                 for peer in map(parse_peer, config.peer)
             },
             settings=self._link_settings(

@@ -14,16 +14,28 @@ from twisted.web.iweb import IAgent, IResponse
 
 from rtdeliver.errors import AnsweredNo, AnswerLost, RemoteFailure, Unreachable
 
-_ANSWER_BYTES = 65536
-# Below the 60 s after which the servers here close a connection that is not used.
-_IDLE_SECONDS = 30
+ANSWER_BYTES = 65536
+"""What is read of an answer at most."""
+
+IDLE_SECONDS = 30
+"""How long a connection is kept: less than the 60 s after which the servers here close it."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The response to a request, its status 2xx."""
+    """The response to a request."""
 
     status: int
     body: bytes
+
+
+def accepted(answer: Answer) -> Answer:
+    """Return ``answer``.
+
+    :raises AnsweredNo: if its status is not 2xx.
+    """
+    if not 200 <= answer.status < 300:
+        raise AnsweredNo(answer.status, answer.body[:200].decode("utf-8", "replace"))
+    return answer
 
 
 class NodeClient:
@@ -69,9 +81,7 @@ class NodeClient:
             raise Unreachable(f"{url}: {error}") from None
         except Exception as error:
             raise AnswerLost(f"{url}: {type(error).__name__} {error}") from None
-        if not 200 <= answer.status < 300:
-            raise AnsweredNo(answer.status, answer.body[:200].decode("utf-8", "replace"))
-        return answer
+        return accepted(answer)
 
     def _exchange(
         self, method: str, url: str, body: bytes, headers: Mapping[str, str]
@@ -92,8 +102,8 @@ class NodeClient:
 
         def keep(piece: bytes) -> None:
             pieces.append(piece)
-            if sum(map(len, pieces)) > _ANSWER_BYTES:
-                raise AnswerLost(f"{url}: the answer has more than {_ANSWER_BYTES} bytes")
+            if sum(map(len, pieces)) > ANSWER_BYTES:
+                raise AnswerLost(f"{url}: the answer has more than {ANSWER_BYTES} bytes")
 
         # Read to its end, or the connection is not used again.
         await collect(response, keep)
@@ -103,5 +113,5 @@ class NodeClient:
 def make_agent(reactor: object, *, connect_timeout_seconds: float) -> Agent:
     """Return an agent that keeps connections open between requests."""
     pool = HTTPConnectionPool(reactor, persistent=True)
-    pool.cachedConnectionTimeout = _IDLE_SECONDS
+    pool.cachedConnectionTimeout = IDLE_SECONDS
     return Agent(reactor, pool=pool, connectTimeout=connect_timeout_seconds)

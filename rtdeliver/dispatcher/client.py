@@ -1,6 +1,7 @@
 """How a dispatcher reaches the frontends, and dispatchers of peer datacenters, over HTTP."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -12,18 +13,26 @@ from rtdeliver.errors import (
     Unavailable,
     Unreachable,
 )
-from rtdeliver.http_client import NodeClient
+from rtdeliver.http_client import Answer
 from rtdeliver.interfaces import IFrontendClient, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap
 from rtdeliver.web import NDJSON
 from rtdeliver.wire import encode_batch
 
 
+class Poster(Protocol):
+    """Makes a request; see `rtdeliver.express_client.ExpressClient.post`."""
+
+    async def post(
+        self, url: str, body: bytes, *, content_type: str, headers: Mapping[str, str] | None = None
+    ) -> Answer: ...
+
+
 @implementer(IFrontendClient)
 class HttpFrontendClient:
     """Delivers by ``POST /deliver``."""
 
-    def __init__(self, client: NodeClient) -> None:
+    def __init__(self, client: Poster) -> None:
         self._client = client
 
     def deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
@@ -50,7 +59,7 @@ class HttpPeerClient:
     :param urls: of the peer's dispatchers, at least one.
     """
 
-    def __init__(self, *, urls: Sequence[str], client: NodeClient) -> None:
+    def __init__(self, *, urls: Sequence[str], client: Poster) -> None:
         self._urls = [url.rstrip("/") for url in urls]
         self._client = client
         self._current = 0

@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.web.client import HTTPConnectionPool
 
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
+from rtdeliver.express_client import ExpressClient
 from rtdeliver.http_client import NodeClient, make_agent
 
 Serve = Callable[[type[Protocol]], Any]
@@ -45,23 +48,46 @@ async def serve() -> AsyncIterator[Serve]:
         await port.stopListening()
 
 
-@pytest_twisted.async_yield_fixture
-async def client() -> AsyncIterator[NodeClient]:
-    agent = make_agent(reactor, connect_timeout_seconds=5)
-    yield NodeClient(agent=agent, clock=reactor, secret="s3cret", timeout_seconds=5)
-    pool: HTTPConnectionPool = agent._pool
-    await pool.closeCachedConnections()
+Client = NodeClient | ExpressClient
+
+
+@pytest_twisted.async_yield_fixture(params=["general", "express"])
+async def clients(request: Any) -> AsyncIterator[Callable[..., Client]]:
+    """Makes clients of one kind: all kinds keep the same promises."""
+    agents = []
+    express = []
+
+    def make(*, secret: str, timeout_seconds: float) -> Client:
+        if request.param == "express":
+            client = ExpressClient(reactor=reactor, secret=secret, timeout_seconds=timeout_seconds)
+            express.append(client)
+            return client
+        agents.append(make_agent(reactor, connect_timeout_seconds=timeout_seconds))
+        return NodeClient(
+            agent=agents[-1], clock=reactor, secret=secret, timeout_seconds=timeout_seconds
+        )
+
+    yield make
+    for client in express:
+        client.close()
+    for agent in agents:
+        pool: HTTPConnectionPool = agent._pool
+        await pool.closeCachedConnections()
 
 
 @pytest.fixture
-def impatient() -> NodeClient:
-    agent = make_agent(reactor, connect_timeout_seconds=0.2)
-    return NodeClient(agent=agent, clock=reactor, secret="", timeout_seconds=0.2)
+def client(clients: Callable[..., Client]) -> Client:
+    return clients(secret="s3cret", timeout_seconds=5)
+
+
+@pytest.fixture
+def impatient(clients: Callable[..., Client]) -> Client:
+    return clients(secret="", timeout_seconds=0.2)
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_answer_is_returned_and_the_connection_used_again(
-    serve: Serve, client: NodeClient
+    serve: Serve, client: Client
 ) -> None:
     peer = type("Peer", (_Peer,), {})
     url = await serve(peer)
@@ -72,7 +98,7 @@ async def test_an_answer_is_returned_and_the_connection_used_again(
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_secret_goes_with_every_request(serve: Serve, client: NodeClient) -> None:
+async def test_the_secret_goes_with_every_request(serve: Serve, client: Client) -> None:
     seen = []
 
     class Peer(_Peer):
@@ -85,13 +111,13 @@ async def test_the_secret_goes_with_every_request(serve: Serve, client: NodeClie
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refused_connection_is_unreachable(client: NodeClient) -> None:
+async def test_a_refused_connection_is_unreachable(client: Client) -> None:
     with pytest.raises(Unreachable):
         await client.post("http://127.0.0.1:1/deliver", b"x", content_type="text/plain")
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_status_other_than_2xx_is_a_no(serve: Serve, client: NodeClient) -> None:
+async def test_a_status_other_than_2xx_is_a_no(serve: Serve, client: Client) -> None:
     class Peer(_Peer):
         response = b"HTTP/1.1 410 Gone\r\nContent-Length: 4\r\n\r\ngone"
 
@@ -101,7 +127,7 @@ async def test_a_status_other_than_2xx_is_a_no(serve: Serve, client: NodeClient)
 
 
 @pytest_twisted.ensureDeferred
-async def test_silence_is_a_lost_answer(serve: Serve, impatient: NodeClient) -> None:
+async def test_silence_is_a_lost_answer(serve: Serve, impatient: Client) -> None:
     class Peer(_Peer):
         response = b""
 
@@ -110,7 +136,7 @@ async def test_silence_is_a_lost_answer(serve: Serve, impatient: NodeClient) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_half_an_answer_is_a_lost_answer(serve: Serve, impatient: NodeClient) -> None:
+async def test_half_an_answer_is_a_lost_answer(serve: Serve, impatient: Client) -> None:
     class Peer(_Peer):
         response = b"HTTP/1.1 202 Accepted\r\nContent-Length: 100\r\n\r\nhalf"
 
@@ -120,7 +146,7 @@ async def test_half_an_answer_is_a_lost_answer(serve: Serve, impatient: NodeClie
 
 @pytest_twisted.ensureDeferred
 async def test_a_connection_closed_without_an_answer_is_a_lost_answer(
-    serve: Serve, client: NodeClient
+    serve: Serve, client: Client
 ) -> None:
     class Peer(_Peer):
         def dataReceived(self, data: bytes) -> None:
@@ -132,9 +158,100 @@ async def test_a_connection_closed_without_an_answer_is_a_lost_answer(
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_endless_answer_is_a_lost_answer(serve: Serve, client: NodeClient) -> None:
+async def test_an_endless_answer_is_a_lost_answer(serve: Serve, client: Client) -> None:
     class Peer(_Peer):
         response = b"HTTP/1.1 202 Accepted\r\nContent-Length: 999999\r\n\r\n" + b"x" * 100_000
 
     with pytest.raises(AnswerLost):
         await client.post(await serve(Peer), b"x", content_type="text/plain")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_in_chunks_is_read(serve: Serve, client: Client) -> None:
+    class Peer(_Peer):
+        response = (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n1\r\n!\r\n0\r\n\r\n"
+        )
+
+    url = await serve(Peer)
+    for _ in range(2):
+        assert (await client.post(url, b"x", content_type="text/plain")).body == b"ok!"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_comes_byte_by_byte_is_read(serve: Serve, client: Client) -> None:
+    class Peer(_Peer):
+        def dataReceived(self, data: bytes) -> None:
+            for place in range(len(self.response)):
+                reactor.callLater(
+                    place / 2000, self.transport.write, self.response[place : place + 1]
+                )
+
+    answer = await client.post(await serve(Peer), b"x", content_type="text/plain")
+    assert (answer.status, answer.body) == (202, b"ok")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_the_other_side_closes_is_not_used_again(
+    serve: Serve, client: Client
+) -> None:
+    class Peer(_Peer):
+        response = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        connections = 0
+
+    url = await serve(Peer)
+    for number in range(1, 4):
+        assert (await client.post(url, b"x", content_type="text/plain")).status == 202
+        assert Peer.connections == number
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_http_is_a_lost_answer(serve: Serve, client: Client) -> None:
+    class Peer(_Peer):
+        response = b"220 mail.example.com ESMTP\r\n"
+
+        def dataReceived(self, data: bytes) -> None:
+            super().dataReceived(data)
+            self.transport.loseConnection()
+
+    with pytest.raises(AnswerLost):
+        await client.post(await serve(Peer), b"x", content_type="text/plain")
+
+
+@pytest_twisted.ensureDeferred
+async def test_requests_at_the_same_time_have_connections_of_their_own(
+    serve: Serve, client: Client
+) -> None:
+    held: list[Any] = []
+
+    class Peer(_Peer):
+        connections = 0
+
+        def dataReceived(self, data: bytes) -> None:
+            held.append(self.transport)
+            if len(held) == 3:
+                for transport in held:
+                    transport.write(self.response)
+
+    url = await serve(Peer)
+    posts = [
+        Deferred.fromCoroutine(client.post(url, b"x", content_type="text/plain")) for _ in range(3)
+    ]
+    for post in posts:
+        assert (await post).status == 202
+    assert Peer.connections == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_nobody_asked_for_is_no_answer_to_the_next_request(
+    serve: Serve, client: Client
+) -> None:
+    class Peer(_Peer):
+        def dataReceived(self, data: bytes) -> None:
+            super().dataReceived(data)
+            reactor.callLater(0.01, self.transport.write, _Peer.response.replace(b"ok", b"no"))
+
+    url = await serve(Peer)
+    assert (await client.post(url, b"x", content_type="text/plain")).body == b"ok"
+    await deferLater(reactor, 0.1)
+    assert (await client.post(url, b"x", content_type="text/plain")).body == b"ok"
