@@ -160,7 +160,7 @@ class _Base:
         self._reactor = reactor
         self._host = host
         self._secret = read_secret(config)
-        self._run_queue = RunQueue(clock=reactor, slice_seconds=config.turn_slice_seconds)
+        self._run_queue = self._new_run_queue()
         self._wheel = TimingWheel(clock=reactor, tick_seconds=config.tick_seconds)
         self.incarnation = secrets.token_hex(8)
         self.client = NodeClient(
@@ -259,6 +259,8 @@ class _Base:
             factory=ExpressSite(
                 resource,
                 posts=posts,
+                # Of its own: a request is not to wait for a fan-out to all streams.
+                run_queue=self._new_run_queue(),
                 secret=self._secret,
                 body_bytes=self._config.internal_body_bytes,
                 idle_seconds=self._config.idle_seconds,
@@ -324,6 +326,9 @@ class _Base:
             begin=begin,
             drain=drain,
         )
+
+    def _new_run_queue(self) -> RunQueue:
+        return RunQueue(clock=self._reactor, slice_seconds=self._config.turn_slice_seconds)
 
     def _peers(self) -> Peers:
         config = self._config

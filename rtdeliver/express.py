@@ -29,7 +29,9 @@ from twisted.web.resource import IResource
 from twisted.web.server import version
 from zope.interface import implementer
 
+from rtdeliver.actor import RunQueue
 from rtdeliver.errors import InternalError, Refusal
+from rtdeliver.interfaces import IActor
 from rtdeliver.web import BoundedSite, Post, PostHandler, Reply, refusal_reply
 
 log = Logger()
@@ -89,6 +91,7 @@ class ExpressSite(BoundedSite):
 
     :param resource: serves all requests, those for these paths too where they are not plain.
     :param posts: what serves a plain POST, by path.
+    :param run_queue: gives the connections their turns.
     :param secret: what a request carries as a bearer token; empty for nothing.
     """
 
@@ -97,6 +100,7 @@ class ExpressSite(BoundedSite):
         resource: IResource,
         *,
         posts: Mapping[str, PostHandler],
+        run_queue: RunQueue,
         secret: str,
         body_bytes: int,
         idle_seconds: float,
@@ -105,6 +109,7 @@ class ExpressSite(BoundedSite):
         super().__init__(
             resource, body_bytes=body_bytes, idle_seconds=idle_seconds, reactor=reactor
         )
+        self.run_queue = run_queue
         self._posts = {path.encode(): handler for path, handler in posts.items()}
         self._expected = f"Bearer {secret}".encode() if secret else b""
         self._clock = reactor
@@ -166,9 +171,12 @@ class ExpressSite(BoundedSite):
         return self._date[1]
 
 
-@implementer(IPushProducer)
+@implementer(IActor, IPushProducer)
 class ExpressChannel(Protocol, TimeoutMixin):
-    """Serves one connection, one request after the other, until one is not plain."""
+    """Serves one connection, one request a turn, until one is not plain.
+
+    It takes turns so that many who publish at once leave time between them to deliver.
+    """
 
     transport: Any
 
@@ -183,7 +191,7 @@ class ExpressChannel(Protocol, TimeoutMixin):
         self._answering = False
         self._client_lags = False
         self._reading = True
-        self._serving = False
+        self.queued = False
 
     def connectionMade(self) -> None:
         self.setTimeout(self._site.timeOut)
@@ -196,7 +204,7 @@ class ExpressChannel(Protocol, TimeoutMixin):
             return
         self.resetTimeout()
         self._buffer += data
-        self._serve()
+        self._site.run_queue.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.setTimeout(None)
@@ -221,53 +229,53 @@ class ExpressChannel(Protocol, TimeoutMixin):
 
     def resumeProducing(self) -> None:
         self._client_lags = False
-        self._serve()
+        self._site.run_queue.add(self)
 
     def stopProducing(self) -> None:
         """The connection is lost, which `connectionLost` tells."""
 
-    def _serve(self) -> None:
-        if self._serving:
-            return
-        self._serving = True
-        while not (self._answering or self._client_lags) and self._take_request():
-            pass
-        self._serving = False
+    def turn(self) -> None:
+        """Serve one request, if there is a whole one and the one before it was answered."""
+        if self._ordinary is None and not (self._answering or self._client_lags):
+            self._take_request()
         if self._ordinary is None:
             # While there is no use for more, none is read, so that the buffer has a bound.
-            self._read(not (self._answering or self._client_lags))
+            too_much = len(self._buffer) > self._site.body_bytes + _HEAD_BYTES
+            self._read(not (self._answering or self._client_lags or too_much))
 
-    def _take_request(self) -> bool:
-        """Serve the first request in the buffer, or return ``False`` if more has to come first."""
+    def failed(self) -> None:
+        self.transport.abortConnection()
+
+    def _take_request(self) -> None:
         if not self._buffer or len(self._buffer) < self._needed_bytes:
-            return False
+            return
         head = self._head
         if head is None:
             end = self._buffer.find(_END, 0, _HEAD_BYTES)
             if end < 0:
                 if len(self._buffer) >= _HEAD_BYTES or not _may_become_plain(self._buffer):
                     self._hand_over()
-                return False
+                return
             head = self._head = self._site.head(self._buffer[:end])
             if head is None:
                 self._hand_over()
-                return False
+                return
             self._needed_bytes = end + len(_END) + head.body_bytes
             if len(self._buffer) < self._needed_bytes:
-                return False
+                return
         body = self._buffer[self._needed_bytes - head.body_bytes : self._needed_bytes]
         self._buffer = self._buffer[self._needed_bytes :]
         self._needed_bytes, self._head = 0, None
         self._answering = True
         handled = Deferred.fromCoroutine(self._site.handle(head, body))
         handled.addErrback(_refuse).addCallback(self._answer)
-        return True
 
     def _answer(self, reply: Reply) -> None:
         self._answering = False
         if self.transport.connected:
             self.transport.write(self._site.response(reply))
-            self._serve()
+            if self._buffer or not self._reading:
+                self._site.run_queue.add(self)
 
     def _hand_over(self) -> None:
         self._read(True)

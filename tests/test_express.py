@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Request
 from zope.interface.verify import verifyObject
 
+from rtdeliver.actor import RunQueue
 from rtdeliver.errors import (
     BadEvent,
     StaleIncarnation,
@@ -27,6 +28,7 @@ from rtdeliver.errors import (
     UnsupportedMediaType,
 )
 from rtdeliver.express import ExpressSite, read_head
+from rtdeliver.interfaces import IActor
 from rtdeliver.routes import add_posts, new_app
 from rtdeliver.web import (
     BoundedSite,
@@ -75,7 +77,8 @@ def app(posts: Mapping[str, PostHandler]) -> Klein:
 class Client:
     """A connection to a site, and what came back on it."""
 
-    def __init__(self, site: BoundedSite) -> None:
+    def __init__(self, site: BoundedSite, clock: Clock) -> None:
+        self.clock = clock
         self.transport = StringTransport()
         self.protocol: Any = site.buildProtocol(None)
         self.protocol.makeConnection(self.transport)
@@ -85,6 +88,11 @@ class Client:
             # What a closed transport gets, nobody reads.
             if not self.transport.disconnecting:
                 self.protocol.dataReceived(piece)
+            self.turns()
+
+    def turns(self) -> None:
+        for _ in range(10):
+            self.clock.advance(0)
 
     def leave(self) -> None:
         self.transport.connected = False
@@ -116,6 +124,7 @@ class House:
         self.express_site = ExpressSite(
             self._resource(),
             posts=self.posts,
+            run_queue=RunQueue(clock=self.clock, slice_seconds=1),
             secret=secret,
             body_bytes=BODY_BYTES,
             idle_seconds=IDLE_SECONDS,
@@ -135,7 +144,10 @@ class House:
 
 def assert_alike(house: House, *pieces: bytes) -> Client:
     """Assert that both ways answer the same to these bytes, and return the express client."""
-    express, ordinary = Client(house.express_site), Client(house.ordinary_site)
+    express, ordinary = (
+        Client(house.express_site, house.clock),
+        Client(house.ordinary_site, house.clock),
+    )
     for client in (express, ordinary):
         client.send(*pieces)
     assert express.received == ordinary.received
@@ -245,6 +257,20 @@ class AlikeTests(SynchronousTestCase):
         marks = [0, *sorted(cuts), len(stream)]
         assert_alike(self.house, *(bytes(stream[a:b]) for a, b in pairwise(marks)))
 
+    def test_many_who_come_at_once_are_served_one_by_one(self) -> None:
+        order: list[str] = []
+
+        async def note(post: Post) -> Reply:
+            order.append(post.incarnation)
+            return Reply(202, 1)
+
+        house = House(note=note)
+        clients = [Client(house.express_site, house.clock) for _ in range(2)]
+        for name, client in zip("ab", clients, strict=True):
+            client.protocol.dataReceived(post("/note", f"Rt-Incarnation: {name}") * 3)
+        clients[0].turns()
+        self.assertEqual(["a", "b", "a", "b", "a", "b"], order)
+
     def test_with_a_secret_it_is_asked_for_the_same(self) -> None:
         house = House(SECRET, echo=echo)
         for fields, status in (
@@ -297,7 +323,7 @@ class WaitingTests(SynchronousTestCase):
         self.posts: list[Post] = []
         self.answers: list[Deferred[Reply]] = []
         self.house = House(wait=self.wait, echo=echo)
-        self.client = Client(self.house.express_site)
+        self.client = Client(self.house.express_site, self.house.clock)
 
     async def wait(self, post: Post) -> Reply:
         self.posts.append(post)
@@ -309,20 +335,24 @@ class WaitingTests(SynchronousTestCase):
         self.client.send(post("/wait", body=b"1") + post("/wait", body=b"2"))
         self.assertEqual([b"1"], [post.body for post in self.posts])
         self.answers[0].callback(Reply(202, 1))
+        self.client.turns()
         self.assertEqual([b"1", b"2"], [post.body for post in self.posts])
         self.assertEqual([202], self.client.statuses)
         self.answers[1].callback(Reply(202, 2))
+        self.client.turns()
         self.assertEqual([b"1", b"2"], re.findall(rb"\r\n\r\n(.)\n", self.client.received))
 
     def test_no_more_is_read_meanwhile(self) -> None:
         self.client.send(post("/wait"))
         self.assertEqual("paused", self.client.transport.producerState)
         self.answers[0].callback(Reply(202, 1))
+        self.client.turns()
         self.assertEqual("producing", self.client.transport.producerState)
 
     def test_an_ordinary_request_that_waited_is_served_and_more_is_read(self) -> None:
         self.client.send(post("/wait") + NOT_PLAIN[0])
         self.answers[0].callback(Reply(202, 1))
+        self.client.turns()
         self.assertEqual([202, 200], self.client.statuses)
         self.assertEqual("producing", self.client.transport.producerState)
         self.client.send(post())
@@ -332,6 +362,7 @@ class WaitingTests(SynchronousTestCase):
         self.client.send(post("/wait") + post("/wait"))
         self.client.leave()
         self.answers[0].callback(Reply(202, 1))
+        self.client.turns()
         self.assertEqual(b"", self.client.transport.value())
         self.assertEqual(1, len(self.posts))
         self.assertEqual([], self.house.clock.getDelayedCalls())
@@ -341,6 +372,7 @@ class WaitingTests(SynchronousTestCase):
         self.house.clock.pump([IDLE_SECONDS] * 3)
         self.assertFalse(self.client.transport.disconnecting)
         self.answers[0].callback(Reply(202, 1))
+        self.client.turns()
         self.house.clock.pump([IDLE_SECONDS] * 2)
         self.assertTrue(self.client.transport.disconnecting)
 
@@ -350,14 +382,15 @@ class ConnectionTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.house = House(echo=echo)
-        self.client = Client(self.house.express_site)
+        self.client = Client(self.house.express_site, self.house.clock)
 
     def test_it_keeps_its_promise(self) -> None:
-        self.assertTrue(verifyObject(IPushProducer, self.client.protocol))
+        for promise in (IActor, IPushProducer):
+            self.assertTrue(verifyObject(promise, self.client.protocol))
 
     def test_an_idle_client_is_cut_off(self) -> None:
         for begin in (b"", b"POST /ec", post()[:-1], post()):
-            client = Client(self.house.express_site)
+            client = Client(self.house.express_site, self.house.clock)
             client.send(begin)
             self.house.clock.advance(IDLE_SECONDS - 1)
             self.assertFalse(client.transport.disconnecting)
@@ -371,6 +404,7 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual([202], self.client.statuses)
         self.assertEqual("paused", self.client.transport.producerState)
         self.client.protocol.resumeProducing()
+        self.client.turns()
         self.assertEqual([202] * 3, self.client.statuses)
         self.assertEqual("producing", self.client.transport.producerState)
 
