@@ -1,6 +1,7 @@
 """Bounded mailboxes and fair turns."""
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -48,17 +49,14 @@ class Mailbox(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: T) -> list[T]:
+    def put(self, item: T) -> Sequence[T]:
         """Append ``item``, and drop as many of the oldest as it takes.
 
         :return: the dropped items, oldest first.
         """
         self._items.append(item)
         self.size += item.size
-        dropped = []
-        while len(self._items) > 1 and self._is_too_full():
-            dropped.append(self._remove_first())
-        return dropped
+        return self._make_room() if self._is_too_full() else ()
 
     def take(self, *, at_most_bytes: int, at_most_events: int) -> list[T]:
         """Remove and return what is in front, all of it where it is within the two limits.
@@ -80,6 +78,12 @@ class Mailbox(Generic[T]):
         self._items.clear()
         self.size = 0
         return items
+
+    def _make_room(self) -> list[T]:
+        dropped = []
+        while len(self._items) > 1 and self._is_too_full():
+            dropped.append(self._remove_first())
+        return dropped
 
     def _is_too_full(self) -> bool:
         limits = self._limits

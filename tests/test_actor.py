@@ -82,7 +82,7 @@ def apply(mailbox: Mailbox[Parcel] | NaiveMailbox, name: str, argument: Any) -> 
         return mailbox.take(at_most_bytes=argument[0], at_most_events=argument[1])
     if name == "clear":
         return mailbox.clear()
-    return mailbox.put(argument)
+    return list(mailbox.put(argument))
 
 
 class MailboxTests(SynchronousTestCase):
@@ -115,7 +115,7 @@ class MailboxTests(SynchronousTestCase):
         mailbox: Mailbox[Parcel] = Mailbox(limits(10, 3))
         first, second, third = (Parcel(number, 1) for number in range(3))
         for item in (first, second, third):
-            self.assertEqual(mailbox.put(item), [])
+            self.assertFalse(mailbox.put(item))
         large = Parcel(4, 9)
         self.assertEqual(mailbox.put(large), [first, second])
         self.assertEqual(mailbox.clear(), [third, large])
@@ -131,7 +131,7 @@ class MailboxTests(SynchronousTestCase):
         mailbox: Mailbox[Parcel] = Mailbox(limits(10, 100))
         mailbox.held_bytes = 5
         mailbox.put(Parcel(1, 4))
-        self.assertEqual(mailbox.put(Parcel(2, 1)), [])
+        self.assertFalse(mailbox.put(Parcel(2, 1)))
         self.assertEqual(mailbox.put(Parcel(3, 1)), [Parcel(1, 4)])
 
     def test_nothing_comes_from_an_empty_mailbox(self) -> None:

@@ -2,7 +2,7 @@
 
 import secrets
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -117,26 +117,29 @@ class Dispatcher:
         at = int(self._clock.seconds() * 1000)
         events = [encode_event(draft, id=draft.id or self._ids.next(), at=at) for draft in drafts]
         await self.deliver_local(events)
-        for event in events:
-            self._peers.post(event)
+        self._peers.post(*events)
         self._published += len(events)
         return events
 
-    async def deliver_local(self, batch: Iterable[Event | Gap]) -> None:
+    async def deliver_local(self, batch: Sequence[Event | Gap]) -> None:
         """Deliver events to the frontends of this datacenter that have viewers of them.
 
         A gap is told to the same frontends. Nothing goes on from here to another datacenter.
 
         :raises Unavailable: if the routing table cannot be reached; nothing is delivered then.
         """
-        batch = list(batch)
+        shares: dict[FrontendRef, list[Event | Gap]] = {}
         routes = {
-            topic: await self._index.frontends(topic)
-            for topic in dict.fromkeys(item.topic for item in batch)
+            topic: [
+                shares.setdefault(frontend, []) for frontend in await self._index.frontends(topic)
+            ]
+            for topic in {item.topic: None for item in batch}
         }
         for item in batch:
-            for frontend in routes[item.topic]:
-                self._links.post(frontend, item)
+            for share in routes[item.topic]:
+                share.append(item)
+        for frontend, share in shares.items():
+            self._links.post(frontend, *share)
 
     async def announce(self, announcement: Announcement) -> Acknowledgement:
         """Take over what a frontend tells of its viewers.

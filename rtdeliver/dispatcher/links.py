@@ -61,6 +61,10 @@ class _State(enum.Enum):
     CLOSED = "nothing more is sent"
 
 
+# An enum's members are found slowly.
+_CLOSED = _State.CLOSED
+
+
 class LinkCounts:
     """Counts over one or several links.
 
@@ -127,19 +131,21 @@ class Link:
         """How many events wait to be taken there."""
         return len(self._mailbox) + _events_in(self._batch)
 
-    def post(self, item: Event | Gap) -> None:
-        """Send an event soon, after what waits already; a full mailbox drops its oldest.
+    def post(self, *items: Event | Gap) -> None:
+        """Send events soon, after what waits already; a full mailbox drops its oldest.
 
         A gap is told before what waits, since it tells of something earlier.
         """
-        if isinstance(item, Gap):
-            self._tell(item.topic, item.lost)
-        elif self._state is _State.CLOSED:
-            self._drop([item], self._close_reason)
-        else:
-            dropped = self._mailbox.put(item)
-            if dropped:
-                self._drop(dropped, "full")
+        put = self._mailbox.put
+        for item in items:
+            if isinstance(item, Gap):
+                self._tell(item.topic, item.lost)
+            elif self._state is _CLOSED:
+                self._drop([item], self._close_reason)
+            else:
+                dropped = put(item)
+                if dropped:
+                    self._drop(dropped, "full")
         if self._state is _State.IDLE:
             self._run_queue.add(self)
 
@@ -295,12 +301,12 @@ class Links:
         """How many events wait to be delivered, over all links."""
         return sum(way.link.mailbox_events for way in self._ways.values())
 
-    def post(self, frontend: FrontendRef, item: Event | Gap) -> None:
-        """Deliver an event to ``frontend`` soon, or tell it of a gap."""
+    def post(self, frontend: FrontendRef, *items: Event | Gap) -> None:
+        """Deliver events to ``frontend`` soon, and tell it of gaps."""
         way = self._ways.get(frontend.node)
         if way is None or way.frontend != frontend:
             way = self._replace(way, frontend)
-        way.link.post(item)
+        way.link.post(*items)
 
     def retain(self, frontends: Collection[FrontendRef]) -> None:
         """Close the links to others that were not among them the last time either.

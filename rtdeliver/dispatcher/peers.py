@@ -42,10 +42,10 @@ class Peers:
         """How many events wait to be forwarded, over all peers."""
         return sum(link.mailbox_events for link in self._links.values())
 
-    def post(self, event: Event) -> None:
-        """Forward ``event`` to every peer soon."""
+    def post(self, *events: Event) -> None:
+        """Forward ``events`` to every peer soon."""
         for link in self._links.values():
-            link.post(event)
+            link.post(*events)
 
     def close(self) -> None:
         """Forward no more."""
