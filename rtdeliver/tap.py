@@ -36,8 +36,12 @@ _TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"
 
 
 class _Options(usage.Options):
-    """Options that every role has. Each sets the key of its name, and wins over the file."""
+    """Options that every role has. Each sets the key of its name, and wins over the file.
 
+    :cvar role: the name that twistd knows the role by.
+    """
+
+    role: ClassVar[str]
     optParameters: ClassVar = [
         ["config", None, None, "A TOML file with any of these settings, and all limits."],
         ["secret-file", None, None, "A file with the secret that internal requests carry."],
@@ -53,7 +57,7 @@ class _Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            raise SystemExit(f"{type(self).__name__}: {error}") from None
+            raise SystemExit(f"{self.role}: {error}") from None
 
     def given(self) -> dict[str, Any]:
         """What was given, by key of the configuration."""
@@ -104,9 +108,13 @@ class _TableOptions(_Options):
 class CombinedOptions(_ViewerOptions, _TableOptions):
     """A dispatcher and a frontend in one process."""
 
+    role = "rtcombined"
+
 
 class FrontendOptions(_ViewerOptions, _WorkersOptions):
     """Holds the browsers' streams."""
+
+    role = "rtfrontend"
 
     def opt_dispatcher(self, url: str) -> None:
         """The URL of a dispatcher, such as http://127.0.0.1:8090. Repeatable."""
@@ -115,6 +123,8 @@ class FrontendOptions(_ViewerOptions, _WorkersOptions):
 
 class DispatcherOptions(_TableOptions, _WorkersOptions):
     """Accepts events and delivers them to the frontends that have viewers."""
+
+    role = "rtdispatcher"
 
     optParameters: ClassVar = [
         ["listen", None, None, "Where producers and frontends connect, an endpoint string."],
