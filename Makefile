@@ -52,6 +52,7 @@ system-packages:
 		command -v chromium >/dev/null || missing="$$missing chromium"; \
 		command -v curl >/dev/null || missing="$$missing curl"; \
 		command -v nginx >/dev/null || missing="$$missing nginx-light"; \
+		[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || missing="$$missing libnginx-mod-nchan"; \
 		command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 		if [ -n "$$missing" ]; then \
 			echo "installing$$missing"; \

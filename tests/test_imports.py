@@ -99,7 +99,12 @@ class ReadingTests(SynchronousTestCase):
     def test_all_modules_are_read(self) -> None:
         self.assertLessEqual(PURE | GROUND_FLOOR, MODULES.keys())
         self.assertLessEqual(
-            {"rtdeliver", "rtdeliver.frontend.routes", "twisted.plugins.rtdeliver_roles"},
+            {
+                "rtdeliver",
+                "rtdeliver.bench.cli",
+                "rtdeliver.frontend.routes",
+                "twisted.plugins.rtdeliver_roles",
+            },
             MODULES.keys(),
         )
 
@@ -173,6 +178,9 @@ class LayerTests(SynchronousTestCase):
             {
                 ("rtdeliver.tap", "twisted.internet"),
                 ("rtdeliver.tap", "twisted.internet.reactor"),
+                # From an extra, for those who want a plot.
+                ("rtdeliver.bench.report", "matplotlib.figure"),
+                ("rtdeliver.bench.report", "matplotlib.figure.Figure"),
             },
         )
 
@@ -193,6 +201,18 @@ class LayerTests(SynchronousTestCase):
                 if imported.name in MODULES and imported.name != "rtdeliver"
             }
             self.assertLessEqual(ours, GROUND_FLOOR, module)
+
+    def test_the_benchmarks_and_the_roles_know_nothing_of_each_other(self) -> None:
+        inside = {module for module in MODULES if within(module, "rtdeliver.bench")}
+        self.assertEqual(importers("rtdeliver.bench") - inside, set())
+        self.assertEqual(importers("twisted") & inside, set())
+        ours = {
+            imported.name
+            for module in inside
+            for imported in imports(MODULES[module])
+            if imported.name in MODULES
+        }
+        self.assertLessEqual(ours - inside, PURE & GROUND_FLOOR)
 
     def test_imports_go_downwards_only(self) -> None:
         below = {

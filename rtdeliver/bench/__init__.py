@@ -1,0 +1,1 @@
+"""Measures rtdeliver on the machine that it runs on: the ``rtbench`` command."""

@@ -1,0 +1,94 @@
+"""Small requests to a role, for what is not measured: states, counts, single events."""
+
+import http.client
+import ipaddress
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from rtdeliver.bench.machine import BenchError
+
+_SECONDS = 30
+_PAUSE_SECONDS = 0.05
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Return host and port of an ``http://`` URL.
+
+    :raises BenchError: if it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 80
+    except ValueError:
+        raise BenchError(f"{url} is no URL") from None
+    if parts.scheme != "http" or not parts.hostname:
+        raise BenchError(f"{url} is no URL that begins with http://HOST:PORT")
+    return parts.hostname, port
+
+
+def check_is_local(url: str, *, allow_remote: bool) -> None:
+    """Check that a load would stay on this machine.
+
+    :raises BenchError: if ``url`` is not on a loopback address, unless ``allow_remote``.
+    """
+    host, _ = address_of(url)
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    if not local and not allow_remote:
+        raise BenchError(f"{url} is not on this machine: add --allow-remote if you may load it")
+
+
+def fetch(url: str, *, body: bytes | None = None, content_type: str = "application/json") -> bytes:
+    """GET ``url``, or POST ``body`` to it, and return the body of the answer.
+
+    :raises BenchError: if there is no answer, or another status than 200 or 202.
+    """
+    host, port = address_of(url)
+    parts = urlsplit(url)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection = http.client.HTTPConnection(host, port, timeout=_SECONDS)
+    try:
+        headers = {"Content-Type": content_type} if body is not None else {}
+        connection.request("GET" if body is None else "POST", path, body, headers)
+        response = connection.getresponse()
+        answer = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise BenchError(f"{url} did not answer: {error}") from None
+    finally:
+        connection.close()
+    if response.status not in (200, 202):
+        raise BenchError(
+            f"{url} answered {response.status}: {answer[:200].decode(errors='replace')}"
+        )
+    return answer
+
+
+def fetch_json(url: str) -> Any:
+    """GET ``url`` and return what it answers in JSON."""
+    return msgspec.json.decode(fetch(url))
+
+
+def metrics(url: str) -> dict[str, float]:
+    """Scrape the role at ``url``: values by name with labels, as they stand in the text."""
+    lines = fetch(url.removesuffix("/metrics") + "/metrics").decode().splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float) -> None:
+    """Wait until ``condition()`` is true.
+
+    :param what: continues the sentence "waited in vain for".
+    :raises BenchError: if it is not within ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise BenchError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,160 @@
+"""An nginx with nchan, started with a configuration of our own."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from rtdeliver.bench.machine import BenchError, allow_descriptors, children
+from rtdeliver.bench.processes import ending_with_parent
+
+_SPARE_DESCRIPTORS = 200
+_START_SECONDS = 10.0
+_END_SECONDS = 10.0
+_MODULE = "ngx_nchan_module.so"
+_MODULES_PATH = re.compile(r"--modules-path=(\S+)")
+
+# One worker, as there is one frontend; messages in memory; nothing written to disk.
+_CONFIGURATION = """
+load_module {module};
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile {descriptors};
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{
+    worker_connections {connections};
+}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    client_body_buffer_size 64k;
+    keepalive_requests 1000000;
+    nchan_shared_memory_size 256m;
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location = /publish {{
+            nchan_publisher;
+            nchan_channel_id $arg_topic;
+            nchan_message_buffer_length 100;
+            nchan_message_timeout 30s;
+        }}
+        location = /connect {{
+            nchan_subscriber eventsource;
+            nchan_channel_id $arg_topic;
+            nchan_subscriber_first_message newest;
+        }}
+    }}
+}}
+"""
+
+
+class Nginx(msgspec.Struct, frozen=True):
+    """A running nginx.
+
+    :param url: of its listener.
+    :param pids: its worker.
+    """
+
+    url: str
+    pids: list[int]
+
+
+class Installed(msgspec.Struct, frozen=True):
+    """Where nginx and its nchan module are."""
+
+    program: str
+    module: Path
+
+
+def installed(path: str = "") -> Installed:
+    """Find nginx and nchan.
+
+    :param path: where programs are, separated by colons, instead of where they usually are.
+    :raises BenchError: if they are not installed.
+    """
+    usual = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
+    program = shutil.which("nginx", path=path or usual)
+    if program is not None:
+        told = subprocess.run([program, "-V"], capture_output=True, text=True, check=False)  # noqa: S603
+        found = _MODULES_PATH.search(told.stderr)
+        module = Path(found[1] if found else "/usr/lib/nginx/modules") / _MODULE
+        if module.exists():
+            return Installed(program, module)
+    raise BenchError("nginx with nchan is not installed: apt-get install libnginx-mod-nchan")
+
+
+@contextmanager
+def started_nchan(viewers: int) -> Iterator[Nginx]:
+    """Start an nginx that takes so many viewers, and end it in any case.
+
+    :raises BenchError: if it is not installed, or does not start.
+    """
+    descriptors = viewers + _SPARE_DESCRIPTORS
+    allow_descriptors(descriptors, f"an nginx with {viewers} viewers")
+    found = installed()
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="rtbench-") as folder:
+        path = Path(folder, "nginx.conf")
+        path.write_text(
+            _CONFIGURATION.format(
+                module=found.module,
+                descriptors=descriptors,
+                # It begins to close some when less than a sixteenth is free.
+                connections=2 * descriptors,
+                folder=folder,
+                port=port,
+            )
+        )
+        with Path(folder, "log").open("w+") as log:
+            process = subprocess.Popen(  # noqa: S603
+                ending_with_parent([found.program, "-p", folder, "-c", str(path)], signal.SIGTERM),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+            try:
+                _wait_ready(process, port, Path(folder, "log"))
+                yield Nginx(f"http://127.0.0.1:{port}", list(children(process.pid)))
+            finally:
+                process.terminate()
+                _end(process)
+
+
+def _wait_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        else:
+            return
+    raise BenchError(f"nginx does not start: {log.read_text().strip()[-300:]}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

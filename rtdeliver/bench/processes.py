@@ -1,0 +1,123 @@
+"""Processes that a benchmark starts, none of which outlives it."""
+
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Self
+
+import msgspec
+
+from rtdeliver.bench.machine import BenchError
+
+# Nothing is inherited but the pipe.
+_CONTEXT = multiprocessing.get_context("spawn")
+_END_SECONDS = 10.0
+
+
+# Asks the kernel for a signal at the parent's end (prctl(2), PR_SET_PDEATHSIG), which a program
+# that is then executed keeps.
+_ENDING_WITH_PARENT = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, int(sys.argv[1])); "
+    "os.execvp(sys.argv[2], sys.argv[2:])"
+)
+
+
+def ending_with_parent(command: Sequence[str], number: signal.Signals) -> list[str]:
+    """Return a command that does the same, and gets this signal when whoever ran it ends."""
+    return [sys.executable, "-c", _ENDING_WITH_PARENT, str(int(number)), *command]
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """What a process sends instead of an answer when it cannot go on."""
+
+    why: str
+
+
+class Child:
+    """A process that runs one function, and ends with the ``with`` block, or with this process.
+
+    :param name: what it is, for the user.
+    :param work: a function of a module, called there with a pipe to here and ``arguments``. Its
+        return ends the process, and an exception is told to `receive`.
+    """
+
+    def __init__(self, name: str, work: Callable[..., None], *arguments: object) -> None:
+        self.name = name
+        self._link, theirs = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(
+            target=_run, args=(theirs, work, arguments), name=name, daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid or 0
+
+    def send(self, message: object) -> None:
+        """Send something that can be pickled.
+
+        :raises BenchError: if the process has ended.
+        """
+        try:
+            self._link.send(message)
+        except OSError:
+            raise BenchError(f"{self.name} has ended") from None
+
+    def receive(self, seconds: float) -> Any:
+        """Return the next thing that it sends.
+
+        :raises BenchError: if it fails, ends, or sends nothing within ``seconds``.
+        """
+        try:
+            if not self._link.poll(seconds):
+                raise BenchError(f"{self.name} did not answer within {seconds:g} s")
+            message = self._link.recv()
+        except (EOFError, OSError):
+            raise BenchError(f"{self.name} has ended") from None
+        if isinstance(message, Failed):
+            raise BenchError(f"{self.name}: {message.why}")
+        return message
+
+    def ask(self, message: object, seconds: float) -> Any:
+        """Send ``message`` and return the answer; see `receive`."""
+        self.send(message)
+        return self.receive(seconds)
+
+    def has_sent(self) -> bool:
+        """Whether `receive` would return, or fail, at once."""
+        return self._link.poll(0)
+
+    def end(self) -> None:
+        """End it if it still runs."""
+        self._link.close()
+        self._process.kill()
+        self._process.join(_END_SECONDS)
+
+
+def wait_until_ns(due_ns: int) -> None:
+    """Sleep until CLOCK_MONOTONIC shows ``due_ns``."""
+    remaining = due_ns - time.monotonic_ns()
+    if remaining > 0:
+        time.sleep(remaining / 1e9)
+
+
+def _run(link: Connection, work: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    try:
+        work(link, *arguments)
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        return
+    except BenchError as error:
+        link.send(Failed(str(error)))
+    except Exception as error:
+        link.send(Failed(f"{type(error).__name__}: {error}"))
+        raise
