@@ -127,6 +127,14 @@ class RunQueue:
         if self._next is None:
             self._next = self._clock.callLater(0, self._take_turns)
 
+    def hurry(self, actor: IActor) -> None:
+        """Let ``actor`` take a turn now, unless turns were taken in this iteration already."""
+        if self._next is None:
+            self._next = self._clock.callLater(0, self._take_turns)
+            self.give_turn(actor)
+        else:
+            self.add(actor)
+
     def give_turn(self, actor: IActor) -> None:
         """Let ``actor`` take a turn now, before those that wait."""
         self._turns += 1

@@ -123,7 +123,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     # The process.
     idle_seconds: Seconds = 60
-    turn_slice_seconds: Seconds = 0.005
+    turn_slice_seconds: Seconds = 0.002
     tick_seconds: Seconds = 0.25
     workers: Annotated[int, Meta(gt=0, le=1000)] = 1
     worker_listen: str = ""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
@@ -192,9 +193,12 @@ class ExpressChannel(Protocol, TimeoutMixin):
         self._client_lags = False
         self._reading = True
         self.queued = False
+        self._writes_at_once = False
 
     def connectionMade(self) -> None:
         self.setTimeout(self._site.timeOut)
+        # Below TLS it would carry plaintext.
+        self._writes_at_once = isinstance(self.transport, tcp.Server) and not self.transport.TLS
         # The transport's buffer has no bound of its own.
         self.transport.registerProducer(self, True)
 
@@ -204,7 +208,7 @@ class ExpressChannel(Protocol, TimeoutMixin):
             return
         self.resetTimeout()
         self._buffer += data
-        self._site.run_queue.add(self)
+        self._site.run_queue.hurry(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.setTimeout(None)
@@ -273,9 +277,19 @@ class ExpressChannel(Protocol, TimeoutMixin):
     def _answer(self, reply: Reply) -> None:
         self._answering = False
         if self.transport.connected:
-            self.transport.write(self._site.response(reply))
+            self._write(self._site.response(reply))
             if self._buffer or not self._reading:
                 self._site.run_queue.add(self)
+
+    def _write(self, data: bytes) -> None:
+        # What is written otherwise goes out in the next iteration, after the turns of all streams.
+        taken = self.transport.writeSomeData(data) if self._writes_at_once else 0
+        if isinstance(taken, Exception):
+            self.transport.abortConnection()
+        elif taken < len(data):
+            # From now on there may be something in the transport's buffer, to be sent first.
+            self._writes_at_once = False
+            self.transport.write(data[taken:])
 
     def _hand_over(self) -> None:
         self._read(True)

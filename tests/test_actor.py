@@ -271,6 +271,28 @@ class RunQueueTests(SynchronousTestCase):
         RunQueue(clock=clock, slice_seconds=1).add(RecordingActor("a", turns))
         self.assertEqual(turns, [])
 
+    def test_who_is_in_a_hurry_takes_the_first_turn_of_an_iteration_at_once(self) -> None:
+        clock = Clock()
+        run_queue = RunQueue(clock=clock, slice_seconds=1)
+        turns: list[str] = []
+        for name in ("a", "b", "c"):
+            run_queue.hurry(RecordingActor(name, turns))
+        self.assertEqual(turns, ["a"])
+        clock.advance(0)
+        self.assertEqual(turns, ["a", "b", "c"])
+        run_queue.hurry(RecordingActor("d", turns))
+        self.assertEqual(turns, ["a", "b", "c", "d"])
+
+    def test_who_is_in_a_hurry_does_not_overtake_those_who_wait(self) -> None:
+        clock = Clock()
+        run_queue = RunQueue(clock=clock, slice_seconds=1)
+        turns: list[str] = []
+        run_queue.add(RecordingActor("a", turns))
+        run_queue.hurry(RecordingActor("b", turns))
+        self.assertEqual(turns, [])
+        clock.advance(0)
+        self.assertEqual(turns, ["a", "b"])
+
     def test_an_idle_run_queue_has_no_timer(self) -> None:
         clock = Clock()
         run_queue = RunQueue(clock=clock, slice_seconds=1)

@@ -571,3 +571,42 @@ def test_a_full_frontend_sends_viewers_away_until_one_leaves(write_config: Write
         viewers.wait(
             lambda: bool(second.events and third.events), "both viewers received the event"
         )
+
+
+def test_a_producer_that_reads_late_gets_every_answer_in_order(
+    role: RoleProcess, topic: str
+) -> None:
+    events = 40_000
+    host, port = role.ports["internal"].split(":")
+    with socket.socket() as producer:
+        producer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        producer.connect((host, int(port)))
+        producer.settimeout(DEADLINE_SECONDS)
+
+        def send() -> None:
+            for number in range(events):
+                body = json.dumps({"topic": topic, "id": f"p{number}", "data": 0}).encode()
+                producer.sendall(
+                    b"POST /publish HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
+                    b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+                )
+
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        published = [0.0]
+
+        def is_held_up() -> bool:
+            published.append(metrics(role)["rtdeliver_published_total"])
+            return not sender.is_alive() or len(set(published[-10:])) == 1
+
+        eventually(is_held_up, "no more is taken from who reads nothing")
+        answers, mark, found = bytearray(), b"HTTP/1.1 202 ", 0
+        while found < events or not answers.endswith(b"}\n"):
+            data = producer.recv(1 << 20)
+            assert data, "the connection was closed"
+            looked_at = max(0, len(answers) - len(mark) + 1)
+            answers += data
+            found += answers.count(mark, looked_at)
+        sender.join(DEADLINE_SECONDS)
+    ids = [json.loads(answer.split(b"\r\n\r\n")[1])["id"] for answer in answers.split(b"HTTP/")[1:]]
+    assert ids == [f"p{number}" for number in range(events)]
