@@ -20,6 +20,7 @@ PURE = {
     "rtdeliver.wheel",
     "rtdeliver.metrics",
     "rtdeliver.redis_url",
+    "rtdeliver.frontend.feed",
     "rtdeliver.frontend.sse",
     "rtdeliver.frontend.subscriptions",
 }
@@ -152,6 +153,9 @@ class LayerTests(SynchronousTestCase):
 
     def test_treq_appears_in_the_http_client_only(self) -> None:
         self.assertEqual(importers("treq"), {"rtdeliver.http_client"})
+
+    def test_httptools_appears_in_the_express_client_only(self) -> None:
+        self.assertEqual(importers("httptools"), {"rtdeliver.express_client"})
 
     def test_txredisapi_appears_in_redis_modules_only(self) -> None:
         others = {name for name in importers("txredisapi") if not name.endswith(".redis")}

@@ -72,10 +72,11 @@ def run(options: argparse.Namespace, progress: Progress) -> list[Report]:
                 "data_bytes": options.data_bytes,
             },
             figures=figures(by_rate),
-            percentiles={_label(name, last): last.percentiles() for last in _last(by_rate)},
-            throughput={_label(name, last): last.throughput() for last in _last(by_rate)},
+            percentiles={_label(name, best): best.percentiles()},
+            throughput={_label(name, best): best.throughput()},
         )
         for name, by_rate in found.items()
+        for best in [by_rate[_sustained_rate(by_rate) or min(by_rate)][-1]]
     ]
 
 
@@ -89,8 +90,7 @@ def is_sustained(measured: Measured[Any]) -> bool:
 
 def figures(by_rate: Mapping[float, Sequence[Measured[Any]]]) -> dict[str, Value]:
     """Return what a server sustained, what it did at most, and the medians at each rate."""
-    sustained = [rate for rate, rounds in by_rate.items() if all(map(is_sustained, rounds))]
-    best = max(sustained, default=0.0)
+    best = _sustained_rate(by_rate)
     return {
         "sustained_rate": best,
         "sustained_deliveries_per_second": _median(by_rate[best], _deliveries) if best else 0.0,
@@ -180,8 +180,9 @@ def _median(rounds: Sequence[Measured[Any]], read: Callable[[Measured[Any]], flo
     return median(read(measured) for measured in rounds)
 
 
-def _last(by_rate: Mapping[float, Sequence[Measured[Any]]]) -> list[Measured[Any]]:
-    return [rounds[-1] for rounds in by_rate.values()]
+def _sustained_rate(by_rate: Mapping[float, Sequence[Measured[Any]]]) -> float:
+    sustained = [rate for rate, rounds in by_rate.items() if all(map(is_sustained, rounds))]
+    return max(sustained, default=0.0)
 
 
 def _label(name: str, measured: Measured[Any]) -> str:

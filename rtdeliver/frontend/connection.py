@@ -169,8 +169,8 @@ class Connection:
 
     # What its feeds tell.
 
-    def wake(self, news: News) -> None:
-        self._news += (news,)
+    def wake(self, news: tuple[News]) -> None:
+        self._news = self._news + news if self._news else news
         if self._state is _OPEN and not self.queued:
             self._run_queue.add(self)
 

@@ -35,7 +35,7 @@ class FeedSettings(msgspec.Struct, frozen=True, kw_only=True):
 class FeedViewer(Protocol):
     """Who watches topics."""
 
-    def wake(self, news: "News") -> None:
+    def wake(self, news: "tuple[News]") -> None:
         """There is something to take, for the first time since all was taken."""
 
     def forget(self, feed: "Feed[Any]") -> None:
@@ -122,7 +122,8 @@ class Feed(Generic[V]):
         self._bytes += len(frames.data)
         self._joined.clear()
         self._make_room()
-        news = (self, position)
+        # Made once for all: a tuple for each viewer would keep the garbage collector busy.
+        news = ((self, position),)
         idle, self._idle = self._idle, {}
         self._behind += len(idle)
         for viewer in idle:
@@ -200,7 +201,7 @@ class Feed(Generic[V]):
             del self._ends[:drop]
             del self._numbers[:drop]
             if self._settings.overflow == "close":
-                for viewer in self._viewers:
+                for viewer in list(self._viewers):
                     viewer.overtaken(self)
 
 

@@ -26,9 +26,9 @@ class Watcher:
         self.events = 0
         self.lost = 0
 
-    def wake(self, news: News) -> None:
+    def wake(self, news: tuple[News]) -> None:
         assert self.news is None
-        self.news = news
+        [self.news] = news
         self.wakes += 1
 
     def forget(self, feed: Feed["Watcher"]) -> None:
