@@ -50,6 +50,7 @@ from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import PublishLimits
 
 _FRONTEND_INTERNAL = "tcp:8081:interface=127.0.0.1"
+_DISPATCHER_LISTEN = "tcp:8090:interface=127.0.0.1"
 _COMBINED_INTERNAL = "tcp:8090:interface=127.0.0.1"
 
 
@@ -96,7 +97,7 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     add_dispatcher_routes(app, dispatcher)
     base.add_operator_routes(app, missing=dispatcher.missing, samples=[dispatcher.samples])
     posts = dispatcher_posts(dispatcher, base.publish_limits)
-    listeners = [base.internal_listener("listen", config.listen, app, posts)]
+    listeners = [base.internal_listener("listen", config.listen or _DISPATCHER_LISTEN, app, posts)]
     if config.worker_listen:
         listeners.append(base.internal_listener("worker_listen", config.worker_listen, app, posts))
     return base.service(

@@ -23,6 +23,10 @@ _YEAR_SECONDS = 365 * 86400
 Seconds = Annotated[float, Meta(gt=0, le=_YEAR_SECONDS)]
 Count = Annotated[int, Meta(gt=0)]
 Bytes = Annotated[int, Meta(gt=0)]
+Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
+
+SAME_HOST = "same-host"
+"""Stands, among origins, for pages of the same host at any port."""
 
 # What a process opens besides streams: listeners, logs, other nodes, clients not yet connected.
 _SPARE_DESCRIPTORS = 512
@@ -53,7 +57,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     # Listeners, as Twisted endpoint strings.
     public: str = "tcp:8080"
     internal: str = ""
-    listen: str = "tcp:8090:interface=127.0.0.1"
+    listen: str = ""
+    app: str = ""
     listen_backlog: Count = 4096
 
     # Who knows whom.
@@ -64,6 +69,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     peer: list[str] = []
     secret_file: str = ""
     insecure_internal: bool = False
+    token_key_file: str = ""
 
     # The routing table.
     redis: list[str] = []
@@ -99,6 +105,27 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     confirm_seconds: Seconds = 2
     recent_events: Count = 50000
     recent_seconds: Seconds = 60
+
+    # Who is there.
+    presence_heartbeat_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30
+    presence_grace_seconds: Annotated[float, Meta(gt=0, le=3600)] = 5
+    presence_batch_members: Count = 1000
+    presence_sweep_seconds: Seconds = 1
+    presence_claim_seconds: Seconds = 5
+
+    # The live-video app.
+    frontend: str = ""
+    database: str = "livevideo.sqlite"
+    videos: list[str] = msgspec.field(default_factory=lambda: ["red", "green"])
+    token_seconds: Annotated[float, Meta(gt=0, le=_YEAR_SECONDS)] = 43200
+    likes_per_second: Rate = 10
+    likes_burst: Count = 20
+    comments_per_second: Rate = 0.5
+    comments_burst: Count = 5
+    comment_characters: Count = 500
+    viewers_seconds: Seconds = 2
+    crowd_likes_per_second: Count = 100
+    crowd_seconds: Seconds = 30
 
     # What producers may publish.
     event_bytes: Bytes = 65536
@@ -227,14 +254,18 @@ def _check_names(config: Config) -> None:
         _check("node", check_node, config.node)
     if config.advertise:
         _check("advertise", check_url, config.advertise)
+    if config.frontend:
+        _check("frontend", check_url, config.frontend)
     for url in config.dispatcher:
         _check("dispatcher", check_url, url)
     _check_peers(config)
     for url in config.redis:
         _check("redis", parse_redis_url, url)
     for origin in config.cors_origin:
-        if origin != "*" and not _ORIGIN.fullmatch(origin):
-            raise ConfigError(f"cors_origin: {origin} is not * or like https://example.com")
+        if origin not in ("*", SAME_HOST) and not _ORIGIN.fullmatch(origin):
+            raise ConfigError(
+                f"cors_origin: {origin} is not *, {SAME_HOST}, or like https://example.com"
+            )
 
 
 def _check_peers(config: Config) -> None:

@@ -51,7 +51,7 @@ class BadEvent(Refusal):
 
 
 class Unauthorized(Refusal):
-    """The listener has a secret and the request lacks it."""
+    """The request lacks the secret or the token that it needs, or has a bad one."""
 
     name = "unauthorized"
     status = 401
@@ -104,6 +104,13 @@ class UnsupportedMediaType(Refusal):
 
     name = "unsupported_media_type"
     status = 415
+
+
+class TooManyRequests(Refusal):
+    """The client has asked for more than its share; ``Retry-After`` says when it may again."""
+
+    name = "too_many_requests"
+    status = 429
 
 
 class InternalError(Refusal):

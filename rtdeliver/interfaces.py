@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory
 from zope.interface import Attribute, Interface
 
-from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
+from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Member, Topic
 
 
 class TopicsChange(msgspec.Struct, frozen=True):
@@ -169,6 +169,58 @@ class IDispatcherClient(Interface):
 
     def frontends() -> Deferred[Sequence[FrontendRef]]:
         """Fires with the frontends of this datacenter that have a valid lease; fails likewise."""
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """What a frontend tells of the members that have streams at it.
+
+    :param members: at most as many as one request may name; a frontend with more sends several.
+    :param heartbeat_seconds: when each of them is told of again, if the stream still stands.
+    """
+
+    members: Sequence[Member]
+    heartbeat_seconds: float
+
+
+class IPresenceClient(Interface):
+    """What a frontend asks of the dispatchers for its members."""
+
+    def heartbeat(heartbeat: Heartbeat) -> Deferred[None]:
+        """Fires once any one dispatcher has noted it.
+
+        Fails with `RemoteFailure` if none did; the next call goes to another dispatcher.
+        """
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether a member is there.
+
+    :param heartbeat_at: when it was last told of, in milliseconds since the epoch; ``None`` when
+        it is not there.
+    """
+
+    member: Member
+    online: bool
+    heartbeat_at: int | None = None
+
+
+class IPlatform(Interface):
+    """What an application asks of the platform; it knows no frontends and no datacenters."""
+
+    def publish(topic: Topic, type: str, data: object) -> Deferred[None]:
+        """Fires once a dispatcher has accepted the event.
+
+        :param data: anything that can be written as JSON.
+
+        Fails with `RemoteFailure` or `Unavailable` if none did, in bounded time. Viewers see the
+        event once at most, however often it had to be tried.
+        """
+
+    def viewers(topic: Topic) -> Deferred[int]:
+        """Fires with how many watch ``topic``; fails likewise."""
+
+    def presence(members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
+        """Fires with whether each of ``members`` is there, in their order; fails likewise."""
 
 
 class IFrontendClient(Interface):

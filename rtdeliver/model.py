@@ -16,7 +16,11 @@ Topic = NewType("Topic", str)
 ConnectionId = NewType("ConnectionId", str)
 """Names one stream, and allows whoever knows it to change the stream's topics."""
 
+Member = NewType("Member", str)
+"""Who a viewer is, as the application that signed the viewer's token calls them."""
+
 TOPIC_BYTES = 1024
+MEMBER_BYTES = 256
 _FORBIDDEN_IN_TOPIC = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECRET_LENGTH = 22
@@ -36,6 +40,22 @@ def check_topic(text: str) -> Topic:
     if len(text) * 4 > TOPIC_BYTES and len(text.encode()) > TOPIC_BYTES:
         raise BadTopic(f"a topic has at most {TOPIC_BYTES} bytes of UTF-8")
     return Topic(text)
+
+
+def check_member(text: str) -> Member:
+    """Return ``text`` as a member.
+
+    :raises BadRequest: if it is empty, longer than 256 bytes of UTF-8, or has a control character
+        or a lone surrogate.
+    """
+    if not text or _FORBIDDEN_IN_TOPIC.search(text) or len(text.encode()) > MEMBER_BYTES:
+        raise BadRequest(f"a member is 1 to {MEMBER_BYTES} bytes of UTF-8, no control characters")
+    return Member(text)
+
+
+def presence_topic(member: Member) -> Topic:
+    """Return the topic of who wants to know when ``member`` comes and goes."""
+    return Topic(f"presence:{member}")
 
 
 def check_event_type(text: str) -> str:

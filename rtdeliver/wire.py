@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from rtdeliver.errors import BadEvent, BadJson, BadRequest, BadTopic, Refusal, TooLarge
-from rtdeliver.interfaces import Acknowledgement, Announcement, Subscriptions, TopicsChange
+from rtdeliver.interfaces import (
+    Acknowledgement,
+    Announcement,
+    Heartbeat,
+    Presence,
+    Subscriptions,
+    TopicsChange,
+)
 from rtdeliver.model import (
     Event,
     FrontendRef,
@@ -18,6 +25,7 @@ from rtdeliver.model import (
     Topic,
     check_event_id,
     check_event_type,
+    check_member,
     check_topic,
 )
 
@@ -73,6 +81,11 @@ class _AnnouncementBody(msgspec.Struct, frozen=True):
     after: int = 0
 
 
+class _HeartbeatBody(msgspec.Struct, frozen=True):
+    members: list[str]
+    heartbeat_seconds: float | None = None
+
+
 class _EventLine(msgspec.Struct, frozen=True):
     topic: str
     id: str | None = None
@@ -82,6 +95,8 @@ class _EventLine(msgspec.Struct, frozen=True):
 _publish_body = msgspec.json.Decoder(_PublishBody)
 _topics_body = msgspec.json.Decoder(_TopicsBody)
 _announcement_body = msgspec.json.Decoder(_AnnouncementBody)
+_heartbeat_body = msgspec.json.Decoder(_HeartbeatBody)
+_presence_body = msgspec.json.Decoder(list[Presence])
 _acknowledgement_body = msgspec.json.Decoder(Acknowledgement)
 _frontends_body = msgspec.json.Decoder(list[FrontendRef])
 _subscriptions_body = msgspec.json.Decoder(Subscriptions)
@@ -201,6 +216,35 @@ def decode_announcement(body: bytes) -> Announcement:
         sequence=fields.sequence,
         after=fields.after,
     )
+
+
+def decode_heartbeat(
+    body: bytes, *, max_members: int, default_heartbeat_seconds: float
+) -> Heartbeat:
+    """Read what a frontend tells of its members.
+
+    :param default_heartbeat_seconds: stands where the body does not say.
+    :raises Refusal: `BadJson`, `BadRequest` or `TooLarge`.
+    """
+    fields = _decode(_heartbeat_body.decode, body, BadRequest)
+    seconds = fields.heartbeat_seconds
+    if seconds is None:
+        seconds = default_heartbeat_seconds
+    if not 0 < seconds <= 3600:
+        raise BadRequest("heartbeat_seconds is more than 0, and 3600 at most")
+    if len(fields.members) > max_members:
+        raise TooLarge(f"a heartbeat tells of at most {max_members} members")
+    return Heartbeat(
+        members=tuple(check_member(text) for text in fields.members), heartbeat_seconds=seconds
+    )
+
+
+def decode_presence(body: bytes) -> list[Presence]:
+    """Read a dispatcher's answer on who is there.
+
+    :raises Refusal: `BadJson` or `BadRequest`.
+    """
+    return _decode(_presence_body.decode, body, BadRequest)
 
 
 def decode_acknowledgement(body: bytes) -> Acknowledgement:

@@ -121,7 +121,7 @@ class LoadConfigTests(FileTestCase):
             "unknown key heartbeat_second; did you mean heartbeat_seconds?",
         )
         self.assertEqual(self.complaint("zzz = 5"), "unknown key zzz")
-        self.assertEqual(self.complaint("[frontend]\nnode = 'a'"), "unknown key frontend")
+        self.assertEqual(self.complaint("[browsers]\nnode = 'a'"), "unknown key browsers")
 
     def test_a_value_of_the_wrong_type_is_told_by_its_key(self) -> None:
         complaints = {
@@ -273,7 +273,7 @@ class LoadConfigTests(FileTestCase):
         ):
             self.assertEqual(
                 self.complaint(f"cors_origin = ['*', '{origin}']"),
-                f"cors_origin: {origin} is not * or like https://example.com",
+                f"cors_origin: {origin} is not *, same-host, or like https://example.com",
             )
 
     @settings(deadline=None)

@@ -1,7 +1,5 @@
 """What a dispatcher does: accept events, deliver each where it has viewers, tell the peers."""
 
-import secrets
-import string
 from collections.abc import Sequence
 
 import msgspec
@@ -14,6 +12,7 @@ from rtdeliver.actor import RunQueue
 from rtdeliver.dispatcher.links import Links, LinkSettings
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import Unavailable
+from rtdeliver.event_ids import EventIds
 from rtdeliver.interfaces import (
     Acknowledgement,
     Announcement,
@@ -36,29 +35,6 @@ class TopicStatus(msgspec.Struct, frozen=True):
     topic: Topic
     viewers: int
     frontends: Sequence[str]
-
-
-class EventIds:
-    """Makes ids that are unique and sort by time: milliseconds, sequence number, process.
-
-    The clock may be set back; ids go on from where they were.
-    """
-
-    def __init__(self, *, clock: IReactorTime) -> None:
-        alphabet = string.ascii_lowercase + string.digits
-        self._process = "".join(secrets.choice(alphabet) for _ in range(6))
-        self._clock = clock
-        self._milliseconds = 0
-        self._sequence = 0
-
-    def next(self) -> str:
-        """Return an id that was never returned before."""
-        now = int(self._clock.seconds() * 1000)
-        if now > self._milliseconds:
-            self._milliseconds, self._sequence = now, 0
-        else:
-            self._sequence += 1
-        return f"{self._milliseconds}-{self._sequence}-{self._process}"
 
 
 class Dispatcher:

@@ -4,18 +4,16 @@ import json
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.dispatcher.dispatcher import EventIds, TopicStatus
+from rtdeliver.dispatcher.dispatcher import TopicStatus
 from rtdeliver.errors import StaleIncarnation, Unavailable, Unreachable
 from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import Acknowledgement, Announcement, NodeStatus
-from rtdeliver.model import Event, FrontendRef, Gap, Topic, check_event_id
+from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.wire import Draft
 from tests.fakes import (
     FailingIndex,
@@ -221,34 +219,6 @@ class PeersTests(DispatcherTestCase):
         self.clock.advance(10)
         self.assertEqual([(N1, [gap, event])], self.client.deliveries)
         self.assertEqual(0, self.samples()["dropped.dispatcher.link_full"])
-
-
-class EventIdsTests(SynchronousTestCase):
-    """Ids are unique and grow."""
-
-    def test_ids_are_valid_and_begin_with_the_time(self) -> None:
-        clock = Clock()
-        clock.advance(1_795_417_956.553)
-        made = EventIds(clock=clock).next()
-        self.assertEqual(made, check_event_id(made))
-        self.assertTrue(made.startswith("1795417956553-0-"), made)
-
-    def test_two_processes_make_different_ids(self) -> None:
-        clock = Clock()
-        self.assertNotEqual(EventIds(clock=clock).next(), EventIds(clock=clock).next())
-
-    @settings(deadline=None)
-    @given(st.lists(st.sampled_from([-3600.0, -1.0, -0.001, 0.0, 0.0, 0.0004, 0.001, 5.0])))
-    def test_ids_grow_even_when_the_clock_is_set_back(self, changes: list[float]) -> None:
-        clock = Clock()
-        clock.rightNow = 1_795_417_956.0
-        made = EventIds(clock=clock)
-        ids = [made.next()]
-        for change in changes:
-            clock.rightNow += change
-            ids.append(made.next())
-        places = [tuple(map(int, id.split("-")[:2])) for id in ids]
-        self.assertEqual(sorted(set(places)), places)
 
 
 class AnnounceTests(DispatcherTestCase):

@@ -1,0 +1,99 @@
+"""Tokens that say who a viewer is: signed by an application, checked by the frontends."""
+
+import math
+import os
+import secrets
+from contextlib import suppress
+
+import jwt
+import msgspec
+
+from rtdeliver.errors import BadRequest, ConfigError, Unauthorized
+from rtdeliver.model import Member, check_member
+
+_ALGORITHM = "HS256"
+# As long as what HMAC-SHA-256 puts out (RFC 7518, 3.2).
+_KEY_BYTES = 32
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who a token is for, and until when, in seconds since the epoch."""
+
+    member: Member
+    expires_at: float
+
+
+class TokenKey:
+    """Signs tokens, and knows its own: JSON Web Tokens (RFC 7519) with HS256, ``sub`` and ``exp``.
+
+    :param key: at least 32 bytes, which applications and frontends share.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def sign(self, identity: Identity) -> str:
+        """Return a token for ``identity``."""
+        claims = {"sub": identity.member, "exp": int(identity.expires_at)}
+        return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
+
+    def check(self, token: str, *, now: float) -> Identity:
+        """Return whom ``token`` is for.
+
+        :param now: seconds since the epoch.
+        :raises Unauthorized: if the signature is not of this key, ``sub`` or ``exp`` is missing or
+            wrong, or the time is over.
+        """
+        try:
+            claims = jwt.decode(
+                token,
+                self._key,
+                algorithms=[_ALGORITHM],
+                # The time is looked at here, by the clock that the caller has.
+                options={"require": ["sub", "exp"], "verify_exp": False, "verify_aud": False},
+            )
+            identity = Identity(check_member(claims["sub"]), _seconds(claims["exp"]))
+        except (jwt.InvalidTokenError, BadRequest, TypeError, ValueError, OverflowError):
+            raise _refused("the token is not one that is signed for here") from None
+        if not now < identity.expires_at:
+            raise _refused("the token has expired: get a new one")
+        return identity
+
+
+def read_token_key(path: str) -> TokenKey:
+    """Return the key that a file has; spaces around it do not count.
+
+    :raises ConfigError: if it cannot be read or is too short.
+    """
+    try:
+        with open(path, "rb") as file:
+            key = file.read().strip()
+    except OSError as error:
+        raise ConfigError(f"token_key_file {path}: {error.strerror}") from None
+    if len(key) < _KEY_BYTES:
+        raise ConfigError(f"token_key_file {path}: a key has at least {_KEY_BYTES} bytes")
+    return TokenKey(key)
+
+
+def make_token_key(path: str) -> None:
+    """Write a new key to a file that only its owner may read, unless there is one already.
+
+    :raises ConfigError: if it cannot be written.
+    """
+    try:
+        with suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+    except OSError as error:
+        raise ConfigError(f"token_key_file {path}: {error.strerror}") from None
+
+
+def _seconds(claim: object) -> float:
+    if not isinstance(claim, int | float) or not math.isfinite(claim):
+        raise TypeError("a NumericDate is a finite number")
+    return float(claim)
+
+
+def _refused(why: str) -> Unauthorized:
+    return Unauthorized(why, headers={"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,105 @@
+"""Tests of rtdeliver.tokens."""
+
+import base64
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jwt
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from rtdeliver.errors import ConfigError, Unauthorized
+from rtdeliver.model import Member
+from rtdeliver.tokens import Identity, TokenKey, make_token_key, read_token_key
+
+KEY = b"k" * 32
+ANN = Identity(Member("ann"), 1000.0)
+
+
+def unsigned(claims: object) -> str:
+    """Return a token that says it needs no signature."""
+    parts = [json.dumps(part).encode() for part in ({"alg": "none", "typ": "JWT"}, claims)]
+    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts) + "."
+
+
+class TokenKeyTests(SynchronousTestCase):
+    def test_a_token_is_good_until_it_expires(self) -> None:
+        key = TokenKey(KEY)
+        token = key.sign(ANN)
+        self.assertEqual(key.check(token, now=999.9), ANN)
+        refusal = self.assertRaises(Unauthorized, key.check, token, now=1000.0)
+        self.assertIn("expired", str(refusal))
+
+    def test_other_backends_can_sign(self) -> None:
+        claims = {"sub": "ann", "exp": 1000, "iat": 5_000, "aud": "else", "role": "host"}
+        token = jwt.encode(claims, KEY, algorithm="HS256")
+        self.assertEqual(TokenKey(KEY).check(token, now=0), ANN)
+
+    def test_what_is_not_signed_for_here_is_refused(self) -> None:
+        def signed(claims: dict[str, Any], key: bytes = KEY, algorithm: str = "HS256") -> str:
+            return jwt.encode(claims, key, algorithm=algorithm)
+
+        good = {"sub": "ann", "exp": 1000}
+        refused = {
+            "nothing": "",
+            "no token": "a.b.c",
+            "another key": signed(good, b"x" * 32),
+            "another algorithm": signed(good, b"k" * 64, "HS512"),
+            "no signature": unsigned(good),
+            "no subject": signed({"exp": 1000}),
+            "no end": signed({"sub": "ann"}),
+            "an empty subject": signed({"sub": "", "exp": 1000}),
+            "a line break in the subject": signed({"sub": "a\nb", "exp": 1000}),
+            "an end that is no number": signed({"sub": "ann", "exp": "soon"}),
+            "an end in quotes": signed({"sub": "ann", "exp": "1000"}),
+            "an end that is not finite": signed({"sub": "ann", "exp": float("inf")}),
+            "not yet": signed({**good, "nbf": 99_999_999_999}),
+        }
+        for name, token in refused.items():
+            with self.subTest(name):
+                self.assertRaises(Unauthorized, TokenKey(KEY).check, token, now=0)
+
+    @given(st.text() | st.binary().map(lambda data: data.decode("latin-1")))
+    def test_any_text_is_refused_without_ado(self, text: str) -> None:
+        self.assertRaises(Unauthorized, TokenKey(KEY).check, text, now=0)
+
+    @given(st.integers(0, 200), st.integers(1, 255))
+    def test_no_character_of_a_token_can_be_changed(self, place: int, change: int) -> None:
+        key = TokenKey(KEY)
+        token = key.sign(ANN)
+        place %= len(token)
+        other = chr((ord(token[place]) + change) % 256)
+        changed = token[:place] + other + token[place + 1 :]
+        try:
+            found = key.check(changed, now=0)
+        except Unauthorized:
+            return
+        # The last character of base64 has bits that stand for nothing.
+        self.assertEqual(found, ANN)
+
+
+class KeyFileTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = str(Path(folder.name) / "key")
+
+    def test_a_made_key_can_be_read_and_is_for_its_owner_only(self) -> None:
+        make_token_key(self.path)
+        token = read_token_key(self.path).sign(ANN)
+        self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o600)
+        make_token_key(self.path)
+        self.assertEqual(read_token_key(self.path).check(token, now=0), ANN)
+
+    def test_a_key_that_is_missing_or_short_is_one_clear_line(self) -> None:
+        self.assertIn("No such file", str(self.assertRaises(ConfigError, read_token_key, "/none")))
+        Path(self.path).write_bytes(b"x" * 31 + b"\n")
+        self.assertIn("32 bytes", str(self.assertRaises(ConfigError, read_token_key, self.path)))
+
+    def test_a_key_that_cannot_be_written_is_one_clear_line(self) -> None:
+        self.assertRaises(ConfigError, make_token_key, self.path + "/none/key")
