@@ -18,6 +18,7 @@ STATUS_BY_NAME = {
     "stale_incarnation": 410,
     "too_large": 413,
     "unsupported_media_type": 415,
+    "too_many_requests": 429,
     "internal_error": 500,
     "unavailable": 503,
 }
