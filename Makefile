@@ -1,4 +1,4 @@
-# make run   install into .venv and run everything in one process
+# make run   install into .venv and run everything in one process, with the live-video app
 # make test  install the test tools too, and run all checks and tests
 
 PYTHON ?= python3
@@ -11,7 +11,8 @@ run: .venv/installed
 	@echo "watch a topic:   curl -N 'http://localhost:8080/connect?topic=live:red'"
 	@echo "publish to it:   curl -H 'Content-Type: application/json' -d '{\"topic\":\"live:red\",\"data\":\"hello\"}' http://localhost:8090/publish"
 	@echo "see who watches: curl 'http://localhost:8090/topics?topic=live:red'"
-	@exec $(BIN)/twistd -n --pidfile= rtcombined $(ARGS)
+	@echo "watch a live video, like it, talk about it: http://localhost:8000/"
+	@exec $(BIN)/twistd -n --pidfile= rtcombined --app tcp:8000 $(ARGS)
 
 test: lint types tests
 
