@@ -30,18 +30,25 @@ from rtdeliver.frontend.supervisor import BusyRetry
 from rtdeliver.frontend.takeover import SocketSettings
 from rtdeliver.http_client import NodeClient, make_agent
 from rtdeliver.index.memory import MemoryTopicIndex
-from rtdeliver.index.redis import RedisSettings, RedisTopicIndex, redis_endpoint
+from rtdeliver.index.redis import RedisIndexSettings, RedisTopicIndex
 from rtdeliver.index.sharded import ShardedTopicIndex
 from rtdeliver.interfaces import (
     IDispatcherClient,
     IFrontendClient,
     IHost,
+    IPresenceStore,
     ITopicIndex,
     Listener,
 )
 from rtdeliver.listeners import url_of
 from rtdeliver.metrics import Exposition, Sample
 from rtdeliver.model import parse_peer
+from rtdeliver.presence.memory import MemoryPresenceStore, PresenceTimes
+from rtdeliver.presence.presence import PresenceSettings, PresenceTracker
+from rtdeliver.presence.redis import RedisPresenceStore
+from rtdeliver.presence.routes import add_presence_routes
+from rtdeliver.presence.sharded import ShardedPresenceStore
+from rtdeliver.redis import redis_endpoint
 from rtdeliver.redis_url import RedisAddress, parse_redis_url
 from rtdeliver.routes import add_health, add_metrics, add_posts, new_app
 from rtdeliver.service import RoleService
@@ -92,20 +99,29 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     if config.workers > 1 and not config.redis:
         raise ConfigError("workers: dispatchers share a routing table in Redis: give its --redis")
     base = _Base(config, reactor, host)
-    dispatcher = base.dispatcher(HttpFrontendClient(base.express_client))
+    index, store = base.tables()
+    dispatcher = base.dispatcher(index, HttpFrontendClient(base.express_client))
+    presence = base.presence(store, dispatcher)
     app = new_app()
     add_dispatcher_routes(app, dispatcher)
-    base.add_operator_routes(app, missing=dispatcher.missing, samples=[dispatcher.samples])
+    base.add_presence_routes(app, presence)
+    base.add_operator_routes(
+        app, missing=dispatcher.missing, samples=[dispatcher.samples, presence.samples]
+    )
     posts = dispatcher_posts(dispatcher, base.publish_limits)
     listeners = [base.internal_listener("listen", config.listen or _DISPATCHER_LISTEN, app, posts)]
     if config.worker_listen:
         listeners.append(base.internal_listener("worker_listen", config.worker_listen, app, posts))
-    return base.service(
-        "rtdispatcher",
-        listeners,
-        begin=lambda _: dispatcher.start(),
-        drain=lambda: dispatcher.stop(config.drain_seconds),
-    )
+
+    def begin(_: Mapping[str, IListeningPort]) -> None:
+        dispatcher.start()
+        presence.start()
+
+    async def drain() -> None:
+        presence.stop()
+        await dispatcher.stop(config.drain_seconds)
+
+    return base.service("rtdispatcher", listeners, begin=begin, drain=drain)
 
 
 def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
@@ -115,31 +131,37 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         announce=lambda told: dispatcher.announce(told), nodes=lambda: dispatcher.nodes()
     )
     frontend = base.frontend(dispatchers)
+    index, store = base.tables()
     dispatcher = base.dispatcher(
+        index,
         LocalFrontendClient(
             incarnation=base.incarnation,
             local=frontend,
             remote=HttpFrontendClient(base.express_client),
-        )
+        ),
     )
+    presence = base.presence(store, dispatcher)
     app = new_app()
     add_dispatcher_routes(app, dispatcher)
+    base.add_presence_routes(app, presence)
     add_topics_routes(app, frontend)
     base.add_operator_routes(
         app,
         missing=lambda: [*dispatcher.missing(), *frontend.missing()],
-        samples=[dispatcher.samples, frontend.samples],
+        samples=[dispatcher.samples, presence.samples, frontend.samples],
     )
     posts = dispatcher_posts(dispatcher, base.publish_limits) | frontend_posts(frontend)
 
     def begin(ports: Mapping[str, IListeningPort]) -> None:
         dispatcher.start()
+        presence.start()
         # Deliveries to itself need no URL.
         frontend.start(base.own_url(ports["internal"], fallback="http://localhost"))
 
     async def drain() -> None:
         await frontend.drain(config.drain_seconds)
         await frontend.leave()
+        presence.stop()
         await dispatcher.stop(config.drain_seconds)
 
     return base.service(
@@ -220,10 +242,10 @@ class _Base:
             wheel=self._wheel,
         )
 
-    def dispatcher(self, frontends: IFrontendClient) -> Dispatcher:
+    def dispatcher(self, index: ITopicIndex, frontends: IFrontendClient) -> Dispatcher:
         config = self._config
         return Dispatcher(
-            index=self._index(),
+            index=index,
             frontends=frontends,
             links=self._link_settings(
                 MailboxLimits(
@@ -235,6 +257,27 @@ class _Base:
             sweep_seconds=config.sweep_seconds,
             clock=self._reactor,
             run_queue=self._run_queue,
+        )
+
+    def presence(self, store: IPresenceStore, dispatcher: Dispatcher) -> PresenceTracker:
+        config = self._config
+        return PresenceTracker(
+            store=store,
+            publish=dispatcher.publish,
+            settings=PresenceSettings(
+                sweep_seconds=config.presence_sweep_seconds,
+                sweep_members=config.presence_batch_members,
+                hold_seconds=config.presence_heartbeat_seconds + config.presence_grace_seconds,
+            ),
+            clock=self._reactor,
+        )
+
+    def add_presence_routes(self, app: Klein, presence: PresenceTracker) -> None:
+        add_presence_routes(
+            app,
+            presence,
+            max_members=self._config.presence_batch_members,
+            heartbeat_seconds=self._config.presence_heartbeat_seconds,
         )
 
     def add_operator_routes(
@@ -359,18 +402,36 @@ class _Base:
             backoff_max_seconds=config.retry_max_seconds,
         )
 
-    def _index(self) -> ITopicIndex:
-        addresses = [parse_redis_url(url) for url in self._config.redis]
-        if not addresses:
-            return MemoryTopicIndex(clock=self._reactor)
-        shards = {address.name: self._redis_index(address) for address in addresses}
-        return ShardedTopicIndex(shards) if len(shards) > 1 else self._redis_index(addresses[0])
+    def tables(self) -> tuple[ITopicIndex, IPresenceStore]:
+        """Where is kept who watches what, and who is there; the first connects for both."""
+        config = self._config
+        times = PresenceTimes(
+            grace_seconds=config.presence_grace_seconds,
+            claim_seconds=config.presence_claim_seconds,
+        )
+        if not config.redis:
+            return (
+                MemoryTopicIndex(clock=self._reactor),
+                MemoryPresenceStore(times=times, clock=self._reactor),
+            )
+        indexes = {
+            address.name: self._redis_index(address)
+            for address in map(parse_redis_url, config.redis)
+        }
+        stores = {
+            name: RedisPresenceStore(redis=index.redis, times=times)
+            for name, index in indexes.items()
+        }
+        if len(indexes) > 1:
+            return ShardedTopicIndex(indexes), ShardedPresenceStore(stores)
+        [only] = indexes
+        return indexes[only], stores[only]
 
     def _redis_index(self, address: RedisAddress) -> RedisTopicIndex:
         config = self._config
         return RedisTopicIndex(
             endpoint=redis_endpoint(self._reactor, address, ca_file=config.redis_ca_file),
-            settings=RedisSettings(
+            settings=RedisIndexSettings(
                 username=address.username,
                 password=address.password,
                 database=address.database,

@@ -204,6 +204,69 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     heartbeat_at: int | None = None
 
 
+class PresenceChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A member came or went.
+
+    :param at: when that was decided, in milliseconds since the epoch; later for each further
+        change of a member.
+    """
+
+    member: Member
+    online: bool
+    at: int
+
+    @property
+    def status(self) -> str:
+        return "online" if self.online else "offline"
+
+    @property
+    def id(self) -> str:
+        """Names the change, whoever publishes it, so that viewers see it once."""
+        return f"{self.at}-0-{self.status}"
+
+
+class PresenceSweep(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found when a store was looked through.
+
+    :param next_seconds: until there may be more to do; ``None`` when nobody is there.
+    """
+
+    changes: Sequence[PresenceChange]
+    next_seconds: float | None
+
+
+class IPresenceStore(Interface):
+    """Who is there, and which changes of that nobody has published yet.
+
+    A member is online from the first heartbeat on, and goes offline when none came for the
+    heartbeat's own interval and twice a grace. A change is recorded in the step that decides it,
+    and given to one caller, who publishes it and says so with `told` before a claim runs out.
+    After that, it is given to whoever sweeps next. Of each member the last change is kept, and the
+    one before it where that was not told either.
+
+    Every Deferred fails with `Unavailable` when the store cannot be reached.
+    """
+
+    def heartbeat(heartbeat: Heartbeat) -> Deferred[Sequence[PresenceChange]]:
+        """Note that members are there.
+
+        :return: fires with what the caller has to publish, in this order. Of a member whose going
+            offline is not told yet that is this first, since nobody knows whether it was published.
+        """
+
+    def sweep(limit: int) -> Deferred[PresenceSweep]:
+        """Decide for ``limit`` members at most, and fire with what the caller has to publish.
+
+        A limit of 0 only finds out whether the store can be reached.
+        """
+
+    def told(changes: Sequence[PresenceChange]) -> Deferred[None]:
+        """Note that these have been published. Members who are offline are forgotten then."""
+
+    def presence(members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
+        """Fires with whether each of ``members`` is online, in their order."""
+
+
 class IPlatform(Interface):
     """What an application asks of the platform; it knows no frontends and no datacenters."""
 

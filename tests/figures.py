@@ -22,8 +22,9 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from rtdeliver.index.redis import RedisSettings, RedisTopicIndex, redis_endpoint
+from rtdeliver.index.redis import RedisIndexSettings, RedisTopicIndex
 from rtdeliver.model import check_topic
+from rtdeliver.redis import redis_endpoint
 from rtdeliver.redis_url import parse_redis_url
 from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
@@ -148,7 +149,7 @@ def _wait_for_topics(server: RedisServer, topics: int) -> None:
 async def _lookups(url: str) -> dict[str, float]:
     table = RedisTopicIndex(
         endpoint=redis_endpoint(reactor, parse_redis_url(url), ca_file=""),
-        settings=RedisSettings(
+        settings=RedisIndexSettings(
             prefix="rtdeliver:",
             command_seconds=5,
             reconnect_seconds=1,

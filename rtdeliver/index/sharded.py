@@ -1,21 +1,20 @@
 """A routing table over several tables, each with a part of the topics."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rtdeliver.interfaces import Announcement, ITopicIndex, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
+from rtdeliver.sharding import all_of, shard_of
 
 
 @implementer(ITopicIndex)
 class ShardedTopicIndex:
-    """Spreads topics by rendezvous hashing: one shard more or less moves only its own share.
+    """Spreads topics by rendezvous hashing.
 
     Every frontend is announced to every shard, and has a lease in each.
 
@@ -61,34 +60,20 @@ class ShardedTopicIndex:
         )
 
     def _shard_of(self, topic: Topic) -> str:
-        return max(self._shards, key=lambda name: _weight(name, topic))
-
-
-def _weight(name: str, topic: Topic) -> bytes:
-    return hashlib.blake2b(f"{name}\n{topic}".encode(), digest_size=8).digest()
-
-
-async def _all(answers: Iterable[Deferred[Any]]) -> list[Any]:
-    """Wait for all of ``answers``, then return them, or raise the first error."""
-    results = []
-    for succeeded, answer in await DeferredList(list(answers), consumeErrors=True):
-        if not succeeded:
-            answer.raiseException()
-        results.append(answer)
-    return results
+        return shard_of(self._shards, topic)
 
 
 async def _done(answers: Iterable[Deferred[None]]) -> None:
-    await _all(answers)
+    await all_of(answers)
 
 
 async def _apply_all(answers: Iterable[Deferred[bool]]) -> bool:
-    return all(await _all(answers))
+    return all(await all_of(answers))
 
 
 async def _merge(answers: Iterable[Deferred[Sequence[NodeStatus]]]) -> list[NodeStatus]:
     """Add up what the shards know of each frontend; one whose lease ended in any is left out."""
-    parts = await _all(answers)
+    parts = await all_of(answers)
     seen = Counter(status.frontend for part in parts for status in part)
     merged: dict[FrontendRef, NodeStatus] = {}
     for status in (status for part in parts for status in part):

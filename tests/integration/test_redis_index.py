@@ -11,10 +11,11 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 
 from rtdeliver.errors import Unavailable
-from rtdeliver.index.redis import RedisSettings, RedisTopicIndex, redis_endpoint
+from rtdeliver.index.redis import RedisIndexSettings, RedisTopicIndex
 from rtdeliver.index.sharded import ShardedTopicIndex
 from rtdeliver.interfaces import ITopicIndex
 from rtdeliver.model import FrontendRef
+from rtdeliver.redis import redis_endpoint
 from rtdeliver.redis_url import parse_redis_url
 from tests.contracts.topic_index import (
     GREEN,
@@ -80,7 +81,7 @@ def make_index(server: RedisServer, clock: LeapingClock) -> Iterator[MakeIndex]:
         address = parse_redis_url(of.url)
         index = RedisTopicIndex(
             endpoint=redis_endpoint(reactor, address, ca_file=""),
-            settings=RedisSettings(
+            settings=RedisIndexSettings(
                 password=address.password,
                 prefix=prefix,
                 **{
@@ -306,7 +307,7 @@ class TestLoss:
     def test_a_wrong_password_is_unavailable(self, own: RedisServer, clock: LeapingClock) -> None:
         index = RedisTopicIndex(
             endpoint=redis_endpoint(reactor, parse_redis_url(own.url), ca_file=""),
-            settings=RedisSettings(
+            settings=RedisIndexSettings(
                 password="wrong",
                 prefix=PREFIX,
                 command_seconds=1.0,

@@ -1,0 +1,1 @@
+"""Presence: who is there, and telling of it when that changes."""

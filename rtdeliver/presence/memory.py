@@ -1,0 +1,149 @@
+"""Who is there, in the memory of one dispatcher."""
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from rtdeliver.interfaces import (
+    Heartbeat,
+    IPresenceStore,
+    Presence,
+    PresenceChange,
+    PresenceSweep,
+)
+from rtdeliver.model import Member
+
+
+class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a store waits.
+
+    :param grace_seconds: how late a heartbeat may be; twice this passes before its absence counts.
+    :param claim_seconds: how long one caller has for publishing a change.
+    """
+
+    grace_seconds: float
+    claim_seconds: float
+
+
+class _Entry(msgspec.Struct):
+    """What is known of a member, in milliseconds since the epoch.
+
+    :param ends_at: when it goes offline.
+    :param changed_at: when it came or went last.
+    :param before_at: when the change before that was, if nobody said that it was told.
+    :param claimed_until: when somebody else is to publish the change; 0 once it is told.
+    :param queued_at: its place in the queue of those that are to be looked at.
+    """
+
+    online: bool
+    heartbeat_at: int
+    ends_at: int
+    changed_at: int
+    before_at: int
+    claimed_until: int
+    queued_at: float = math.inf
+
+    @property
+    def due_at(self) -> int:
+        if not self.online:
+            return self.claimed_until
+        return min(self.ends_at, self.claimed_until or self.ends_at)
+
+
+@implementer(IPresenceStore)
+class MemoryPresenceStore:
+    """Serves a single dispatcher."""
+
+    def __init__(self, *, times: PresenceTimes, clock: IReactorTime) -> None:
+        self._grace = round(2000 * times.grace_seconds)
+        self._claim = round(1000 * times.claim_seconds)
+        self._clock = clock
+        self._entries: dict[Member, _Entry] = {}
+        # Each entry has a place here at the time when it is due, or before.
+        self._queue: list[tuple[float, Member]] = []
+
+    def heartbeat(self, heartbeat: Heartbeat) -> Deferred[Sequence[PresenceChange]]:
+        now = self._now()
+        ends_at = now + round(1000 * heartbeat.heartbeat_seconds) + self._grace
+        changes: list[PresenceChange] = []
+        for member in heartbeat.members:
+            entry = self._entries.get(member)
+            if entry is None:
+                entry = _Entry(True, now, ends_at, now, 0, now + self._claim)
+                self._entries[member] = entry
+                changes.extend(_changes(member, entry))
+            elif not entry.online:
+                self._turn(entry, now)
+                changes.extend(_changes(member, entry))
+            entry.heartbeat_at, entry.ends_at = now, ends_at
+            self._put(member, entry)
+        return succeed(changes)
+
+    def sweep(self, limit: int) -> Deferred[PresenceSweep]:
+        now = self._now()
+        changes: list[PresenceChange] = []
+        while limit and self._queue and self._queue[0][0] <= now:
+            queued_at, member = heapq.heappop(self._queue)
+            entry = self._entries.get(member)
+            if entry is None or entry.queued_at != queued_at:
+                continue
+            entry.queued_at = math.inf
+            if entry.due_at <= now:
+                limit -= 1
+                if entry.online and entry.ends_at <= now:
+                    self._turn(entry, now)
+                else:
+                    entry.claimed_until = now + self._claim
+                changes.extend(_changes(member, entry))
+            self._put(member, entry)
+        next_seconds = max(0.0, self._queue[0][0] - now) / 1000 if self._queue else None
+        return succeed(PresenceSweep(changes=changes, next_seconds=next_seconds))
+
+    def told(self, changes: Sequence[PresenceChange]) -> Deferred[None]:
+        for change in changes:
+            entry = self._entries.get(change.member)
+            if entry is None:
+                continue
+            if change.at == entry.before_at:
+                entry.before_at = 0
+            elif change.at == entry.changed_at and entry.online:
+                entry.before_at = entry.claimed_until = 0
+            elif change.at == entry.changed_at:
+                del self._entries[change.member]
+        return succeed(None)
+
+    def presence(self, members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
+        entries = [(member, self._entries.get(member)) for member in members]
+        return succeed(
+            [
+                Presence(member=member, online=True, heartbeat_at=entry.heartbeat_at)
+                if entry is not None and entry.online
+                else Presence(member=member, online=False)
+                for member, entry in entries
+            ]
+        )
+
+    def _turn(self, entry: _Entry, now: int) -> None:
+        entry.online = not entry.online
+        entry.before_at = entry.changed_at if entry.claimed_until else 0
+        entry.changed_at = max(now, entry.changed_at + 1)
+        entry.claimed_until = now + self._claim
+
+    def _put(self, member: Member, entry: _Entry) -> None:
+        if entry.due_at < entry.queued_at:
+            entry.queued_at = entry.due_at
+            heapq.heappush(self._queue, (entry.queued_at, member))
+
+    def _now(self) -> int:
+        return int(self._clock.seconds() * 1000)
+
+
+def _changes(member: Member, entry: _Entry) -> Iterator[PresenceChange]:
+    if entry.before_at:
+        yield PresenceChange(member=member, online=not entry.online, at=entry.before_at)
+    yield PresenceChange(member=member, online=entry.online, at=entry.changed_at)

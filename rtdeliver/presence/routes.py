@@ -1,0 +1,37 @@
+"""HTTP path of presence."""
+
+from klein import Klein
+from twisted.web.server import Request
+
+from rtdeliver.errors import BadRequest
+from rtdeliver.model import check_member
+from rtdeliver.presence.presence import PresenceTracker
+from rtdeliver.web import JSON, answer, media_type, post_of, query_values
+from rtdeliver.wire import decode_heartbeat
+
+
+def add_presence_routes(
+    app: Klein, presence: PresenceTracker, *, max_members: int, heartbeat_seconds: float
+) -> None:
+    """Add what frontends use (POST), and applications (GET).
+
+    :param max_members: that one request may name.
+    :param heartbeat_seconds: stands where a heartbeat does not say.
+    """
+
+    @app.route("/presence", methods=["POST"])
+    async def heartbeat(request: Request) -> bytes:
+        post = post_of(request)
+        media_type(post.content_type, JSON)
+        heartbeat = decode_heartbeat(
+            post.body, max_members=max_members, default_heartbeat_seconds=heartbeat_seconds
+        )
+        await presence.heartbeat(heartbeat)
+        return answer(request, 200, {"heartbeat_seconds": heartbeat.heartbeat_seconds})
+
+    @app.route("/presence", methods=["GET"])
+    async def who_is_there(request: Request) -> bytes:
+        members = [check_member(text) for text in query_values(request, "member")]
+        if not 1 <= len(members) <= max_members:
+            raise BadRequest(f"ask for 1 to {max_members} members: /presence?member=ann&member=bob")
+        return answer(request, 200, await presence.presence(members))

@@ -1,0 +1,79 @@
+"""Who is there, over several stores, each with a part of the members."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from rtdeliver.interfaces import (
+    Heartbeat,
+    IPresenceStore,
+    Presence,
+    PresenceChange,
+    PresenceSweep,
+)
+from rtdeliver.model import Member
+from rtdeliver.sharding import all_of, shard_of
+
+
+@implementer(IPresenceStore)
+class ShardedPresenceStore:
+    """Spreads members as the routing table spreads topics.
+
+    :param shards: by name, at least one. Every dispatcher must have the same names.
+    """
+
+    def __init__(self, shards: Mapping[str, IPresenceStore]) -> None:
+        self._shards = dict(shards)
+
+    def heartbeat(self, heartbeat: Heartbeat) -> Deferred[Sequence[PresenceChange]]:
+        return Deferred.fromCoroutine(
+            _join(
+                self._shards[name].heartbeat(msgspec.structs.replace(heartbeat, members=members))
+                for name, members in self._spread(heartbeat.members).items()
+            )
+        )
+
+    def sweep(self, limit: int) -> Deferred[PresenceSweep]:
+        return Deferred.fromCoroutine(self._sweep(limit))
+
+    def told(self, changes: Sequence[PresenceChange]) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._told(changes))
+
+    def presence(self, members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
+        return Deferred.fromCoroutine(self._presence(members))
+
+    async def _sweep(self, limit: int) -> PresenceSweep:
+        sweeps = await all_of(shard.sweep(limit) for shard in self._shards.values())
+        return PresenceSweep(
+            changes=[change for sweep in sweeps for change in sweep.changes],
+            next_seconds=min(
+                (sweep.next_seconds for sweep in sweeps if sweep.next_seconds is not None),
+                default=None,
+            ),
+        )
+
+    async def _told(self, changes: Sequence[PresenceChange]) -> None:
+        shares: dict[str, list[PresenceChange]] = {}
+        for change in changes:
+            shares.setdefault(shard_of(self._shards, change.member), []).append(change)
+        await all_of(self._shards[name].told(share) for name, share in shares.items())
+
+    async def _presence(self, members: Sequence[Member]) -> Sequence[Presence]:
+        answers = await _join(
+            self._shards[name].presence(share) for name, share in self._spread(members).items()
+        )
+        found = {presence.member: presence for presence in answers}
+        return [found[member] for member in members]
+
+    def _spread(self, members: Iterable[Member]) -> dict[str, list[Member]]:
+        shares: dict[str, list[Member]] = {}
+        for member in members:
+            shares.setdefault(shard_of(self._shards, member), []).append(member)
+        return shares
+
+
+async def _join(answers: Iterable[Deferred[Sequence[Any]]]) -> list[Any]:
+    return [item for answer in await all_of(answers) for item in answer]

@@ -1,0 +1,299 @@
+"""One Redis: the way to it, and a connection that stays."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import txredisapi
+from OpenSSL import crypto
+from twisted.internet import defer
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import (
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from rtdeliver.errors import ConfigError, Unavailable
+from rtdeliver.redis_url import RedisAddress
+
+log = Logger()
+
+
+def redis_endpoint(reactor: Any, address: RedisAddress, *, ca_file: str) -> IStreamClientEndpoint:
+    """Return the way to a Redis.
+
+    :param ca_file: for TLS, the certificates of the authorities to trust; empty for the system's.
+    :raises ConfigError: if they cannot be read.
+    """
+    if address.path:
+        return UNIXClientEndpoint(reactor, address.path)
+    if address.service:
+        return _SentinelEndpoint(reactor, address)
+    [(host, port)] = address.hosts
+    endpoint = HostnameEndpoint(reactor, host, port)
+    if not address.tls:
+        return endpoint
+    return wrapClientTLS(optionsForClientTLS(host, trustRoot=_trusted(ca_file)), endpoint)
+
+
+def _trusted(ca_file: str) -> Any:
+    if not ca_file:
+        return None
+    try:
+        with open(ca_file, "rb") as file:
+            pems = re.findall(
+                rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", file.read(), re.DOTALL
+            )
+        return trustRootFromCertificates([Certificate.loadPEM(pem) for pem in pems])
+    except (OSError, crypto.Error) as error:
+        raise ConfigError(f"redis_ca_file: {error}") from None
+
+
+@implementer(IStreamClientEndpoint)
+class _SentinelEndpoint:
+    """Asks the sentinels for the master before each attempt to connect."""
+
+    def __init__(self, reactor: Any, address: RedisAddress) -> None:
+        self._reactor = reactor
+        self._service = address.service
+        self._sentinels = txredisapi.Sentinel(address.hosts, charset="utf-8")
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        host, port = await self._sentinels.discover_master(self._service)
+        return await HostnameEndpoint(self._reactor, host, port).connect(factory)
+
+
+class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How one Redis is used.
+
+    :param prefix: of all keys and of the channel.
+    :param command_seconds: how long one command may take.
+    :param reconnect_seconds: the longest pause between attempts to connect.
+    """
+
+    username: str | None = None
+    password: str | None = None
+    database: int = 0
+    prefix: str
+    command_seconds: float
+    reconnect_seconds: float
+
+
+class _Factory(txredisapi.RedisFactory):
+    """Keeps a connection.
+
+    :param refused: called with what Redis said when it did not let this client in.
+    :param lost: called when the connection is gone, before its commands fail.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        refused: Callable[[str], None],
+        lost: Callable[[], None],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.refused = refused
+        self.lost = lost
+
+    def stopTrying(self) -> Deferred[Any]:
+        # txredisapi would give up for good when it is not let in, be it that Redis hangs.
+        return succeed(None)
+
+    def connectionError(self, why: str) -> None:
+        self.refused(why)
+
+    def delConnection(self, connection: Any) -> None:
+        super().delConnection(connection)
+        self.lost()
+
+
+class _Changes(txredisapi.SubscriberProtocol):
+    """Hears which rows have changed, and tells the factory."""
+
+    async def _subscribe(self) -> None:
+        try:
+            # Unlike `subscribe`, this waits for the answer no longer than for any other.
+            await self.execute_command("SUBSCRIBE", self.factory.channel)
+        except txredisapi.RedisError as error:
+            self.factory.refused(f"Redis error: could not subscribe: {error}")
+            self.transport.abortConnection()
+        else:
+            self.factory.heard()
+
+    def connectionMade(self) -> Any:
+        made = super().connectionMade()
+        self.whenConnected().addCallback(lambda _: Deferred.fromCoroutine(self._subscribe()))
+        return made
+
+    def messageReceived(self, _pattern: object, _channel: bytes, message: bytes) -> None:
+        self.factory.changed(message)
+
+
+class _ChangesFactory(_Factory):
+    """Keeps a connection to the channel of changes.
+
+    :param heard: called when the channel is heard from then on.
+    :param changed: called with each message.
+    """
+
+    protocol = _Changes
+
+    def __init__(
+        self,
+        channel: str,
+        *args: Any,
+        heard: Callable[[], None],
+        changed: Callable[[bytes], None],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.channel = channel
+        self.heard = heard
+        self.changed = changed
+
+
+class RedisConnection:
+    """Runs scripts on one Redis, and hears its channel of changes.
+
+    :param lost: called when Redis cannot be relied on any more, before another connection to it is
+        used: the next one may be to an empty one.
+    :param heard: called when changes are told from then on: what is cached may be outdated.
+    :param changed: called with the lines of each message on the channel.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: IStreamClientEndpoint,
+        settings: RedisSettings,
+        clock: IReactorTime,
+        lost: Callable[[], None],
+        heard: Callable[[], None],
+        changed: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._endpoint = endpoint
+        self._settings = settings
+        self._clock = clock
+        self._changed = changed
+        self._lost = lost
+        self._heard = heard
+        self._refusals: set[str] = set()
+        self._hangs = False
+        self.hears = False
+        shared: dict[str, Any] = {
+            "uuid": None,
+            "dbid": settings.database or None,
+            "poolsize": 1,
+            "charset": None,
+            "username": settings.username,
+            "password": settings.password,
+            "replyTimeout": settings.command_seconds,
+            "convertNumbers": False,
+            "refused": self._refused,
+        }
+        self._commands = _Factory(lost=self._lose_commands, **shared)
+        self._changes = _ChangesFactory(
+            settings.prefix + "changes",
+            heard=self._begin_to_hear,
+            lost=self._cease_to_hear,
+            changed=self._hear,
+            **shared,
+        )
+        self._ping = LoopingCall(self._ping_changes)
+        self._ping.clock = clock
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a command can be tried.
+
+        After one that took too long, none is until Redis tells of changes again, which it is
+        asked to all the while: else each event would wait as long.
+        """
+        return bool(self._commands.size) and (self.hears or not self._hangs)
+
+    def start(self) -> None:
+        """Connect, and stay connected."""
+        for factory in (self._commands, self._changes):
+            factory.initialDelay = min(0.1, self._settings.reconnect_seconds)
+            factory.maxDelay = self._settings.reconnect_seconds
+            factory.startConnecting(self._endpoint)
+        self._ping.start(self._settings.command_seconds, now=False)
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._ping.running:
+            self._ping.stop()
+        await self._commands.disconnect()
+        await self._changes.disconnect()
+
+    async def run(self, script: str, *arguments: str | int) -> Any:
+        """Run a script with the prefix and ``arguments``, and return its answer.
+
+        :raises Unavailable: if Redis does not answer, or with an error.
+        """
+        if not self.reachable:
+            raise Unavailable("Redis cannot be reached")
+        try:
+            running: Deferred[Any] = self._commands.handler.eval(
+                script, [], [self._settings.prefix, *arguments]
+            )
+            return await running.addTimeout(self._settings.command_seconds, self._clock)
+        except (txredisapi.RedisError, defer.TimeoutError, CancelledError) as error:
+            if isinstance(error, defer.TimeoutError | txredisapi.TimeoutError):
+                self._hangs = True
+            if "READONLY" in str(error):
+                # It was the master once; the sentinels know who is now.
+                self._reconnect()
+            raise Unavailable(f"Redis does not answer: {error or type(error).__name__}") from None
+
+    def _reconnect(self) -> None:
+        for connection in (*self._commands.pool, *self._changes.pool):
+            connection.transport.abortConnection()
+
+    def _refused(self, why: str) -> None:
+        if why not in self._refusals:
+            self._refusals.add(why)
+            log.warn("Redis lets no one in: {why}", why=why)
+
+    def _lose_commands(self) -> None:
+        # Changes may have been told meanwhile by a Redis that is not the one of the next commands.
+        for connection in self._changes.pool:
+            connection.transport.abortConnection()
+        self._cease_to_hear()
+
+    def _begin_to_hear(self) -> None:
+        self.hears = True
+        self._hangs = False
+        self._refusals.clear()
+        log.info("Redis tells of changes")
+        self._heard()
+
+    def _cease_to_hear(self) -> None:
+        if self.hears:
+            self.hears = False
+            log.warn("Redis tells of no changes: the connection is lost")
+        self._lost()
+
+    def _hear(self, message: bytes) -> None:
+        self._changed(message.decode().split("\n"))
+
+    async def _ping_changes(self) -> None:
+        # A cut cable is silent, and a subscriber hears nothing most of the time.
+        if self.hears:
+            try:
+                await self._changes.handler.ping()
+            except txredisapi.RedisError:
+                self._cease_to_hear()
