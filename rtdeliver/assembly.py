@@ -1,7 +1,7 @@
 """How the pieces of each role are put together."""
 
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from klein import Klein
@@ -10,7 +10,7 @@ from twisted.web.resource import IResource
 
 from rtdeliver.actor import MailboxLimits, RunQueue
 from rtdeliver.combined import LocalDispatcherClient, LocalFrontendClient
-from rtdeliver.config import Config, max_connections, node_name, read_secret
+from rtdeliver.config import SAME_HOST, Config, max_connections, node_name, read_secret
 from rtdeliver.dispatcher.client import HttpFrontendClient, HttpPeerClient
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.links import LinkSettings
@@ -23,6 +23,7 @@ from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient
 from rtdeliver.frontend.connection import ConnectionSettings
 from rtdeliver.frontend.feed import FeedSettings
 from rtdeliver.frontend.frontend import Frontend, FrontendSettings
+from rtdeliver.frontend.heartbeats import HeartbeatSettings
 from rtdeliver.frontend.interest import InterestSettings
 from rtdeliver.frontend.owners import OwnedConnections
 from rtdeliver.frontend.routes import add_connect_route, add_topics_routes, frontend_posts
@@ -36,6 +37,7 @@ from rtdeliver.interfaces import (
     IDispatcherClient,
     IFrontendClient,
     IHost,
+    IPresenceClient,
     IPresenceStore,
     ITopicIndex,
     Listener,
@@ -52,6 +54,7 @@ from rtdeliver.redis import redis_endpoint
 from rtdeliver.redis_url import RedisAddress, parse_redis_url
 from rtdeliver.routes import add_health, add_metrics, add_posts, new_app
 from rtdeliver.service import RoleService
+from rtdeliver.tokens import TokenKey, application_key, read_token_key
 from rtdeliver.web import BoundedSite, CorsResource, PostHandler, ProperResource, SecretResource
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import PublishLimits
@@ -70,7 +73,8 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
         raise ConfigError("dispatcher: name at least one, such as http://127.0.0.1:8090")
     base = _Base(config, reactor, host)
     dispatchers = HttpDispatcherClient(urls=config.dispatcher, client=base.client)
-    frontend = base.frontend(dispatchers)
+    key = read_token_key(config.token_key_file) if config.token_key_file else None
+    frontend = base.frontend(dispatchers, dispatchers)
     app = new_app()
     add_topics_routes(app, frontend)
     base.add_operator_routes(app, missing=frontend.missing, samples=[frontend.samples])
@@ -84,7 +88,7 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
         "rtfrontend",
         [
             base.internal_listener("internal", config.internal or _FRONTEND_INTERNAL, app, posts),
-            base.public_listener(frontend, dispatchers),
+            base.public_listener(frontend, dispatchers, key=key, origins=config.cors_origin),
         ],
         begin=lambda ports: frontend.start(base.own_url(ports["internal"])),
         drain=drain,
@@ -128,9 +132,11 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     """A process that is both; what is HTTP between the two is a call here."""
     base = _Base(config, reactor, host)
     dispatchers = LocalDispatcherClient(
-        announce=lambda told: dispatcher.announce(told), nodes=lambda: dispatcher.nodes()
+        announce=lambda told: dispatcher.announce(told),
+        nodes=lambda: dispatcher.nodes(),
+        heartbeat=lambda heartbeat: presence.heartbeat(heartbeat),
     )
-    frontend = base.frontend(dispatchers)
+    frontend = base.frontend(dispatchers, dispatchers)
     index, store = base.tables()
     dispatcher = base.dispatcher(
         index,
@@ -141,6 +147,9 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         ),
     )
     presence = base.presence(store, dispatcher)
+    key = None
+    if config.token_key_file or config.app:
+        key = application_key(config.token_key_file, config.database)
     app = new_app()
     add_dispatcher_routes(app, dispatcher)
     base.add_presence_routes(app, presence)
@@ -168,7 +177,12 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         "rtcombined",
         [
             base.internal_listener("internal", config.internal or _COMBINED_INTERNAL, app, posts),
-            base.public_listener(frontend, dispatchers),
+            base.public_listener(
+                frontend,
+                dispatchers,
+                key=key,
+                origins=config.cors_origin or ([SAME_HOST] if config.app else []),
+            ),
         ],
         begin=begin,
         drain=drain,
@@ -201,7 +215,7 @@ class _Base:
             batch_bytes=config.publish_batch_bytes,
         )
 
-    def frontend(self, dispatchers: IDispatcherClient) -> Frontend:
+    def frontend(self, dispatchers: IDispatcherClient, presence: IPresenceClient) -> Frontend:
         config = self._config
         return Frontend(
             settings=FrontendSettings(
@@ -230,9 +244,16 @@ class _Base:
                     retry_min_seconds=config.retry_min_seconds,
                     retry_max_seconds=config.retry_max_seconds,
                 ),
+                heartbeats=HeartbeatSettings(
+                    heartbeat_seconds=config.presence_heartbeat_seconds,
+                    batch_members=config.presence_batch_members,
+                    retry_min_seconds=config.retry_min_seconds,
+                    retry_max_seconds=config.retry_max_seconds,
+                ),
             ),
             incarnation=self.incarnation,
             dispatchers=dispatchers,
+            presence=presence,
             busy_retry=BusyRetry(
                 min_seconds=config.busy_retry_min_seconds,
                 max_seconds=config.busy_retry_max_seconds,
@@ -312,8 +333,16 @@ class _Base:
             ),
         )
 
-    def public_listener(self, frontend: Frontend, dispatchers: IDispatcherClient) -> Listener:
+    def public_listener(
+        self,
+        frontend: Frontend,
+        dispatchers: IDispatcherClient,
+        *,
+        key: TokenKey | None,
+        origins: Sequence[str],
+    ) -> Listener:
         config = self._config
+        now = self._reactor.seconds
         app = new_app()
         connections = OwnedConnections(
             node=node_name(config),
@@ -332,12 +361,13 @@ class _Base:
                 tcp_keepalive_seconds=config.tcp_keepalive_seconds,
                 tcp_user_timeout_seconds=config.tcp_user_timeout_seconds,
             ),
+            identify=None if key is None else lambda token: key.check(token, now=now()),
         )
         return Listener(
             key="public",
             description=config.public,
             factory=BoundedSite(
-                CorsResource(config.cors_origin, ProperResource(app.resource())),
+                CorsResource(origins, ProperResource(app.resource())),
                 body_bytes=config.public_body_bytes,
                 idle_seconds=config.idle_seconds,
                 reactor=self._reactor,

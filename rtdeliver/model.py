@@ -199,4 +199,5 @@ class CloseReason(enum.Enum):
     STALLED = "stalled"
     OVERFLOW = "overflow"
     DRAINED = "drained"
+    EXPIRED = "expired"
     FAILED = "failed"

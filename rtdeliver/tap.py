@@ -86,6 +86,7 @@ class _ViewerOptions(_Options):
         ["internal", None, None, "Where other nodes and operators connect, an endpoint string."],
         ["node", None, None, "The name of this node. [default: host and process id]"],
         ["advertise", None, None, "The URL at which dispatchers reach the internal listener."],
+        ["token-key-file", None, None, "A file with the key that members' tokens are signed with."],
     ]
 
     def opt_cors_origin(self, origin: str) -> None:

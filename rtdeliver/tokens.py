@@ -60,6 +60,19 @@ class TokenKey:
         return identity
 
 
+def application_key(token_key_file: str, database: str) -> TokenKey:
+    """Return the key that an application signs with.
+
+    :param token_key_file: empty for one of its own, made beside its ``database`` if need be.
+    :raises ConfigError: if it cannot be had.
+    """
+    if token_key_file:
+        return read_token_key(token_key_file)
+    path = f"{database}.key"
+    make_token_key(path)
+    return read_token_key(path)
+
+
 def read_token_key(path: str) -> TokenKey:
     """Return the key that a file has; spaces around it do not count.
 

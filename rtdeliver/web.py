@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from io import BytesIO
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
@@ -15,6 +15,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from werkzeug.exceptions import HTTPException
 
+from rtdeliver.config import SAME_HOST
 from rtdeliver.errors import (
     BadRequest,
     InternalError,
@@ -29,6 +30,9 @@ log = Logger()
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+
+TOKEN_COOKIE = "rtdeliver_token"  # noqa: S105
+"""The cookie in which a browser may carry a member's token."""
 
 # A body over its limit is read on and dropped, so that the client comes to see the answer, unless
 # it is larger than this many times the limit.
@@ -130,6 +134,18 @@ def query_values(request: Request, name: str) -> list[str]:
         return [value.decode() for value in request.args.get(name.encode(), [])]
     except UnicodeDecodeError:
         raise BadRequest(f"the value of {name} is not UTF-8") from None
+
+
+def bearer_token(request: Request) -> str:
+    """Return the token that the Authorization field carries; empty if there is none."""
+    scheme, _, token = header(request, "Authorization").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def token_cookie(request: Request) -> str:
+    """Return the token that the cookie carries; empty if there is none."""
+    value = request.getCookie(TOKEN_COOKIE.encode())
+    return value.decode("latin-1") if value else ""
 
 
 def close_after(request: Request) -> None:
@@ -283,7 +299,8 @@ class CorsResource(Resource):
     """Tells browsers which other origins may read the answers, and answers their preflights.
 
     :param origins: as browsers send them, such as ``https://example.com``; ``*`` stands for any,
-        to which browsers then send no credentials.
+        to which browsers then send no credentials, and ``same-host`` for those of the host that is
+        asked, at any port.
     """
 
     isLeaf = True
@@ -291,6 +308,7 @@ class CorsResource(Resource):
     def __init__(self, origins: Sequence[str], inner: IResource) -> None:
         super().__init__()
         self._any = "*" in origins
+        self._same_host = SAME_HOST in origins
         self._origins = frozenset(origin.encode() for origin in origins if origin != "*")
         self._inner = inner
 
@@ -311,7 +329,7 @@ class CorsResource(Resource):
 
     def _allow(self, request: Request) -> bool:
         origin = request.requestHeaders.getRawHeaders(b"Origin", [b""])[0]
-        if origin in self._origins:
+        if origin in self._origins or (self._same_host and _is_same_host(request, origin)):
             request.setHeader(b"Access-Control-Allow-Origin", origin)
             request.setHeader("Vary", "Origin")
             request.setHeader("Access-Control-Allow-Credentials", "true")
@@ -319,3 +337,12 @@ class CorsResource(Resource):
         if self._any and origin:
             request.setHeader("Access-Control-Allow-Origin", "*")
         return self._any
+
+
+def _is_same_host(request: Request, origin: bytes) -> bool:
+    """Whether a page of ``origin`` comes from the host that is asked."""
+    try:
+        host = urlsplit(f"//{header(request, 'Host')}").hostname
+        return bool(host) and urlsplit(origin.decode()).hostname == host
+    except ValueError:
+        return False

@@ -21,15 +21,18 @@ from rtdeliver.errors import StreamLost, Unavailable
 from rtdeliver.frontend.connection import ConnectionSettings
 from rtdeliver.frontend.feed import FeedSettings
 from rtdeliver.frontend.frontend import Frontend, FrontendSettings
+from rtdeliver.frontend.heartbeats import HeartbeatSettings
 from rtdeliver.frontend.interest import InterestSettings
 from rtdeliver.frontend.supervisor import BusyRetry
 from rtdeliver.interfaces import (
     Acknowledgement,
     Announcement,
+    Heartbeat,
     IActor,
     IDispatcherClient,
     IFrontendClient,
     IPeerClient,
+    IPresenceClient,
     IStream,
     IStreamOwner,
     ITopicIndex,
@@ -144,6 +147,21 @@ class ScriptedDispatcherClient:
 
     def frontends(self) -> Deferred[Sequence[FrontendRef]]:
         return succeed([])
+
+
+@implementer(IPresenceClient)
+class ScriptedPresenceClient:
+    """Notes heartbeats, and answers each when and how the test says."""
+
+    def __init__(self) -> None:
+        self.heartbeats: list[Heartbeat] = []
+        self.answers: list[Deferred[None]] = []
+
+    def heartbeat(self, heartbeat: Heartbeat) -> Deferred[None]:
+        self.heartbeats.append(heartbeat)
+        answer: Deferred[None] = Deferred()
+        self.answers.append(answer)
+        return answer
 
 
 @implementer(ITopicIndex)
@@ -329,6 +347,7 @@ def new_frontend(
     max_connections: int = 1000,
     mailbox_bytes: int = 1 << 20,
     mailbox_events: int = 1000,
+    presence: IPresenceClient | None = None,
 ) -> Frontend:
     """A frontend ``n1`` that takes five topics a connection and confirms within two seconds."""
     return Frontend(
@@ -356,9 +375,16 @@ def new_frontend(
                 retry_min_seconds=0.1,
                 retry_max_seconds=3,
             ),
+            heartbeats=HeartbeatSettings(
+                heartbeat_seconds=30,
+                batch_members=100,
+                retry_min_seconds=0.1,
+                retry_max_seconds=3,
+            ),
         ),
         incarnation=incarnation,
         dispatchers=dispatchers,
+        presence=presence or ScriptedPresenceClient(),
         busy_retry=BusyRetry(min_seconds=5, max_seconds=30),
         clock=clock,
         run_queue=RunQueue(clock=clock, slice_seconds=1),

@@ -35,6 +35,7 @@ from rtdeliver.errors import Unavailable
 from rtdeliver.frontend.connection import ConnectionSettings
 from rtdeliver.frontend.feed import FeedSettings
 from rtdeliver.frontend.frontend import Frontend, FrontendSettings
+from rtdeliver.frontend.heartbeats import HeartbeatSettings
 from rtdeliver.frontend.interest import InterestSettings
 from rtdeliver.frontend.supervisor import BusyRetry
 from rtdeliver.interfaces import NodeStatus
@@ -57,6 +58,7 @@ from tests.cluster import (
     Weather,
     result_of,
 )
+from tests.fakes import ScriptedPresenceClient
 
 FRONTENDS = ("n1", "n2", "n3")
 DISPATCHERS = ("d1", "d2")
@@ -93,9 +95,13 @@ def build_frontend(process: Process[Frontend], network: Network) -> Frontend:
                 retry_min_seconds=0.1,
                 retry_max_seconds=3,
             ),
+            heartbeats=HeartbeatSettings(
+                heartbeat_seconds=30, batch_members=10, retry_min_seconds=0.1, retry_max_seconds=3
+            ),
         ),
         incarnation=process.incarnation,
         dispatchers=SimulatedDispatchers(process=process, nodes=DISPATCHERS, network=network),
+        presence=ScriptedPresenceClient(),
         busy_retry=BusyRetry(min_seconds=5, max_seconds=30),
         clock=process.clock,
         run_queue=process.run_queue,

@@ -15,14 +15,18 @@ from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import (
     Acknowledgement,
     Announcement,
+    Heartbeat,
     IDispatcherClient,
     IFrontendClient,
     IFrontendDeliveries,
+    IPresenceClient,
 )
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.wire import Draft
 from tests.contracts.dispatcher_client import DispatcherClientContract
 from tests.contracts.frontend_client import N1, N1_AGAIN, FrontendClientContract
+from tests.contracts.presence_client import PresenceClientContract
 from tests.dispatcher.test_client import client_of, routes_of
 from tests.fakes import (
     ScriptedFrontendClient,
@@ -36,11 +40,29 @@ RED, GREEN = Topic("live:red"), Topic("live:green")
 N2 = FrontendRef(node="n2", url="http://10.0.0.6:8081", incarnation="other")
 
 
+async def unheard(_: Heartbeat) -> None:
+    raise AssertionError("nobody has come")
+
+
 class LocalDispatcherClientContractTests(DispatcherClientContract, SynchronousTestCase):
     """The contract, with a call instead of a request."""
 
     def make_client(self, dispatcher: Dispatcher) -> IDispatcherClient:
-        return LocalDispatcherClient(announce=dispatcher.announce, nodes=dispatcher.nodes)
+        return LocalDispatcherClient(
+            announce=dispatcher.announce, nodes=dispatcher.nodes, heartbeat=unheard
+        )
+
+
+class LocalPresenceClientContractTests(PresenceClientContract, SynchronousTestCase):
+    """The contract, with a call instead of a request."""
+
+    def make_client(self, presence: PresenceTracker) -> IPresenceClient:
+        dispatcher = new_dispatcher(
+            self.clock, MemoryTopicIndex(clock=self.clock), ScriptedFrontendClient()
+        )
+        return LocalDispatcherClient(
+            announce=dispatcher.announce, nodes=dispatcher.nodes, heartbeat=presence.heartbeat
+        )
 
 
 class LocalFrontendClientContractTests(FrontendClientContract, SynchronousTestCase):
@@ -119,7 +141,9 @@ class LocalDispatcherClientTests(SynchronousTestCase):
             Acknowledgement(lease_seconds=7, full=True),
             self.successResultOf(
                 LocalDispatcherClient(
-                    announce=announce, nodes=MemoryTopicIndex(clock=Clock()).nodes
+                    announce=announce,
+                    nodes=MemoryTopicIndex(clock=Clock()).nodes,
+                    heartbeat=unheard,
                 ).announce(announcement)
             ),
         )
@@ -134,7 +158,9 @@ class BothTests(SynchronousTestCase):
         frontend = new_frontend(
             clock,
             LocalDispatcherClient(
-                announce=lambda told: dispatcher.announce(told), nodes=lambda: dispatcher.nodes()
+                announce=lambda told: dispatcher.announce(told),
+                nodes=lambda: dispatcher.nodes(),
+                heartbeat=unheard,
             ),
         )
         dispatcher = new_dispatcher(

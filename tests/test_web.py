@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
+from rtdeliver.config import SAME_HOST
 from rtdeliver.errors import BadEvent, UnknownConnection
 from rtdeliver.metrics import Exposition, gauge
 from rtdeliver.routes import add_health, add_metrics, new_app
@@ -507,6 +508,15 @@ class CorsTests(SynchronousTestCase):
         fields = [] if origin is None else [f"Origin: {origin}"]
         return self.ask(origins, f"GET {path} HTTP/1.1", *fields)
 
+    def is_same_host(self, origin: str, host: str) -> bool:
+        """Whether a page of ``origin`` may read what ``host`` answers."""
+        head = f"GET /hello HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n\r\n"
+        peer = Peer(CorsResource([SAME_HOST], served(app()))).send_bytes(head.encode())
+        fields = peer.answer().cors()
+        allowed = fields.get("Access-Control-Allow-Origin") == origin
+        self.assertEqual(allowed, "Access-Control-Allow-Credentials" in fields)
+        return allowed
+
     def preflight(self, origins: Sequence[str], origin: str) -> Answer:
         return self.ask(
             origins,
@@ -515,6 +525,26 @@ class CorsTests(SynchronousTestCase):
             "Access-Control-Request-Method: POST",
             "Access-Control-Request-Headers: content-type",
         )
+
+    def test_the_same_host_at_another_port_may_read_where_that_is_allowed(self) -> None:
+        for origin, host in (
+            ("http://localhost:8000", "localhost:8080"),
+            ("https://example.com", "EXAMPLE.com:8080"),
+            ("http://[::1]:8000", "[::1]:8080"),
+        ):
+            self.assertTrue(self.is_same_host(origin, host), (origin, host))
+
+    def test_another_host_may_not(self) -> None:
+        for origin, host in (
+            ("http://evil.example:8080", "localhost:8080"),
+            ("http://localhost.evil.example", "localhost:8080"),
+            ("http://evil.example#localhost", "localhost:8080"),
+            ("null", "localhost:8080"),
+            ("null", "null"),
+            ("http://[::1", "[::1"),
+            ("", ""),
+        ):
+            self.assertFalse(self.is_same_host(origin, host), (origin, host))
 
     def test_a_listed_origin_may_read_the_answers_with_credentials(self) -> None:
         answer = self.get(["https://other.example", self.LISTED], self.LISTED)

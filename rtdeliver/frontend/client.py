@@ -12,9 +12,11 @@ from rtdeliver.http_client import Answer, NodeClient
 from rtdeliver.interfaces import (
     Acknowledgement,
     Announcement,
+    Heartbeat,
     IConnections,
     IDispatcherClient,
     IOwnerClient,
+    IPresenceClient,
     Subscriptions,
     TopicsChange,
 )
@@ -25,7 +27,7 @@ from rtdeliver.wire import decode_acknowledgement, decode_frontends, decode_subs
 T = TypeVar("T")
 
 
-@implementer(IDispatcherClient)
+@implementer(IDispatcherClient, IPresenceClient)
 class HttpDispatcherClient:
     """Talks to one dispatcher until it fails, then to the next.
 
@@ -46,6 +48,13 @@ class HttpDispatcherClient:
 
     def frontends(self) -> Deferred[Sequence[FrontendRef]]:
         return self._ask(lambda url: self._client.get(f"{url}/frontends"), decode_frontends)
+
+    def heartbeat(self, heartbeat: Heartbeat) -> Deferred[None]:
+        body = encode(heartbeat)
+        return self._ask(
+            lambda url: self._client.post(f"{url}/presence", body, content_type=JSON),
+            lambda _: None,
+        )
 
     def _ask(
         self, request: Callable[[str], Awaitable[Answer]], decode: Callable[[bytes], T]

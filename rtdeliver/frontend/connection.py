@@ -15,7 +15,8 @@ from rtdeliver.errors import StreamLost
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.feed import Feed, News
 from rtdeliver.interfaces import IActor, IStream, IStreamOwner, IVisited
-from rtdeliver.model import CloseReason, ConnectionId, Topic
+from rtdeliver.model import CloseReason, ConnectionId, Member, Topic
+from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
 
 
@@ -61,6 +62,8 @@ class Connection:
     It becomes its transport's protocol; the feeds of its topics wake it when they have something,
     which leaves in turns: all that piled up, in one send.
 
+    :param identity: who the viewer is, and until when the stream may last; ``None`` for one who
+        did not say.
     :param lost: called once, with the connection and the reason, when the stream is gone.
     """
 
@@ -69,6 +72,7 @@ class Connection:
         "_control",
         "_counts",
         "_gaps",
+        "_identity",
         "_last_moved",
         "_lost",
         "_news",
@@ -88,6 +92,7 @@ class Connection:
         self,
         *,
         id: ConnectionId,
+        identity: Identity | None = None,
         settings: ConnectionSettings,
         run_queue: RunQueue,
         wheel: TimingWheel,
@@ -96,6 +101,7 @@ class Connection:
     ) -> None:
         self.id = id
         self.queued = False
+        self._identity = identity
         self._settings = settings
         self._run_queue = run_queue
         self._wheel = wheel
@@ -110,6 +116,11 @@ class Connection:
         self._gaps: Counter[Topic] | None = None
         self._unsent_bytes = 0
         self._last_moved = wheel.now
+
+    @property
+    def member(self) -> Member | None:
+        """Who watches, if that is known."""
+        return None if self._identity is None else self._identity.member
 
     @property
     def mailbox_bytes(self) -> int:
@@ -246,10 +257,12 @@ class Connection:
     def visit(self, now: float) -> float | None:
         if self._state is _State.CLOSED:
             return None
-        if self._state is _State.BLOCKED:
-            self._check_stall(now)
-        elif self._state is _State.CLOSING:
+        if self._state is _State.CLOSING:
             self._check_end(now)
+        elif self._identity is not None and now >= self._identity.expires_at:
+            self.end(sse.expired_frame(), CloseReason.EXPIRED)
+        elif self._state is _State.BLOCKED:
+            self._check_stall(now)
         elif now - self._last_moved >= self._settings.heartbeat_seconds and not self._news:
             self._control = sse.HEARTBEAT
             self._last_moved = now
@@ -263,12 +276,17 @@ class Connection:
 
     def _visit_seconds(self) -> float:
         settings = self._settings
-        quiet = self._wheel.now - self._last_moved
+        now = self._wheel.now
+        quiet = now - self._last_moved
         if self._state is _State.BLOCKED:
             # Looked at more often: that it drains shows only from one look to the next.
-            return min(settings.stall_seconds - quiet, settings.stall_seconds / 4)
-        # A stream may become blocked at any time, and is to be found stalled in time.
-        return min(settings.heartbeat_seconds - quiet, settings.stall_seconds)
+            seconds = min(settings.stall_seconds - quiet, settings.stall_seconds / 4)
+        else:
+            # A stream may become blocked at any time, and is to be found stalled in time.
+            seconds = min(settings.heartbeat_seconds - quiet, settings.stall_seconds)
+        if self._identity is not None and self._state is not _State.CLOSING:
+            return max(0.0, min(seconds, self._identity.expires_at - now))
+        return seconds
 
     def _take(self) -> tuple[bytes, int]:
         """Return what is to be sent next, and how many events are in it."""

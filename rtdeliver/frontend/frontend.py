@@ -14,7 +14,9 @@ from rtdeliver.errors import BadRequest, StaleIncarnation
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.connection import Connection, ConnectionSettings
 from rtdeliver.frontend.feed import Feed, FeedSettings, Frames
+from rtdeliver.frontend.heartbeats import Heartbeats, HeartbeatSettings
 from rtdeliver.frontend.interest import Interest, InterestSettings
+from rtdeliver.frontend.members import Members
 from rtdeliver.frontend.recent import RecentEvents
 from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.frontend.supervisor import BusyRetry, Supervisor
@@ -22,12 +24,14 @@ from rtdeliver.interfaces import (
     IConnections,
     IDispatcherClient,
     IFrontendDeliveries,
+    IPresenceClient,
     IStreamOwner,
     Subscriptions,
     TopicsChange,
 )
 from rtdeliver.metrics import Sample, counter, gauge
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
+from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
 
 log = Logger()
@@ -55,6 +59,7 @@ class FrontendSettings(msgspec.Struct, frozen=True, kw_only=True):
     feed: FeedSettings
     connection: ConnectionSettings
     interest: InterestSettings
+    heartbeats: HeartbeatSettings
 
 
 @implementer(IFrontendDeliveries, IConnections)
@@ -70,6 +75,7 @@ class Frontend:
         settings: FrontendSettings,
         incarnation: str,
         dispatchers: IDispatcherClient,
+        presence: IPresenceClient,
         busy_retry: BusyRetry,
         clock: IReactorTime,
         run_queue: RunQueue,
@@ -99,7 +105,11 @@ class Frontend:
             clock=clock,
             run_queue=run_queue,
             wheel=wheel,
-            ended=self._table.drop,
+            ended=self._ended,
+        )
+        self._members = Members()
+        self._heartbeats = Heartbeats(
+            members=self._members, client=presence, clock=clock, settings=settings.heartbeats
         )
         self._recent = RecentEvents(
             clock=clock, events=settings.recent_events, seconds=settings.recent_seconds
@@ -112,6 +122,7 @@ class Frontend:
         self._interest.start(
             FrontendRef(node=self._settings.node, url=url, incarnation=self._incarnation)
         )
+        self._heartbeats.start()
 
     def drain(self, seconds: float) -> Deferred[None]:
         """End all streams, spread over ``seconds``, and take no new ones."""
@@ -119,6 +130,7 @@ class Frontend:
 
     async def leave(self) -> None:
         """Take this frontend out of the routing table."""
+        self._heartbeats.stop()
         await self._interest.leave()
 
     def missing(self) -> list[str]:
@@ -133,20 +145,28 @@ class Frontend:
         return None if reason is None else self._supervisor.busy_frame(reason)
 
     def connect(
-        self, topics: Sequence[Topic], *, head: bytes, attach: Callable[[IStreamOwner], None]
+        self,
+        topics: Sequence[Topic],
+        *,
+        identity: Identity | None = None,
+        head: bytes,
+        attach: Callable[[IStreamOwner], None],
     ) -> None:
         """Open a stream for a viewer of ``topics``.
 
         Its first frame goes out once a dispatcher has confirmed the topics, or the wait for that
         is over, so that a client which saw it misses nothing from then on.
 
+        :param identity: who the viewer is, if that is known.
         :param head: what goes before the first frame.
         :param attach: gives the transport to the connection.
         :raises TooManyTopics: before anything has happened.
         """
         topics = list(dict.fromkeys(topics))
         self._table.check_count(len(topics))
-        connection = self._supervisor.start(attach)
+        connection = self._supervisor.start(attach, identity)
+        if connection.member is not None and self._members.add(connection.member):
+            self._heartbeats.came(connection.member)
         self._table.change(connection, add=topics)
         greeted = self._interest.confirmed(topics).addCallback(self._greet, connection, head)
         greeted.addErrback(lambda failure: log.failure("a viewer was not greeted", failure))
@@ -189,7 +209,14 @@ class Frontend:
             counter("delivered", "Events delivered to frontends.", self._delivered, at="frontend"),
             counter("repeated", "Events delivered before, and not sent again.", self._repeated),
             *self._supervisor.samples(),
+            gauge("members", "Members with streams.", len(self._members)),
+            *self._heartbeats.samples(),
         ]
+
+    def _ended(self, connection: Connection) -> None:
+        self._table.drop(connection)
+        if connection.member is not None and self._members.discard(connection.member):
+            self._heartbeats.left(connection.member)
 
     def _warn_all(self) -> None:
         for topic in self._table.counts():

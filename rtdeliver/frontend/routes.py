@@ -1,14 +1,18 @@
 """HTTP paths of a frontend."""
 
+from collections.abc import Callable
+
 from klein import Klein
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from rtdeliver.errors import BadRequest
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.takeover import SocketSettings, response_head, take_over
 from rtdeliver.interfaces import IConnections, Subscriptions
 from rtdeliver.model import ConnectionId, Topic, check_topic
+from rtdeliver.tokens import Identity
 from rtdeliver.web import (
     JSON,
     NDJSON,
@@ -16,20 +20,33 @@ from rtdeliver.web import (
     PostHandler,
     Reply,
     answer,
+    bearer_token,
     close_after,
     media_type,
     post_of,
     query_values,
+    token_cookie,
 )
 from rtdeliver.wire import decode_batch, decode_topics_change
 
 
-def add_connect_route(app: Klein, frontend: Frontend, sockets: SocketSettings) -> None:
-    """Add where browsers open streams: ``/connect``."""
+def add_connect_route(
+    app: Klein,
+    frontend: Frontend,
+    sockets: SocketSettings,
+    identify: Callable[[str], Identity] | None = None,
+) -> None:
+    """Add where browsers open streams: ``/connect``.
+
+    :param identify: says whom a token is for, or raises `Unauthorized`; without it, tokens are not
+        looked at.
+    """
 
     @app.route("/connect", methods=["GET"])
     def connect(request: Request) -> bytes | Resource:
         topics = [check_topic(text) for text in query_values(request, "topic")]
+        token = _token(request) if identify else ""
+        identity = identify(token) if identify and token else None
         request.setHeader(b"Content-Type", sse.CONTENT_TYPE)
         request.setHeader("Cache-Control", "no-store")
         request.setHeader("X-Accel-Buffering", "no")
@@ -41,7 +58,7 @@ def add_connect_route(app: Klein, frontend: Frontend, sockets: SocketSettings) -
         if busy is not None:
             close_after(request)
             return busy
-        return _Stream(frontend, topics, sockets)
+        return _Stream(frontend, topics, identity, sockets)
 
 
 def add_topics_routes(app: Klein, connections: IConnections) -> None:
@@ -73,6 +90,14 @@ def frontend_posts(frontend: Frontend) -> dict[str, PostHandler]:
     return {"/deliver": deliver}
 
 
+def _token(request: Request) -> str:
+    """Return the token of a request, wherever it is; empty if there is none."""
+    named = query_values(request, "token")
+    if len(named) > 1:
+        raise BadRequest("give one token at most")
+    return (named and named[0]) or bearer_token(request) or token_cookie(request)
+
+
 def _status(subscriptions: Subscriptions) -> int:
     return 202 if subscriptions.pending else 200
 
@@ -85,15 +110,23 @@ class _Stream(Resource):
 
     isLeaf = True
 
-    def __init__(self, frontend: Frontend, topics: list[Topic], sockets: SocketSettings) -> None:
+    def __init__(
+        self,
+        frontend: Frontend,
+        topics: list[Topic],
+        identity: Identity | None,
+        sockets: SocketSettings,
+    ) -> None:
         super().__init__()
         self._frontend = frontend
         self._topics = topics
+        self._identity = identity
         self._sockets = sockets
 
     def render(self, request: Request) -> int:
         self._frontend.connect(
             self._topics,
+            identity=self._identity,
             head=response_head(request),
             attach=lambda connection: take_over(request, connection, self._sockets),
         )

@@ -45,6 +45,11 @@ def busy_frame(reason: str, *, retry_seconds: float) -> bytes:
     return _control_frame("busy", {"reason": reason}, retry_seconds=retry_seconds)
 
 
+def expired_frame() -> bytes:
+    """Tells that the member's token has ended; the stream ends after it."""
+    return _control_frame("expired", {"expired": True})
+
+
 def gap_frame(lost: int, topics: Sequence[Topic]) -> bytes:
     """Tells that ``lost`` events of ``topics`` were not sent; 0 if nobody knows how many."""
     return _control_frame("gap", {"lost": lost or None, "topics": sorted(topics)})

@@ -15,6 +15,7 @@ from rtdeliver.frontend.connection import Connection, ConnectionCounts, Connecti
 from rtdeliver.interfaces import IStreamOwner
 from rtdeliver.metrics import Sample, counter, dropped, gauge
 from rtdeliver.model import CloseReason, ConnectionId, make_connection_id
+from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
 
 _DRAIN_STEP_SECONDS = 0.05
@@ -80,13 +81,17 @@ class Supervisor:
             return "full"
         return None
 
-    def start(self, attach: Callable[[IStreamOwner], None]) -> Connection:
+    def start(
+        self, attach: Callable[[IStreamOwner], None], identity: Identity | None = None
+    ) -> Connection:
         """Return a new connection.
 
         :param attach: gives it its stream.
+        :param identity: who the viewer is, if that is known.
         """
         connection = Connection(
             id=make_connection_id(self._node),
+            identity=identity,
             settings=self._settings,
             run_queue=self._run_queue,
             wheel=self._wheel,

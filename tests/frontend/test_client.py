@@ -27,11 +27,15 @@ from rtdeliver.interfaces import (
     Announcement,
     IConnections,
     IDispatcherClient,
+    IPresenceClient,
     TopicsChange,
 )
 from rtdeliver.model import ConnectionId, FrontendRef, Topic
+from rtdeliver.presence.presence import PresenceTracker
+from rtdeliver.presence.routes import add_presence_routes
 from rtdeliver.routes import new_app
 from tests.contracts.dispatcher_client import DispatcherClientContract
+from tests.contracts.presence_client import PresenceClientContract
 from tests.fakes import IndexDispatcherClient, MemoryAgent, Viewer, new_frontend
 
 RED, GREEN = Topic("live:red"), Topic("live:green")
@@ -72,6 +76,23 @@ class Silent(Resource):
 
     def render(self, request: Request) -> int:
         return NOT_DONE_YET
+
+
+class HttpPresenceClientContractTests(PresenceClientContract, SynchronousTestCase):
+    """The contract, with a dispatcher's routes at the other end."""
+
+    def make_client(self, presence: PresenceTracker) -> IPresenceClient:
+        app = new_app()
+        add_presence_routes(app, presence, max_members=10, heartbeat_seconds=30)
+        return HttpDispatcherClient(
+            urls=["http://d1:8090"],
+            client=NodeClient(
+                agent=MemoryAgent({"d1:8090": app.resource()}),
+                clock=self.clock,
+                secret="",
+                timeout_seconds=5,
+            ),
+        )
 
 
 class HttpDispatcherClientContractTests(DispatcherClientContract, SynchronousTestCase):

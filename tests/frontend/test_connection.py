@@ -17,7 +17,8 @@ from rtdeliver.frontend.connection import Connection, ConnectionCounts, Connecti
 from rtdeliver.frontend.feed import Feed, FeedSettings, Frames
 from rtdeliver.frontend.sse import gap_frame
 from rtdeliver.interfaces import IActor, IStreamOwner, IVisited
-from rtdeliver.model import CloseReason, ConnectionId, Topic
+from rtdeliver.model import CloseReason, ConnectionId, Member, Topic
+from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
 from tests.fakes import RecordingStream
 
@@ -75,6 +76,7 @@ class Subject:
         mailbox_events: int = ENDLESS,
         send_bytes: int = ENDLESS,
         overflow: Any = "drop_oldest",
+        expires_at: float | None = None,
     ) -> None:
         self.clock = Clock()
         self.run_queue = RunQueue(clock=self.clock, slice_seconds=1)
@@ -83,6 +85,7 @@ class Subject:
         self.stream = stream or RecordingStream()
         self.connection = Connection(
             id=ConnectionId("n1-x"),
+            identity=None if expires_at is None else Identity(Member("ann"), expires_at),
             settings=ConnectionSettings(
                 send_bytes=send_bytes,
                 heartbeat_seconds=HEARTBEAT_SECONDS,
@@ -667,3 +670,46 @@ class DiscardTests(SynchronousTestCase):
         subject.feeds[RED].leave(subject.connection)
         subject.turns()
         self.assertEqual(FIRST, subject.stream.data)
+
+
+class ExpiryTests(SynchronousTestCase):
+    """A member's stream lasts as long as the token."""
+
+    EXPIRED = b'event: expired\ndata: {"expired":true}\n\n'
+
+    def test_it_ends_with_a_frame_that_says_so_after_all_that_waits(self) -> None:
+        subject = Subject(expires_at=100).opened()
+        subject.pass_seconds(99)
+        self.assertNotIn(self.EXPIRED, subject.stream.data)
+        self.assertFalse(subject.stream.closed)
+        subject.post(frames(b"news"))
+        subject.pass_seconds(2)
+        self.assertTrue(subject.stream.data.endswith(b"news" + self.EXPIRED), subject.stream.data)
+        self.assertTrue(subject.stream.closed)
+        subject.leave()
+        self.assertEqual([CloseReason.EXPIRED], subject.ended)
+
+    def test_heartbeats_go_on_until_then(self) -> None:
+        subject = Subject(expires_at=1000).opened()
+        subject.pass_seconds(HEARTBEAT_SECONDS * 3 + 3)
+        self.assertEqual(b":\n" * 3, subject.stream.data)
+
+    def test_one_that_does_not_read_is_cut_off(self) -> None:
+        subject = Subject(expires_at=10).blocked()
+        subject.pass_seconds(12)
+        self.assertTrue(subject.stream.aborted)
+        subject.leave()
+        self.assertEqual([CloseReason.EXPIRED], subject.ended)
+
+    def test_one_that_expired_while_it_was_opening_ends_soon(self) -> None:
+        subject = Subject(expires_at=1)
+        subject.pass_seconds(2)
+        subject.connection.open(FIRST)
+        subject.pass_seconds(1)
+        self.assertEqual(FIRST + self.EXPIRED, subject.stream.data)
+
+    def test_an_anonymous_viewer_may_stay(self) -> None:
+        subject = Subject().opened()
+        self.assertIsNone(subject.connection.member)
+        subject.pass_seconds(3600)
+        self.assertFalse(subject.stream.closed)

@@ -7,10 +7,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 
@@ -101,6 +101,7 @@ class Stream:
 
     :param receive_buffer_bytes: SO_RCVBUF, for a reader that is to be slow; 0 leaves it alone.
     :param tls: how to connect where the URL begins with ``https``.
+    :param query: what the URL carries beside the topics.
     """
 
     def __init__(
@@ -110,10 +111,13 @@ class Stream:
         headers: dict[str, str],
         receive_buffer_bytes: int = 0,
         tls: ssl.SSLContext | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> None:
         parts = urlsplit(url)
         assert parts.hostname is not None
-        query = "&".join(f"topic={quote(topic, safe='')}" for topic in topics)
+        query_string = urlencode(
+            [*(("topic", topic) for topic in topics), *(query or {}).items()], quote_via=quote
+        )
         self.socket = socket.socket()
         if receive_buffer_bytes:
             # Before it connects: the window that is offered then is not taken back.
@@ -125,7 +129,7 @@ class Stream:
             self.socket = tls.wrap_socket(
                 self.socket, server_hostname=parts.hostname, suppress_ragged_eofs=False
             )
-        lines = [f"GET /connect?{query} HTTP/1.1", f"Host: {parts.netloc}"]
+        lines = [f"GET /connect?{query_string} HTTP/1.1", f"Host: {parts.netloc}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.socket.sendall("\r\n".join([*lines, "", ""]).encode())
         self.socket.setblocking(False)
@@ -231,12 +235,13 @@ class Viewers:
         headers: dict[str, str] | None = None,
         wait: bool = True,
         receive_buffer_bytes: int = 0,
+        query: Mapping[str, str] | None = None,
     ) -> Stream:
         """Open a stream and read it from now on.
 
         :param wait: for its first frame.
         """
-        stream = Stream(url, topics, headers or {}, receive_buffer_bytes, self._tls)
+        stream = Stream(url, topics, headers or {}, receive_buffer_bytes, self._tls, query)
         with self._lock:
             self._streams.append(stream)
             self._selector.register(stream.socket, selectors.EVENT_READ, stream)
