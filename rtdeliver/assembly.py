@@ -7,9 +7,10 @@ from typing import Any
 from klein import Klein
 from twisted.internet.interfaces import IListeningPort
 from twisted.web.resource import IResource
+from twisted.web.server import Request
 
 from rtdeliver.actor import MailboxLimits, RunQueue
-from rtdeliver.combined import LocalDispatcherClient, LocalFrontendClient
+from rtdeliver.combined import LocalDispatcherClient, LocalFrontendClient, LocalPlatform
 from rtdeliver.config import SAME_HOST, Config, max_connections, node_name, read_secret
 from rtdeliver.dispatcher.client import HttpFrontendClient, HttpPeerClient
 from rtdeliver.dispatcher.dispatcher import Dispatcher
@@ -37,12 +38,15 @@ from rtdeliver.interfaces import (
     IDispatcherClient,
     IFrontendClient,
     IHost,
+    IPlatform,
     IPresenceClient,
     IPresenceStore,
     ITopicIndex,
     Listener,
 )
-from rtdeliver.listeners import url_of
+from rtdeliver.likes.app import LiveVideoApp
+from rtdeliver.likes.platform import HttpPlatform
+from rtdeliver.listeners import browser_url, url_of
 from rtdeliver.metrics import Exposition, Sample
 from rtdeliver.model import parse_peer
 from rtdeliver.presence.memory import MemoryPresenceStore, PresenceTimes
@@ -55,13 +59,21 @@ from rtdeliver.redis_url import RedisAddress, parse_redis_url
 from rtdeliver.routes import add_health, add_metrics, add_posts, new_app
 from rtdeliver.service import RoleService
 from rtdeliver.tokens import TokenKey, application_key, read_token_key
-from rtdeliver.web import BoundedSite, CorsResource, PostHandler, ProperResource, SecretResource
+from rtdeliver.web import (
+    BoundedSite,
+    CorsResource,
+    PostHandler,
+    ProperResource,
+    SecretResource,
+    host_of,
+)
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import PublishLimits
 
 _FRONTEND_INTERNAL = "tcp:8081:interface=127.0.0.1"
 _DISPATCHER_LISTEN = "tcp:8090:interface=127.0.0.1"
 _COMBINED_INTERNAL = "tcp:8090:interface=127.0.0.1"
+_LIKES_LISTEN = "tcp:8000"
 
 
 def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
@@ -129,7 +141,10 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
 
 
 def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
-    """A process that is both; what is HTTP between the two is a call here."""
+    """A process that is both; what is HTTP between the two is a call here.
+
+    With ``app`` set it serves the live-video app, too.
+    """
     base = _Base(config, reactor, host)
     dispatchers = LocalDispatcherClient(
         announce=lambda told: dispatcher.announce(told),
@@ -147,45 +162,94 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         ),
     )
     presence = base.presence(store, dispatcher)
-    key = None
-    if config.token_key_file or config.app:
+    bound: dict[str, IListeningPort] = {}
+    key = read_token_key(config.token_key_file) if config.token_key_file else None
+    app = None
+    if config.app:
         key = application_key(config.token_key_file, config.database)
-    app = new_app()
-    add_dispatcher_routes(app, dispatcher)
-    base.add_presence_routes(app, presence)
-    add_topics_routes(app, frontend)
+        platform = LocalPlatform(
+            publish=dispatcher.publish, viewers=index.viewers, presence=presence.presence
+        )
+        app = base.app(
+            platform, key, lambda host: browser_url(config.public, bound["public"], host)
+        )
+    internal = new_app()
+    add_dispatcher_routes(internal, dispatcher)
+    base.add_presence_routes(internal, presence)
+    add_topics_routes(internal, frontend)
     base.add_operator_routes(
-        app,
+        internal,
         missing=lambda: [*dispatcher.missing(), *frontend.missing()],
-        samples=[dispatcher.samples, presence.samples, frontend.samples],
+        samples=[
+            dispatcher.samples,
+            presence.samples,
+            frontend.samples,
+            *([app.samples] if app else []),
+        ],
     )
     posts = dispatcher_posts(dispatcher, base.publish_limits) | frontend_posts(frontend)
+    listeners = [
+        base.internal_listener("internal", config.internal or _COMBINED_INTERNAL, internal, posts),
+        base.public_listener(
+            frontend,
+            dispatchers,
+            key=key,
+            origins=config.cors_origin or ([SAME_HOST] if app else []),
+        ),
+    ]
+    if app:
+        listeners.append(base.app_listener("app", config.app, app))
 
     def begin(ports: Mapping[str, IListeningPort]) -> None:
+        bound.update(ports)
         dispatcher.start()
         presence.start()
         # Deliveries to itself need no URL.
         frontend.start(base.own_url(ports["internal"], fallback="http://localhost"))
+        if app:
+            if not config.frontend and browser_url(config.public, ports["public"], "") is None:
+                raise ConfigError("frontend: say at which URL browsers reach the public listener")
+            app.start()
 
     async def drain() -> None:
         await frontend.drain(config.drain_seconds)
         await frontend.leave()
+        if app:
+            await app.stop(config.drain_seconds)
         presence.stop()
         await dispatcher.stop(config.drain_seconds)
 
+    return base.service("rtcombined", listeners, begin=begin, drain=drain)
+
+
+def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
+    """The live-video app alone, which reaches the platform as any application does.
+
+    :raises ConfigError: if the settings do not suffice for the role.
+    """
+    if not config.dispatcher:
+        raise ConfigError("dispatcher: name at least one, such as http://127.0.0.1:8090")
+    if not config.frontend:
+        raise ConfigError("frontend: say where browsers find it, such as http://localhost:8080")
+    base = _Base(config, reactor, host)
+    platform = HttpPlatform(
+        urls=config.dispatcher,
+        client=base.node_client(config.publish_seconds),
+        clock=reactor,
+        shun_seconds=config.retry_max_seconds,
+    )
+    key = application_key(config.token_key_file, config.database)
+    app = base.app(platform, key, lambda _: None)
+    listeners = [base.app_listener("listen", config.listen or _LIKES_LISTEN, app)]
+    if config.internal:
+        internal = new_app()
+        base.add_operator_routes(internal, missing=list, samples=[app.samples])
+        listeners.append(base.internal_listener("internal", config.internal, internal, {}))
     return base.service(
-        "rtcombined",
-        [
-            base.internal_listener("internal", config.internal or _COMBINED_INTERNAL, app, posts),
-            base.public_listener(
-                frontend,
-                dispatchers,
-                key=key,
-                origins=config.cors_origin or ([SAME_HOST] if config.app else []),
-            ),
-        ],
-        begin=begin,
-        drain=drain,
+        "rtlikes",
+        listeners,
+        begin=lambda _: app.start(),
+        drain=lambda: app.stop(config.drain_seconds),
     )
 
 
@@ -200,12 +264,7 @@ class _Base:
         self._run_queue = self._new_run_queue()
         self._wheel = TimingWheel(clock=reactor, tick_seconds=config.tick_seconds)
         self.incarnation = secrets.token_hex(8)
-        self.client = NodeClient(
-            agent=make_agent(reactor, connect_timeout_seconds=config.request_seconds),
-            clock=reactor,
-            secret=self._secret,
-            timeout_seconds=config.request_seconds,
-        )
+        self.client = self.node_client(config.request_seconds)
         self.express_client = ExpressClient(
             reactor=reactor, secret=self._secret, timeout_seconds=config.request_seconds
         )
@@ -213,6 +272,15 @@ class _Base:
             event_bytes=config.event_bytes,
             batch_events=config.publish_batch_events,
             batch_bytes=config.publish_batch_bytes,
+        )
+
+    def node_client(self, timeout_seconds: float) -> NodeClient:
+        """What calls other nodes, each within so many seconds."""
+        return NodeClient(
+            agent=make_agent(self._reactor, connect_timeout_seconds=timeout_seconds),
+            clock=self._reactor,
+            secret=self._secret,
+            timeout_seconds=timeout_seconds,
         )
 
     def frontend(self, dispatchers: IDispatcherClient, presence: IPresenceClient) -> Frontend:
@@ -291,6 +359,37 @@ class _Base:
                 hold_seconds=config.presence_heartbeat_seconds + config.presence_grace_seconds,
             ),
             clock=self._reactor,
+        )
+
+    def app(
+        self, platform: IPlatform, key: TokenKey, public_url: Callable[[str], str | None]
+    ) -> LiveVideoApp:
+        """The live-video app.
+
+        :param public_url: where a browser that reached a host finds the frontend, if it is not set.
+        """
+        config = self._config
+
+        def frontend(request: Request) -> str:
+            return config.frontend or public_url(host_of(request)) or ""
+
+        return LiveVideoApp(
+            config=config, platform=platform, key=key, frontend=frontend, reactor=self._reactor
+        )
+
+    def app_listener(self, key: str, description: str, live_video: LiveVideoApp) -> Listener:
+        app = new_app()
+        live_video.add_routes(app)
+        return Listener(
+            key=key,
+            description=description,
+            factory=BoundedSite(
+                ProperResource(app.resource()),
+                body_bytes=self._config.public_body_bytes,
+                idle_seconds=self._config.idle_seconds,
+                reactor=self._reactor,
+            ),
+            guarded=False,
         )
 
     def add_presence_routes(self, app: Klein, presence: PresenceTracker) -> None:

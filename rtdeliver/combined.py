@@ -1,6 +1,6 @@
 """The shorter wires of a process that is dispatcher and frontend in one."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, execute
@@ -14,10 +14,13 @@ from rtdeliver.interfaces import (
     IDispatcherClient,
     IFrontendClient,
     IFrontendDeliveries,
+    IPlatform,
     IPresenceClient,
     NodeStatus,
+    Presence,
 )
-from rtdeliver.model import Event, FrontendRef, Gap
+from rtdeliver.model import Event, FrontendRef, Gap, Member, Topic
+from rtdeliver.wire import Draft, encode
 
 T = TypeVar("T")
 
@@ -81,3 +84,34 @@ class LocalFrontendClient:
         if frontend.incarnation != self._incarnation:
             return self._remote.deliver(frontend, batch)
         return execute(self._local.deliver, batch)
+
+
+@implementer(IPlatform)
+class LocalPlatform:
+    """The platform for an application in this process.
+
+    :param publish: the dispatcher's own method.
+    :param viewers: the routing table's own method.
+    :param presence: the presence tracker's own method.
+    """
+
+    def __init__(
+        self,
+        *,
+        publish: Callable[[Sequence[Draft]], Coroutine[Any, Any, object]],
+        viewers: Callable[[Topic], Deferred[Mapping[str, int]]],
+        presence: Callable[[Sequence[Member]], Deferred[Sequence[Presence]]],
+    ) -> None:
+        self._publish = publish
+        self._viewers = viewers
+        self._presence = presence
+
+    def publish(self, topic: Topic, type: str, data: object) -> Deferred[None]:
+        draft = Draft(topic=topic, type=type, data=encode(data), id=None)
+        return Deferred.fromCoroutine(self._publish([draft])).addCallback(lambda _: None)
+
+    def viewers(self, topic: Topic) -> Deferred[int]:
+        return self._viewers(topic).addCallback(lambda viewers: sum(viewers.values()))
+
+    def presence(self, members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
+        return self._presence(members)

@@ -116,15 +116,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     # The live-video app.
     frontend: str = ""
     database: str = "livevideo.sqlite"
-    videos: list[str] = msgspec.field(default_factory=lambda: ["red", "green"])
+    database_busy_seconds: Seconds = 5
+    database_waiting: Count = 1000
+    videos: list[str] = msgspec.field(
+        default_factory=lambda: ["red=Canyon at dusk", "green=Northern lights"]
+    )
     token_seconds: Annotated[float, Meta(gt=0, le=_YEAR_SECONDS)] = 43200
+    behind_proxy: bool = False
     likes_per_second: Rate = 10
     likes_burst: Count = 20
-    comments_per_second: Rate = 0.5
-    comments_burst: Count = 5
+    comments_per_second: Rate = 2
+    comments_burst: Count = 10
+    sessions_per_second: Rate = 10
+    sessions_burst: Count = 100
+    limited_visitors: Count = 100000
     comment_characters: Count = 500
+    publish_seconds: Seconds = 1
+    publish_waiting: Count = 1000
     viewers_seconds: Seconds = 2
-    crowd_likes_per_second: Count = 100
+    crowd_likes_per_second: Annotated[int, Meta(gt=0, le=10000)] = 100
     crowd_seconds: Seconds = 30
 
     # What producers may publish.

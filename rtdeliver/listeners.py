@@ -64,6 +64,19 @@ def url_of(port: IListeningPort) -> str | None:
     return f"http://{_describe_address(address)}"
 
 
+def browser_url(description: str, port: IListeningPort, host: str) -> str | None:
+    """Return the URL by which a browser that reaches ``host`` reaches a port of it.
+
+    :param description: the endpoint string of ``port``.
+    :return: ``None`` if ``port`` is a UNIX socket.
+    """
+    address = port.getHost()
+    if not isinstance(address, IPv4Address | IPv6Address):
+        return None
+    scheme = "https" if description.startswith(("ssl:", "tls:")) else "http"
+    return f"{scheme}://{host}:{address.port}"
+
+
 def _with_backlog(description: str, backlog: int) -> str:
     kind = description.split(":")[0]
     if kind in _TAKE_BACKLOG and ":backlog=" not in description:

@@ -10,7 +10,7 @@ import msgspec
 from twisted.application.service import IService
 from twisted.python import usage
 
-from rtdeliver.assembly import build_combined, build_dispatcher, build_frontend
+from rtdeliver.assembly import build_combined, build_dispatcher, build_frontend, build_likes
 from rtdeliver.config import Config, load_config, node_name
 from rtdeliver.errors import ConfigError
 from rtdeliver.interfaces import IHost
@@ -78,7 +78,23 @@ class _WorkersOptions(_Options):
             raise usage.UsageError(f"workers: {number} is no number") from None
 
 
-class _ViewerOptions(_Options):
+class _DispatchersOptions(_Options):
+    """Options of the roles that turn to dispatchers."""
+
+    def opt_dispatcher(self, url: str) -> None:
+        """The URL of a dispatcher, such as http://127.0.0.1:8090. Repeatable."""
+        self._append("dispatcher", url)
+
+
+class _TokenOptions(_Options):
+    """Options of the roles that deal with members."""
+
+    optParameters: ClassVar = [
+        ["token-key-file", None, None, "A file with the key that members' tokens are signed with."],
+    ]
+
+
+class _ViewerOptions(_TokenOptions):
     """Options of the roles that hold streams."""
 
     optParameters: ClassVar = [
@@ -86,12 +102,20 @@ class _ViewerOptions(_Options):
         ["internal", None, None, "Where other nodes and operators connect, an endpoint string."],
         ["node", None, None, "The name of this node. [default: host and process id]"],
         ["advertise", None, None, "The URL at which dispatchers reach the internal listener."],
-        ["token-key-file", None, None, "A file with the key that members' tokens are signed with."],
     ]
 
     def opt_cors_origin(self, origin: str) -> None:
         """An origin whose pages may read the streams, or *. Repeatable."""
         self._append("cors-origin", origin)
+
+
+class _AppOptions(_TokenOptions):
+    """Options of the roles that serve the live-video app."""
+
+    optParameters: ClassVar = [
+        ["frontend", None, None, "The URL at which browsers reach the frontends."],
+        ["database", None, None, "The SQLite file of the app. [default: livevideo.sqlite]"],
+    ]
 
 
 class _TableOptions(_Options):
@@ -106,20 +130,20 @@ class _TableOptions(_Options):
         self._append("peer", peer)
 
 
-class CombinedOptions(_ViewerOptions, _TableOptions):
+class CombinedOptions(_ViewerOptions, _TableOptions, _AppOptions):
     """A dispatcher and a frontend in one process."""
 
     role = "rtcombined"
 
+    optParameters: ClassVar = [
+        ["app", None, None, "Where browsers find the live-video app, an endpoint string."],
+    ]
 
-class FrontendOptions(_ViewerOptions, _WorkersOptions):
+
+class FrontendOptions(_ViewerOptions, _DispatchersOptions, _WorkersOptions):
     """Holds the browsers' streams."""
 
     role = "rtfrontend"
-
-    def opt_dispatcher(self, url: str) -> None:
-        """The URL of a dispatcher, such as http://127.0.0.1:8090. Repeatable."""
-        self._append("dispatcher", url)
 
 
 class DispatcherOptions(_TableOptions, _WorkersOptions):
@@ -130,6 +154,17 @@ class DispatcherOptions(_TableOptions, _WorkersOptions):
     optParameters: ClassVar = [
         ["listen", None, None, "Where producers and frontends connect, an endpoint string."],
         ["datacenter", None, None, "The name of this datacenter, which no peer may have."],
+    ]
+
+
+class LikesOptions(_AppOptions, _DispatchersOptions):
+    """The live-video app: a page, and a backend that publishes to any dispatcher."""
+
+    role = "rtlikes"
+
+    optParameters: ClassVar = [
+        ["listen", None, None, "Where browsers find the app. [default: tcp:8000]"],
+        ["internal", None, None, "Where operators connect, an endpoint string. [default: nowhere]"],
     ]
 
 
@@ -192,3 +227,4 @@ class Role(msgspec.Struct, frozen=True):
 combined = Role(CombinedOptions, build_combined)
 frontend = Role(FrontendOptions, build_frontend, "public")
 dispatcher = Role(DispatcherOptions, build_dispatcher, "listen")
+likes = Role(LikesOptions, build_likes)

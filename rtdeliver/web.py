@@ -1,6 +1,7 @@
 """The manners of every HTTP listener: bounded bodies, JSON refusals, secrets, origins."""
 
 import hmac
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from io import BytesIO
 from typing import Any
@@ -37,6 +38,8 @@ TOKEN_COOKIE = "rtdeliver_token"  # noqa: S105
 # A body over its limit is read on and dropped, so that the client comes to see the answer, unless
 # it is larger than this many times the limit.
 _PATIENCE = 8
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+(?=:|$)|\[[0-9A-Fa-f:.]+\](?=:|$)")
 
 
 class Post(msgspec.Struct, frozen=True):
@@ -146,6 +149,25 @@ def token_cookie(request: Request) -> str:
     """Return the token that the cookie carries; empty if there is none."""
     value = request.getCookie(TOKEN_COOKIE.encode())
     return value.decode("latin-1") if value else ""
+
+
+def client_address(request: Request, *, behind_proxy: bool) -> str:
+    """Return the address that a request comes from; empty for a UNIX socket.
+
+    :param behind_proxy: whether to believe the last entry of ``X-Forwarded-For``, which the nearest
+        proxy has set.
+    """
+    if behind_proxy:
+        forwarded = header(request, "X-Forwarded-For").rpartition(",")[2].strip()
+        if forwarded:
+            return forwarded
+    return str(getattr(request.getClientAddress(), "host", ""))
+
+
+def host_of(request: Request) -> str:
+    """Return the host that is asked, as in a URL without its port; ``localhost`` if it is odd."""
+    match = _HOST.match(header(request, "Host"))
+    return match[0] if match else "localhost"
 
 
 def close_after(request: Request) -> None:

@@ -86,6 +86,10 @@ class _HeartbeatBody(msgspec.Struct, frozen=True):
     heartbeat_seconds: float | None = None
 
 
+class _TopicBody(msgspec.Struct, frozen=True):
+    viewers: int
+
+
 class _EventLine(msgspec.Struct, frozen=True):
     topic: str
     id: str | None = None
@@ -96,6 +100,7 @@ _publish_body = msgspec.json.Decoder(_PublishBody)
 _topics_body = msgspec.json.Decoder(_TopicsBody)
 _announcement_body = msgspec.json.Decoder(_AnnouncementBody)
 _heartbeat_body = msgspec.json.Decoder(_HeartbeatBody)
+_topic_body = msgspec.json.Decoder(_TopicBody)
 _presence_body = msgspec.json.Decoder(list[Presence])
 _acknowledgement_body = msgspec.json.Decoder(Acknowledgement)
 _frontends_body = msgspec.json.Decoder(list[FrontendRef])
@@ -110,7 +115,7 @@ def decode_publish(body: bytes, limits: PublishLimits) -> Draft:
     """
     if len(body) > limits.batch_bytes:
         raise TooLarge(f"a body has at most {limits.batch_bytes} bytes")
-    fields = _decode(_publish_body.decode, body, BadEvent)
+    fields = decode(_publish_body.decode, body, BadEvent)
     data = _compact(fields.data)
     if len(data) > limits.event_bytes:
         raise TooLarge(f"an event's data has at most {limits.event_bytes} bytes")
@@ -191,7 +196,7 @@ def decode_topics_change(body: bytes) -> TopicsChange:
 
     :raises Refusal: `BadJson`, `BadRequest` or `BadTopic`.
     """
-    fields = _decode(_topics_body.decode, body, BadRequest)
+    fields = decode(_topics_body.decode, body, BadRequest)
     return TopicsChange(
         add=tuple(check_topic(text) for text in fields.add),
         remove=tuple(check_topic(text) for text in fields.remove),
@@ -203,7 +208,7 @@ def decode_announcement(body: bytes) -> Announcement:
 
     :raises Refusal: `BadJson`, `BadRequest` or `BadTopic`.
     """
-    fields = _decode(_announcement_body.decode, body, BadRequest)
+    fields = decode(_announcement_body.decode, body, BadRequest)
     if any(count < 0 for count in fields.counts.values()):
         raise BadRequest("a count of viewers is 0 or more")
     if not 0 <= fields.lease_seconds <= 3600:
@@ -226,7 +231,7 @@ def decode_heartbeat(
     :param default_heartbeat_seconds: stands where the body does not say.
     :raises Refusal: `BadJson`, `BadRequest` or `TooLarge`.
     """
-    fields = _decode(_heartbeat_body.decode, body, BadRequest)
+    fields = decode(_heartbeat_body.decode, body, BadRequest)
     seconds = fields.heartbeat_seconds
     if seconds is None:
         seconds = default_heartbeat_seconds
@@ -244,7 +249,15 @@ def decode_presence(body: bytes) -> list[Presence]:
 
     :raises Refusal: `BadJson` or `BadRequest`.
     """
-    return _decode(_presence_body.decode, body, BadRequest)
+    return decode(_presence_body.decode, body, BadRequest)
+
+
+def decode_topic_viewers(body: bytes) -> int:
+    """Read a dispatcher's answer on who watches a topic: how many that are.
+
+    :raises Refusal: `BadJson` or `BadRequest`.
+    """
+    return decode(_topic_body.decode, body, BadRequest).viewers
 
 
 def decode_acknowledgement(body: bytes) -> Acknowledgement:
@@ -252,7 +265,7 @@ def decode_acknowledgement(body: bytes) -> Acknowledgement:
 
     :raises Refusal: `BadJson` or `BadRequest`.
     """
-    return _decode(_acknowledgement_body.decode, body, BadRequest)
+    return decode(_acknowledgement_body.decode, body, BadRequest)
 
 
 def decode_frontends(body: bytes) -> list[FrontendRef]:
@@ -260,7 +273,7 @@ def decode_frontends(body: bytes) -> list[FrontendRef]:
 
     :raises Refusal: `BadJson` or `BadRequest`.
     """
-    return _decode(_frontends_body.decode, body, BadRequest)
+    return decode(_frontends_body.decode, body, BadRequest)
 
 
 def decode_subscriptions(body: bytes) -> Subscriptions:
@@ -268,11 +281,11 @@ def decode_subscriptions(body: bytes) -> Subscriptions:
 
     :raises Refusal: `BadJson` or `BadRequest`.
     """
-    return _decode(_subscriptions_body.decode, body, BadRequest)
+    return decode(_subscriptions_body.decode, body, BadRequest)
 
 
 def _decode_event(line: bytes) -> Event | Gap:
-    fields = _decode(_event_line.decode, line, BadEvent)
+    fields = decode(_event_line.decode, line, BadEvent)
     _check_utf8(line)
     topic = check_topic(fields.topic)
     if fields.id is None:
@@ -282,9 +295,15 @@ def _decode_event(line: bytes) -> Event | Gap:
     return Event(topic=topic, id=check_event_id(fields.id), line=line)
 
 
-def _decode(decode: Callable[[bytes], T], body: bytes, wrong: type[Refusal]) -> T:
+def decode(decoder: Callable[[bytes], T], body: bytes, wrong: type[Refusal]) -> T:
+    """Read a body.
+
+    :param decoder: the method of a decoder of msgspec.
+    :param wrong: the refusal where it is JSON, but not what was asked for.
+    :raises Refusal: that, `BadTopic` if it is the field of that name, or `BadJson`.
+    """
     try:
-        return decode(body)
+        return decoder(body)
     except msgspec.ValidationError as error:
         if str(error).endswith("`$.topic`"):
             raise BadTopic(str(error)) from None
@@ -300,7 +319,7 @@ def _compact(raw: msgspec.Raw) -> bytes:
 
     A decoder passes over what it keeps raw without a look at its encoding.
     """
-    data: bytes = _decode(_strip_spaces, bytes(raw), BadJson)
+    data: bytes = decode(_strip_spaces, bytes(raw), BadJson)
     _check_utf8(data)
     return data
 

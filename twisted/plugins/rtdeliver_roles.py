@@ -1,4 +1,4 @@
-"""The roles that twistd offers: rtcombined, rtfrontend, rtdispatcher."""
+"""The roles that twistd offers: rtcombined, rtfrontend, rtdispatcher, rtlikes."""
 
 from twisted.application.service import ServiceMaker
 
@@ -19,4 +19,10 @@ dispatcher = ServiceMaker(
     "rtdeliver.tap.dispatcher",
     "Accept events and route them to the frontends that have viewers.",
     "rtdispatcher",
+)
+likes = ServiceMaker(
+    "rtdeliver likes",
+    "rtdeliver.tap.likes",
+    "Serve the live-video app, which publishes to any dispatcher.",
+    "rtlikes",
 )

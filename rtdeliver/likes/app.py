@@ -1,0 +1,173 @@
+"""How the live-video app is put together."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from klein import Klein
+from twisted.internet.task import deferLater
+from twisted.web.server import Request
+
+from rtdeliver.config import Config
+from rtdeliver.errors import BadRequest, ConfigError
+from rtdeliver.interfaces import IPlatform
+from rtdeliver.likes.conversations import Conversations
+from rtdeliver.likes.crowd import Crowd, CrowdSettings
+from rtdeliver.likes.database import Database, DatabaseSettings
+from rtdeliver.likes.limits import Allowance, RateLimit
+from rtdeliver.likes.model import Video, parse_video
+from rtdeliver.likes.news import News
+from rtdeliver.likes.page import read_page
+from rtdeliver.likes.people import People
+from rtdeliver.likes.routes import (
+    RouteSettings,
+    add_conversation_routes,
+    add_page_routes,
+    add_session_routes,
+    add_video_routes,
+)
+from rtdeliver.likes.store import Store
+from rtdeliver.likes.videos import Videos
+from rtdeliver.likes.viewers import ViewerCounts
+from rtdeliver.metrics import Sample, counter
+from rtdeliver.tokens import TokenKey
+
+_FLUSH_CHECK_SECONDS = 0.02
+
+
+class LiveVideoApp:
+    """The backend and its page.
+
+    :param platform: where it publishes; it knows nothing else of the platform.
+    :param key: signs the members' tokens.
+    :param frontend: gives the URL at which the browser of a request reaches the frontends.
+    :raises ConfigError: if the videos are not named as they should be.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        platform: IPlatform,
+        key: TokenKey,
+        frontend: Callable[[Request], str],
+        reactor: Any,
+    ) -> None:
+        self._config = config
+        self._reactor = reactor
+        videos = _videos(config.videos)
+        self._database = Database(
+            settings=DatabaseSettings(
+                path=config.database,
+                busy_seconds=config.database_busy_seconds,
+                waiting=config.database_waiting,
+            ),
+            reactor=reactor,
+        )
+        store = Store(self._database.run)
+        self._news = News(platform=platform, waiting=config.publish_waiting)
+        self._viewers = ViewerCounts(
+            videos=videos,
+            platform=platform,
+            every_seconds=config.viewers_seconds,
+            clock=reactor,
+        )
+        likes = Allowance(config.likes_per_second, config.likes_burst)
+        comments = Allowance(config.comments_per_second, config.comments_burst)
+        sessions = Allowance(config.sessions_per_second, config.sessions_burst)
+        self._limits = {
+            what: RateLimit(
+                what=what, allowance=allowance, visitors=config.limited_visitors, clock=reactor
+            )
+            for what, allowance in {
+                "likes": likes,
+                "comments": comments,
+                "messages": comments,
+                "sessions": sessions,
+            }.items()
+        }
+        self._videos = Videos(
+            videos=videos,
+            store=store,
+            news=self._news,
+            viewers=self._viewers,
+            likes=self._limits["likes"],
+            comments=self._limits["comments"],
+            clock=reactor,
+        )
+        self._conversations = Conversations(
+            store=store, news=self._news, messages=self._limits["messages"], clock=reactor
+        )
+        self._people = People(
+            store=store,
+            news=self._news,
+            platform=platform,
+            key=key,
+            sessions=self._limits["sessions"],
+            token_seconds=config.token_seconds,
+            clock=reactor,
+        )
+        self._crowd = Crowd(
+            videos=self._videos,
+            settings=CrowdSettings(
+                likes_per_second=config.crowd_likes_per_second, seconds=config.crowd_seconds
+            ),
+            clock=reactor,
+        )
+        self._frontend = frontend
+
+    def add_routes(self, app: Klein) -> None:
+        """Add all paths of the app."""
+        config = self._config
+        settings = RouteSettings(
+            frontend=self._frontend,
+            behind_proxy=config.behind_proxy,
+            comment_characters=config.comment_characters,
+            crowd_likes_per_second=config.crowd_likes_per_second,
+            crowd_seconds=config.crowd_seconds,
+        )
+        add_session_routes(app, self._people, settings, self._reactor)
+        add_video_routes(app, self._videos, self._crowd, self._people, settings)
+        add_conversation_routes(app, self._conversations, self._people, settings)
+        add_page_routes(app, read_page(), settings)
+
+    def start(self) -> None:
+        """Open the database, and begin to ask who watches.
+
+        :raises ConfigError: if the database cannot be used.
+        """
+        self._database.open()
+        self._viewers.start()
+
+    async def stop(self, flush_seconds: float) -> None:
+        """Let what is being told be told, for ``flush_seconds`` at most; close the database."""
+        self._viewers.stop()
+        self._crowd.leave()
+        end = self._reactor.seconds() + flush_seconds
+        while self._news.waiting and self._reactor.seconds() < end:
+            await deferLater(self._reactor, _FLUSH_CHECK_SECONDS)
+        self._database.close()
+
+    def samples(self) -> list[Sample]:
+        refused = [
+            counter("app_refused", "Requests beyond a visitor's share.", limit.refused, of=what)
+            for what, limit in self._limits.items()
+        ]
+        return [
+            *self._videos.samples(),
+            *self._conversations.samples(),
+            *self._news.samples(),
+            *self._crowd.samples(),
+            *refused,
+        ]
+
+
+def _videos(texts: Sequence[str]) -> Sequence[Video]:
+    try:
+        videos = [parse_video(text) for text in texts]
+    except BadRequest as refusal:
+        raise ConfigError(f"videos: {refusal.message}") from None
+    if not videos:
+        raise ConfigError("videos: name at least one")
+    if len({video.name for video in videos}) < len(videos):
+        raise ConfigError("videos: one is named twice")
+    return videos

@@ -1,0 +1,98 @@
+"""Very many who like a video at once, for those who want to see what that is like."""
+
+import random
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rtdeliver.errors import TooManyRequests, Unavailable
+from rtdeliver.likes.model import REACTIONS, Video
+from rtdeliver.likes.videos import Liked, Videos
+from rtdeliver.metrics import Sample, counter
+
+log = Logger()
+
+# Likes leave in steps of this length, a few at a time.
+_STEP_SECONDS = 0.02
+# Hearts, mostly.
+_MOODS = (*REACTIONS, "heart", "heart", "heart")
+
+
+class CrowdSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How many likes a crowd sends, and for how long."""
+
+    likes_per_second: int
+    seconds: float
+
+
+class Crowd:
+    """Likes videos through the backend, as browsers do; one crowd at a time for each."""
+
+    def __init__(self, *, videos: Videos, settings: CrowdSettings, clock: IReactorTime) -> None:
+        self._videos = videos
+        self._settings = settings
+        self._clock = clock
+        self._loops: dict[Video, LoopingCall] = {}
+        self._in_flight = 0
+        self._skipped = 0
+
+    def come(self, video: Video) -> None:
+        """Begin to like a video.
+
+        :raises TooManyRequests: if there is a crowd already.
+        """
+        if video in self._loops:
+            raise TooManyRequests("the crowd is there already", headers={"Retry-After": "10"})
+        begin = self._clock.seconds()
+        sent = 0
+
+        def step() -> None:
+            nonlocal sent
+            passed = min(self._clock.seconds() - begin, self._settings.seconds)
+            due = int(passed * self._settings.likes_per_second)
+            for _ in range(due - sent):
+                self._like(video)
+            sent = due
+            if passed >= self._settings.seconds:
+                self._loops.pop(video).stop()
+
+        loop = self._loops[video] = LoopingCall(step)
+        loop.clock = self._clock
+        loop.start(_STEP_SECONDS).addErrback(self._fail, video)
+
+    def leave(self) -> None:
+        """End all likes."""
+        while self._loops:
+            self._loops.popitem()[1].stop()
+
+    def samples(self) -> list[Sample]:
+        return [
+            counter(
+                "app_crowd_skipped",
+                "Likes of the crowd that were left out, because the backend was behind.",
+                self._skipped,
+            )
+        ]
+
+    def _like(self, video: Video) -> None:
+        if self._in_flight >= self._settings.likes_per_second:
+            self._skipped += 1
+            return
+        self._in_flight += 1
+        liked = self._videos.count_like(video, None, random.choice(_MOODS))
+        Deferred.fromCoroutine(liked).addBoth(self._liked)
+
+    def _liked(self, outcome: Liked | Failure) -> None:
+        self._in_flight -= 1
+        if isinstance(outcome, Failure):
+            self._skipped += 1
+            if not outcome.check(Unavailable):
+                log.failure("a like of the crowd failed", outcome)
+
+    def _fail(self, failure: Failure, video: Video) -> None:
+        self._loops.pop(video, None)
+        log.failure("the crowd left early", failure)

@@ -1,0 +1,170 @@
+"""The SQLite file of the live-video app: opened, brought to the schema of today, and asked."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.enterprise.adbapi import ConnectionPool
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rtdeliver.errors import ConfigError, Unavailable
+
+T = TypeVar("T")
+
+log = Logger()
+
+SCHEMA = (
+    """
+    CREATE TABLE members (
+        name TEXT PRIMARY KEY,
+        joined_at INTEGER NOT NULL,
+        seen_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX members_by_seen ON members (seen_at);
+    CREATE TABLE likes (
+        video TEXT NOT NULL,
+        reaction TEXT NOT NULL,
+        likes INTEGER NOT NULL,
+        PRIMARY KEY (video, reaction)
+    ) WITHOUT ROWID;
+    CREATE TABLE likes_by_minute (
+        video TEXT NOT NULL,
+        minute INTEGER NOT NULL,
+        likes INTEGER NOT NULL,
+        PRIMARY KEY (video, minute)
+    ) WITHOUT ROWID;
+    CREATE TABLE comments (
+        comment INTEGER PRIMARY KEY AUTOINCREMENT,
+        video TEXT NOT NULL,
+        member TEXT NOT NULL,
+        text TEXT NOT NULL,
+        at INTEGER NOT NULL
+    );
+    CREATE INDEX comments_by_video ON comments (video, comment);
+    CREATE TABLE messages (
+        message INTEGER PRIMARY KEY AUTOINCREMENT,
+        conversation TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        recipient TEXT NOT NULL,
+        text TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        seen INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX messages_by_conversation ON messages (conversation, message);
+    CREATE INDEX messages_by_sender ON messages (sender, conversation, message);
+    CREATE INDEX messages_by_recipient ON messages (recipient, conversation, message);
+    """,
+)
+"""The steps from an empty file to the schema of today; ``user_version`` counts those taken."""
+
+
+class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Which file, and how patiently.
+
+    :param busy_seconds: how long a write waits for another process that has locked the file.
+    :param waiting: how many calls may wait for their turn.
+    """
+
+    path: str
+    busy_seconds: float
+    waiting: int
+
+
+class Database:
+    """Runs transactions one after the other, in a thread of their own.
+
+    SQLite has one writer at a time; one thread needs no lock to wait for, and keeps the order.
+    """
+
+    def __init__(self, *, settings: DatabaseSettings, reactor: Any) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._pool: ConnectionPool | None = None
+        self._waiting = 0
+
+    def open(self) -> None:
+        """Bring the file to the schema of today, and take calls.
+
+        :raises ConfigError: if that cannot be.
+        """
+        settings = self._settings
+        try:
+            connection = connect(settings.path, busy_seconds=settings.busy_seconds)
+            try:
+                upgrade(connection)
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise ConfigError(f"database {settings.path}: {error}") from None
+        self._pool = ConnectionPool(
+            "sqlite3",
+            settings.path,
+            timeout=settings.busy_seconds,
+            check_same_thread=False,
+            cp_min=1,
+            cp_max=1,
+            cp_openfun=_prepare,
+            cp_reactor=self._reactor,
+        )
+
+    def close(self) -> None:
+        """Finish what waits, and take no further calls."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            pool.close()
+
+    def run(self, transaction: Callable[[Any], T]) -> Deferred[T]:
+        """Fires with what ``transaction`` returns, which is given a cursor in another thread.
+
+        All of it is kept, or nothing where it raises an exception. Fails with `Unavailable` if the
+        database cannot be used now.
+        """
+        if self._pool is None:
+            return fail(Unavailable("the database is closed"))
+        if self._waiting >= self._settings.waiting:
+            return fail(Unavailable("too much waits for the database"))
+        self._waiting += 1
+        answer: Deferred[T] = self._pool.runInteraction(transaction)
+        return answer.addBoth(self._ran)
+
+    def _ran(self, result: T | Failure) -> T | Failure:
+        self._waiting -= 1
+        if isinstance(result, Failure) and result.check(sqlite3.Error):
+            log.error("the database failed: {e}", e=result.value)
+            return Failure(Unavailable("the database cannot be used now"))
+        return result
+
+
+def connect(path: str, *, busy_seconds: float) -> sqlite3.Connection:
+    """Open a database in the way that all here is used."""
+    connection = sqlite3.connect(path, timeout=busy_seconds, check_same_thread=False)
+    _prepare(connection)
+    return connection
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Take the steps that the file lacks: all of them, or none.
+
+    :raises ConfigError: if it has more than are known here.
+    """
+    with connection:
+        # Whoever starts at the same time waits here, and then finds nothing to do.
+        connection.execute("BEGIN IMMEDIATE")
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+        if version > len(SCHEMA):
+            raise ConfigError(
+                f"database: its schema has version {version}, and this program knows {len(SCHEMA)}"
+            )
+        for step in SCHEMA[version:]:
+            for statement in step.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(SCHEMA)}")
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    # A crash of the process loses nothing; one of the machine perhaps the last moments.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")

@@ -1,0 +1,172 @@
+"""The values of the live-video app: videos, names, comments and messages, checked when made."""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from rtdeliver.errors import BadRequest, TooLarge
+from rtdeliver.model import Member, Topic
+
+REACTIONS = ("heart", "star", "fire", "laugh")
+
+MEMBERS_TOPIC = Topic("members")
+"""Where is told who has come to the app."""
+
+NAME_CHARACTERS = 24
+_VIDEO = re.compile("[A-Za-z0-9_-]{1,64}")
+_NAME = re.compile(rf"[\w-]{{1,{NAME_CHARACTERS}}}")
+# Line breaks are left to the page, which shows them as such.
+_FORBIDDEN_IN_TEXT = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+class Video(msgspec.Struct, frozen=True):
+    """Something to watch."""
+
+    name: str
+    title: str
+
+    @property
+    def live(self) -> Topic:
+        """Where its likes and viewers are told."""
+        return Topic(f"live:{self.name}")
+
+    @property
+    def comments(self) -> Topic:
+        """Where its comments are told, and who types one."""
+        return Topic(f"comments:{self.name}")
+
+
+class Visitor(msgspec.Struct, frozen=True):
+    """Who makes a request.
+
+    :param member: ``None`` for one without a name.
+    :param address: of the client, as far as it is known.
+    """
+
+    member: Member | None
+    address: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What counts as one where requests are limited."""
+        return ("address", self.address) if self.member is None else ("member", self.member)
+
+
+class Comment(msgspec.Struct, frozen=True):
+    """What a member said of a video.
+
+    :param at: in milliseconds since the epoch.
+    """
+
+    comment: int
+    member: Member
+    text: str
+    at: int
+
+
+class Message(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """What one member told another.
+
+    :param at: in milliseconds since the epoch.
+    """
+
+    message: int
+    from_: Member
+    to: Member
+    text: str
+    at: int
+    seen: bool
+
+
+class Minute(msgspec.Struct, frozen=True):
+    """The likes of one minute.
+
+    :param at: when it began, in milliseconds since the epoch.
+    """
+
+    at: int
+    likes: int
+
+
+class Applause(msgspec.Struct, frozen=True):
+    """All likes of a video: by reaction, and of the last minutes that had any."""
+
+    reactions: Mapping[str, int]
+    minutes: Sequence[Minute]
+
+    @property
+    def likes(self) -> int:
+        return sum(self.reactions.values())
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """One of a member's conversations.
+
+    :param unseen: how many messages to this member it has not seen.
+    """
+
+    member: Member
+    topic: Topic
+    last: Message
+    unseen: int
+
+
+def parse_video(text: str) -> Video:
+    """Read a video as operators write it: ``red``, or ``red=Canyon at dusk``.
+
+    :raises BadRequest: if it is not like that.
+    """
+    name, _, title = text.partition("=")
+    if not _VIDEO.fullmatch(name):
+        raise BadRequest(f"{text}: a video's name is 1 to 64 of A-Z a-z 0-9 _ -")
+    return Video(name, title.strip() or name)
+
+
+def check_name(text: str) -> Member:
+    """Return ``text`` as the name of a member, in Unicode's composed form.
+
+    :raises BadRequest: if it is not 1 to 24 letters, digits, ``-`` and ``_``.
+    """
+    name = unicodedata.normalize("NFC", text)
+    if not _NAME.fullmatch(name):
+        raise BadRequest(f"a name is 1 to {NAME_CHARACTERS} letters, digits, - and _")
+    return Member(name)
+
+
+def check_text(text: str, *, max_characters: int) -> str:
+    """Return what somebody wrote, without the spaces around it.
+
+    :raises BadRequest: if it is empty or has control characters.
+    :raises TooLarge: if it is too long.
+    """
+    text = text.replace("\r\n", "\n").strip()
+    if not text:
+        raise BadRequest("a text has at least one character")
+    if len(text) > max_characters:
+        raise TooLarge(f"a text has at most {max_characters} characters")
+    if _FORBIDDEN_IN_TEXT.search(text):
+        raise BadRequest("a text has no control characters but line breaks")
+    return text
+
+
+def check_reaction(text: str) -> str:
+    """Return ``text`` if it is one of `REACTIONS`.
+
+    :raises BadRequest: if it is not.
+    """
+    if text not in REACTIONS:
+        raise BadRequest(f"a reaction is one of {', '.join(REACTIONS)}")
+    return text
+
+
+def conversation_of(one: Member, other: Member) -> str:
+    """Name the conversation of two members, whichever is first."""
+    # By UTF-16 code units, as JavaScript sorts.
+    return ".".join(sorted((one, other), key=lambda name: name.encode("utf-16-be")))
+
+
+def conversation_topic(one: Member, other: Member) -> Topic:
+    """Where the messages of two members are told, and that they were seen."""
+    return Topic(f"conv:{conversation_of(one, other)}")

@@ -1,0 +1,39 @@
+"""The files of the page, as browsers get them."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib.resources import files
+
+import msgspec
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+class PageFile(msgspec.Struct, frozen=True):
+    """One file.
+
+    :param etag: names its content (RFC 9110, 8.8.3).
+    """
+
+    content_type: str
+    content: bytes
+    etag: str
+
+
+def read_page() -> Mapping[str, PageFile]:
+    """Return all files of the page, by name."""
+    return {
+        file.name: _read(file.name, file.read_bytes())
+        for file in files("rtdeliver.likes").joinpath("page").iterdir()
+        if file.is_file()
+    }
+
+
+def _read(name: str, content: bytes) -> PageFile:
+    digest = hashlib.blake2b(content, digest_size=12).hexdigest()
+    return PageFile(_TYPES[name[name.rindex(".") :]], content, f'"{digest}"')

@@ -1,0 +1,109 @@
+"""Who is a member: names, the tokens of those who took them, and who is there."""
+
+from collections.abc import Sequence
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+
+from rtdeliver.errors import RemoteFailure, Unavailable
+from rtdeliver.interfaces import IPlatform
+from rtdeliver.likes.limits import RateLimit
+from rtdeliver.likes.model import MEMBERS_TOPIC
+from rtdeliver.likes.news import News
+from rtdeliver.likes.store import Store
+from rtdeliver.model import Member
+from rtdeliver.tokens import Identity, TokenKey
+
+_MEMBERS = 30
+# Who was away for less is not told of as having come.
+_AWAY_MILLISECONDS = 60_000
+
+
+class Session(msgspec.Struct, frozen=True):
+    """Who somebody is.
+
+    :param expires_at: when the token does, in milliseconds since the epoch.
+    """
+
+    member: Member
+    token: str
+    expires_at: int
+
+
+class MemberStatus(msgspec.Struct, frozen=True):
+    """A member in the list.
+
+    :param online: ``None`` while nobody knows.
+    """
+
+    member: Member
+    online: bool | None
+
+
+class People:
+    """Knows the members.
+
+    :param sessions: limits the names that one address takes.
+    :param token_seconds: how long a token is good.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        news: News,
+        platform: IPlatform,
+        key: TokenKey,
+        sessions: RateLimit,
+        token_seconds: float,
+        clock: IReactorTime,
+    ) -> None:
+        self._store = store
+        self._news = news
+        self._platform = platform
+        self._key = key
+        self._sessions = sessions
+        self._token_seconds = token_seconds
+        self._clock = clock
+
+    async def enter(self, member: Member, *, address: str) -> Session:
+        """Give a member a token, and tell that it has come.
+
+        :raises TooManyRequests: if too many names are taken from this address.
+        """
+        self._sessions.take(address)
+        await self._note(member, away_milliseconds=0)
+        expires_at = int(self._clock.seconds() + self._token_seconds)
+        return Session(member, self._key.sign(Identity(member, expires_at)), expires_at * 1000)
+
+    async def resume(self, token: str) -> Session:
+        """Return the session that a token is of, and tell that its member is back.
+
+        :raises Unauthorized: if the token is not good, or no longer.
+        """
+        identity = self.identify(token)
+        await self._note(identity.member, away_milliseconds=_AWAY_MILLISECONDS)
+        return Session(identity.member, token, int(identity.expires_at * 1000))
+
+    def identify(self, token: str) -> Identity:
+        """Return whom a token is for.
+
+        :raises Unauthorized: if the token is not good, or no longer.
+        """
+        return self._key.check(token, now=self._clock.seconds())
+
+    async def last_seen(self) -> Sequence[MemberStatus]:
+        """Return the members who were seen last, and which of them are there."""
+        members = await self._store.members(_MEMBERS)
+        if not members:
+            return []
+        try:
+            there = await self._platform.presence(members)
+        except (RemoteFailure, Unavailable):
+            return [MemberStatus(member, None) for member in members]
+        return [MemberStatus(presence.member, presence.online) for presence in there]
+
+    async def _note(self, member: Member, *, away_milliseconds: int) -> None:
+        now = int(self._clock.seconds() * 1000)
+        if await self._store.come(member, at=now, away_milliseconds=away_milliseconds):
+            await self._news.tell(MEMBERS_TOPIC, "joined", {"member": member})

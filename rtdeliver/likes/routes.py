@@ -1,0 +1,251 @@
+"""HTTP paths of the live-video app."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from klein import Klein
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.server import Request
+
+from rtdeliver.errors import NotFound, Unauthorized
+from rtdeliver.likes.bodies import (
+    decode_like,
+    decode_nothing,
+    decode_seen,
+    decode_session,
+    decode_text,
+)
+from rtdeliver.likes.conversations import Conversations
+from rtdeliver.likes.crowd import Crowd
+from rtdeliver.likes.model import NAME_CHARACTERS, REACTIONS, Visitor, check_name
+from rtdeliver.likes.page import PageFile
+from rtdeliver.likes.people import People
+from rtdeliver.likes.videos import Videos
+from rtdeliver.model import Member
+from rtdeliver.tokens import Identity
+from rtdeliver.web import (
+    JSON,
+    TOKEN_COOKIE,
+    answer,
+    bearer_token,
+    client_address,
+    media_type,
+    post_of,
+    token_cookie,
+)
+
+
+class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the paths are told.
+
+    :param frontend: gives the URL at which the browser of a request reaches the frontends.
+    :param behind_proxy: whether a proxy says what a client's address is.
+    """
+
+    frontend: Callable[[Request], str]
+    behind_proxy: bool
+    comment_characters: int
+    crowd_likes_per_second: int
+    crowd_seconds: float
+
+
+def add_page_routes(app: Klein, page: Mapping[str, PageFile], settings: RouteSettings) -> None:
+    """Add the page and its files."""
+
+    @app.route("/", methods=["GET"])
+    def index(request: Request) -> bytes:
+        return file(request, "index.html")
+
+    @app.route("/<name>", methods=["GET"])
+    def file(request: Request, name: str) -> bytes:
+        if name not in page:
+            raise NotFound("nothing is served at this path")
+        return _send_file(request, page[name], settings.frontend(request))
+
+
+def add_session_routes(
+    app: Klein, people: People, settings: RouteSettings, clock: IReactorTime
+) -> None:
+    """Add what a page asks first: how things are set here, and who the visitor is."""
+
+    @app.route("/settings", methods=["GET"])
+    def told(request: Request) -> bytes:
+        value = {
+            "frontend": settings.frontend(request),
+            "reactions": REACTIONS,
+            "name_characters": NAME_CHARACTERS,
+            "comment_characters": settings.comment_characters,
+            "crowd_likes_per_second": settings.crowd_likes_per_second,
+            "crowd_seconds": settings.crowd_seconds,
+            "now": int(clock.seconds() * 1000),
+        }
+        return answer(request, 200, value)
+
+    @app.route("/session", methods=["POST"])
+    async def enter(request: Request) -> bytes:
+        member = decode_session(_body(request))
+        address = client_address(request, behind_proxy=settings.behind_proxy)
+        session = await people.enter(member, address=address)
+        _set_cookie(request, session.token, session.expires_at / 1000 - clock.seconds())
+        return answer(request, 201, session)
+
+    @app.route("/session", methods=["GET"])
+    async def resume(request: Request) -> bytes:
+        try:
+            session = await people.resume(bearer_token(request) or token_cookie(request))
+        except Unauthorized:
+            _set_cookie(request, "", 0)
+            return answer(request, 200, {"member": None})
+        return answer(request, 200, session)
+
+    @app.route("/session", methods=["DELETE"])
+    def leave(request: Request) -> bytes:
+        _set_cookie(request, "", 0)
+        return answer(request, 200, {"member": None})
+
+    @app.route("/members", methods=["GET"])
+    async def members(request: Request) -> bytes:
+        return answer(request, 200, {"members": await people.last_seen()})
+
+
+def add_video_routes(
+    app: Klein, videos: Videos, crowd: Crowd, people: People, settings: RouteSettings
+) -> None:
+    """Add what visitors do with videos."""
+
+    @app.route("/videos", methods=["GET"])
+    async def summaries(request: Request) -> bytes:
+        return answer(request, 200, {"videos": await videos.summaries()})
+
+    @app.route("/videos/<video>", methods=["GET"])
+    async def look(request: Request, video: str) -> bytes:
+        return answer(request, 200, await videos.look(videos.video(video)))
+
+    @app.route("/videos/<video>/likes", methods=["POST"])
+    async def like(request: Request, video: str) -> bytes:
+        liked = videos.video(video)
+        visitor = _visitor(request, people, settings)
+        return answer(request, 201, await videos.like(liked, visitor, decode_like(_body(request))))
+
+    @app.route("/videos/<video>/comments", methods=["POST"])
+    async def comment(request: Request, video: str) -> bytes:
+        commented = videos.video(video)
+        member = _member(request, people)
+        text = decode_text(_body(request), max_characters=settings.comment_characters)
+        return answer(request, 201, await videos.comment(commented, member, text))
+
+    @app.route("/videos/<video>/typing", methods=["POST"])
+    async def typing(request: Request, video: str) -> bytes:
+        commented = videos.video(video)
+        member = _member(request, people)
+        decode_nothing(_body(request))
+        return answer(request, 202, {"delivery": await videos.typing(commented, member)})
+
+    @app.route("/videos/<video>/crowd", methods=["POST"])
+    def come(request: Request, video: str) -> bytes:
+        decode_nothing(_body(request))
+        crowd.come(videos.video(video))
+        return answer(
+            request,
+            202,
+            {
+                "likes_per_second": settings.crowd_likes_per_second,
+                "seconds": settings.crowd_seconds,
+            },
+        )
+
+
+def add_conversation_routes(
+    app: Klein, conversations: Conversations, people: People, settings: RouteSettings
+) -> None:
+    """Add what members tell each other."""
+
+    @app.route("/conversations", methods=["GET"])
+    async def all_conversations(request: Request) -> bytes:
+        member = _member(request, people)
+        return answer(request, 200, {"conversations": await conversations.all_of(member)})
+
+    @app.route("/conversations/<other>", methods=["GET"])
+    async def conversation(request: Request, other: str) -> bytes:
+        member = _member(request, people)
+        return answer(request, 200, await conversations.look(member, check_name(other)))
+
+    @app.route("/conversations/<other>/messages", methods=["POST"])
+    async def send(request: Request, other: str) -> bytes:
+        member = _member(request, people)
+        text = decode_text(_body(request), max_characters=settings.comment_characters)
+        return answer(request, 201, await conversations.send(member, check_name(other), text))
+
+    @app.route("/conversations/<other>/seen", methods=["POST"])
+    async def see(request: Request, other: str) -> bytes:
+        member = _member(request, people)
+        message = decode_seen(_body(request))
+        return answer(request, 201, await conversations.see(member, check_name(other), message))
+
+
+def _body(request: Request) -> bytes:
+    post = post_of(request)
+    # A form of another site cannot send this type, whatever cookie comes with it.
+    media_type(post.content_type, JSON)
+    return post.body
+
+
+def _identity(request: Request, people: People) -> Identity | None:
+    token = bearer_token(request)
+    if token:
+        return people.identify(token)
+    try:
+        return people.identify(token_cookie(request))
+    except Unauthorized:
+        # Browsers send cookies unasked: an old one is none.
+        return None
+
+
+def _member(request: Request, people: People) -> Member:
+    identity = _identity(request, people)
+    if identity is None:
+        raise Unauthorized(
+            "take a name first, by POST /session, and send its token",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    return identity.member
+
+
+def _visitor(request: Request, people: People, settings: RouteSettings) -> Visitor:
+    identity = _identity(request, people)
+    address = client_address(request, behind_proxy=settings.behind_proxy)
+    return Visitor(None if identity is None else identity.member, address)
+
+
+def _set_cookie(request: Request, token: str, seconds: float) -> None:
+    request.addCookie(
+        TOKEN_COOKIE,
+        token,
+        path="/",
+        max_age=str(int(seconds)),
+        httpOnly=True,
+        secure=request.isSecure(),
+        sameSite="lax",
+    )
+
+
+def _send_file(request: Request, file: PageFile, frontend: str) -> bytes:
+    request.setHeader("Content-Type", file.content_type)
+    # Asked for again each time, and mostly answered by a 304.
+    request.setHeader("Cache-Control", "no-cache")
+    request.setHeader("X-Content-Type-Options", "nosniff")
+    request.setHeader("Referrer-Policy", "no-referrer")
+    # rtdeliver.js serves pages of other origins too, and nothing here is secret.
+    request.setHeader("Access-Control-Allow-Origin", "*")
+    request.setHeader(
+        "Content-Security-Policy",
+        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        f" connect-src 'self' {frontend}; base-uri 'none'; form-action 'none';"
+        f" frame-ancestors 'none'",
+    )
+    cached: Any = request.setETag(file.etag.encode())
+    if cached:
+        return b""
+    request.setHeader("Content-Length", str(len(file.content)))
+    return b"" if request.method == b"HEAD" else file.content
