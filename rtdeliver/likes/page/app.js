@@ -1,0 +1,332 @@
+/** The page: puts its parts together, and decides what is watched and loaded when. */
+
+import { Backend, path } from "./backend.js";
+import { Comments } from "./comments.js";
+import { byId, make, onSubmit } from "./dom.js";
+import { clock, LatencyMeter, RateMeter } from "./meters.js";
+import { People } from "./people.js";
+import { connect } from "./rtdeliver.js";
+import { lookOf } from "./scenes.js";
+import { icon, SHAPES } from "./shapes.js";
+import { Stage } from "./stage.js";
+
+const RETRY_MS = 3_000;
+const TYPING_MS = 2_000;
+const NOTICE_MS = 7_000;
+// Many load at once what all were told of.
+const SPREAD_MS = 2_000;
+const MINUTE_MS = 60_000;
+const MINUTES = 30;
+const BARS = " ▁▂▃▄▅▆▇█";
+const UNTOLD = "Stored, but no dispatcher can be reached: others see it when they load next.";
+const STATES = {
+	connecting: "Connecting…",
+	open: "Connected",
+	lost: "Connection lost. Reconnecting…",
+};
+
+const backend = new Backend();
+const stage = new Stage(byId("scene"), byId("air"));
+const latency = new LatencyMeter();
+const rate = new RateMeter();
+const comments = new Comments();
+const people = new People({
+	load: async (member) => (await attempt(() => backend.get(path`/conversations/${member}`)))?.messages,
+	see: (member, message) =>
+		attempt(() => backend.post(path`/conversations/${member}/seen`, { message })),
+	changed: async () => {
+		await followTopics();
+		// Who came before that was watched for.
+		membersTimer ??= setTimeout(loadPeople, Math.random() * SPREAD_MS);
+	},
+});
+const videos = new Map();
+
+let stream;
+let video;
+let likes = 0;
+let minutes = new Map();
+let nextFrame = null;
+let noticeTimer;
+let membersTimer = null;
+let videoTimer;
+
+start();
+
+async function start() {
+	const [settings, listed] = await insist(() =>
+		Promise.all([backend.get("/settings"), backend.get("/videos")]),
+	);
+	if (!backend.token) await attempt(() => backend.resume());
+	attempt(() => clock.compare(async () => (await backend.get("/settings")).now));
+	byId("join-name").maxLength = settings.name_characters;
+	byId("say-text").maxLength = byId("tell-text").maxLength = settings.comment_characters;
+	settings.reactions.filter((reaction) => reaction in SHAPES).forEach(addReaction);
+	listed.videos.forEach(addVideo);
+	const asked = new URLSearchParams(location.search).get("video");
+	show(videos.has(asked) ? asked : listed.videos[0].video);
+	addForms(settings);
+	become();
+	stream = connect({ url: settings.frontend, topics: topics(), token: () => backend.token });
+	listen();
+	setInterval(tellLikes, 500);
+	setInterval(tellFigures, 1_000);
+}
+
+function listen() {
+	const on = (type, take) => stream.onEvent(type, ({ data, topic }) => take(data, topic));
+	stream.onEvent("*", ({ at }) => latency.note(at));
+	on("like", liked);
+	on("viewers", ({ viewers }) => tellViewers(viewers));
+	on("comment", commented);
+	on("typing", ({ member }) => member !== backend.member && comments.typing(member));
+	on("joined", ({ member }) => people.add(member, true));
+	on("presence", ({ member, status }) => people.presence(member, status === "online"));
+	on("message", (message) => people.message(message));
+	on("seen", (seen, topic) => {
+		const names = topic.slice("conv:".length).split(".");
+		people.seen(names.find((name) => name !== backend.member), seen);
+	});
+	stream.onGap(() => setTimeout(loadAll, Math.random() * SPREAD_MS));
+	stream.onExpired(expire);
+	stream.onState((state) => {
+		byId("state").dataset.state = state;
+		byId("state").textContent = STATES[state];
+		// Whatever is published from now on comes; what was before is loaded.
+		if (state === "open") loadAll();
+	});
+}
+
+function loadAll() {
+	loadVideo();
+	loadPeople();
+	people.reload();
+}
+
+async function loadVideo() {
+	clearTimeout(videoTimer);
+	const asked = video;
+	const page = await attempt(() => backend.get(path`/videos/${asked}`));
+	if (asked !== video) return;
+	if (!page) {
+		videoTimer = setTimeout(loadVideo, RETRY_MS);
+		return;
+	}
+	likes = Math.max(likes, page.likes);
+	minutes = new Map(page.minutes.map((minute) => [minute.at, minute.likes]));
+	page.comments.forEach(commented);
+	if (page.viewers !== null) tellViewers(page.viewers);
+	tellLikes();
+}
+
+async function loadPeople() {
+	membersTimer = null;
+	const found = await attempt(() => backend.get("/members"));
+	const told = backend.member && (await attempt(() => backend.get("/conversations")));
+	if (found) people.load(found.members, told?.conversations ?? []);
+}
+
+function topics() {
+	const me = backend.member;
+	const others = me ? people.names.filter((name) => name !== me) : [];
+	return [
+		`live:${video}`,
+		`comments:${video}`,
+		"members",
+		...people.names.map((name) => `presence:${name}`),
+		...others.map((name) => `conv:${[me, name].sort().join(".")}`),
+	];
+}
+
+/** Lets the stream that there is have the topics of what is shown. */
+async function followTopics() {
+	if (!stream) return;
+	const wanted = topics();
+	const held = stream.topics;
+	stream.unsubscribe(...held.filter((topic) => !wanted.includes(topic)));
+	await attempt(() => stream.subscribe(...wanted.filter((topic) => !held.includes(topic))));
+}
+
+// The video.
+
+function addVideo({ video: name, title }) {
+	videos.set(name, title);
+	const canvas = make("canvas", { width: 128, height: 72 });
+	const button = make("button", {}, canvas, title);
+	button.dataset.video = name;
+	button.onclick = async () => {
+		show(name);
+		history.replaceState(null, "", path`?video=${name}`);
+		await followTopics();
+		loadVideo();
+	};
+	byId("videos").append(button);
+	stage.addThumbnail(canvas, name);
+}
+
+function show(name) {
+	video = name;
+	likes = 0;
+	minutes.clear();
+	rate.clear();
+	comments.clear();
+	stage.show(name);
+	const title = videos.get(name);
+	byId("title").textContent = byId("scene").ariaLabel = document.title = title;
+	byId("viewers").textContent = "";
+	document.documentElement.style.setProperty("--hue", lookOf(name).hue);
+	for (const button of byId("videos").children) {
+		button.ariaPressed = button.dataset.video === name;
+	}
+	tellLikes();
+}
+
+function commented(comment) {
+	people.add(comment.member);
+	comments.add(comment);
+}
+
+function liked({ reaction, likes: total }) {
+	rate.note();
+	minutes.set(thisMinute(), (minutes.get(thisMinute()) ?? 0) + 1);
+	likes = Math.max(likes, total);
+	stage.float(reaction);
+	// Once for all that come before the next frame.
+	nextFrame ??= requestAnimationFrame(() => {
+		nextFrame = null;
+		byId("likes").textContent = likes.toLocaleString();
+	});
+}
+
+function addReaction(reaction) {
+	const { label } = SHAPES[reaction];
+	const button = make("button", { title: label, ariaLabel: label }, icon(reaction));
+	button.dataset.reaction = reaction;
+	button.onclick = () => like(reaction);
+	byId("reactions").append(button);
+}
+
+async function like(reaction) {
+	const told = await attempt(() => backend.post(path`/videos/${video}/likes`, { reaction }));
+	if (!told) return;
+	// Mostly the stream brings it, like everybody's.
+	if (told.delivery === "failed" || stream.state !== "open") liked(told);
+	tellDelivery(told);
+}
+
+// Who the visitor is, and what it says.
+
+function become() {
+	const { member } = backend;
+	byId("me").hidden = byId("say").hidden = !member;
+	byId("join").hidden = Boolean(member);
+	byId("name").textContent = member ?? "";
+	people.become(member);
+	followTopics();
+}
+
+function expire() {
+	backend.forget();
+	become();
+	notice("Your session has ended.");
+}
+
+function addForms({ crowd_likes_per_second: each, crowd_seconds: seconds }) {
+	onSubmit(byId("join"), async (name) => {
+		if (!(await attempt(() => backend.enter(name)))) return false;
+		become();
+		stream.reconnect();
+		byId("say-text").focus();
+		return true;
+	});
+	byId("leave").onclick = async () => {
+		await attempt(() => backend.leave());
+		expire();
+		stream.reconnect();
+	};
+	const takeText = (form, at, take) =>
+		onSubmit(byId(form), async (text) => {
+			const told = await attempt(() => backend.post(at(), { text }));
+			if (told) take(told, tellDelivery(told));
+			return told;
+		});
+	takeText("say", () => path`/videos/${video}/comments`, ({ comment }, untold) =>
+		comments.add(comment, untold),
+	);
+	takeText("tell", () => path`/conversations/${people.partner}/messages`, ({ message }, untold) =>
+		people.message(message, untold),
+	);
+	let typedAt = 0;
+	byId("say-text").oninput = ({ target }) => {
+		if (!target.value || Date.now() - typedAt < TYPING_MS) return;
+		typedAt = Date.now();
+		backend.post(path`/videos/${video}/typing`).catch(() => {});
+	};
+	const crowd = byId("crowd");
+	crowd.title = `Adds ${each} likes a second, for ${seconds} s`;
+	crowd.onclick = async () => {
+		crowd.disabled = true;
+		const come = await attempt(() => backend.post(path`/videos/${video}/crowd`));
+		setTimeout(() => (crowd.disabled = false), come ? come.seconds * 1_000 : RETRY_MS);
+	};
+}
+
+// What the visitor is told.
+
+function tellViewers(viewers) {
+	byId("viewers").textContent = `${viewers.toLocaleString()} watching`;
+}
+
+/** Returns whether others were not told of what was stored. */
+function tellDelivery({ delivery }) {
+	const failed = delivery === "failed";
+	if (failed) notice(UNTOLD);
+	return failed;
+}
+
+function thisMinute() {
+	return Math.floor(clock.now() / MINUTE_MS) * MINUTE_MS;
+}
+
+function tellLikes() {
+	byId("likes").textContent = likes.toLocaleString();
+	const often = rate.perSecond();
+	byId("rate").textContent = often ? `${often.toFixed(often < 10 ? 1 : 0)} a second` : "";
+	const begin = thisMinute() - (MINUTES - 1) * MINUTE_MS;
+	const counts = Array.from({ length: MINUTES }, (_, i) => minutes.get(begin + i * MINUTE_MS) ?? 0);
+	const most = Math.max(1, ...counts);
+	byId("minutes").textContent = counts.map((n) => BARS[Math.ceil((n / most) * 8)]).join("");
+}
+
+function tellFigures() {
+	const [p50, p90] = [50, 90].map((percent) => latency.percentile(percent)?.toFixed());
+	byId("figures").textContent = p50 ? `p50 ${p50} ms · p90 ${p90} ms` : "";
+}
+
+function notice(text) {
+	const shown = byId("notice");
+	shown.textContent = text;
+	shown.hidden = false;
+	clearTimeout(noticeTimer);
+	noticeTimer = setTimeout(() => (shown.hidden = true), NOTICE_MS);
+}
+
+/** Returns what `ask` gives; null after telling the visitor why that failed. */
+async function attempt(ask) {
+	try {
+		return await ask();
+	} catch (error) {
+		if (error.cause === 401 && backend.member) expire();
+		else notice(error.message);
+		return null;
+	}
+}
+
+/** Asks until there is an answer. */
+async function insist(ask) {
+	let answer;
+	while (!(answer = await attempt(ask))) {
+		await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+	}
+	return answer;
+}

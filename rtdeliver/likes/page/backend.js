@@ -1,0 +1,70 @@
+/** Requests to the backend, and who the visitor is. */
+
+const REQUEST_MS = 15_000;
+const SAVED = "rtdeliver-session";
+
+/** Makes a path; what is put in is quoted. */
+export const path = (strings, ...values) =>
+	String.raw({ raw: strings }, ...values.map(encodeURIComponent));
+
+export class Backend {
+	// Each tab has its own; a new one begins as whom the cookie says.
+	#session = JSON.parse(sessionStorage.getItem(SAVED));
+
+	/** The member's name; null for an anonymous visitor. */
+	get member() {
+		return this.#session?.member ?? null;
+	}
+
+	/** The member's token, as long as it is good. */
+	get token() {
+		return this.#session?.expires_at > Date.now() ? this.#session.token : null;
+	}
+
+	get(at) {
+		return this.#request("GET", at);
+	}
+
+	post(at, body = {}) {
+		return this.#request("POST", at, body);
+	}
+
+	/** Finds out who the visitor is. */
+	async resume() {
+		this.#keep(await this.get("/session"));
+	}
+
+	async enter(name) {
+		this.#keep(await this.post("/session", { name }));
+		return true;
+	}
+
+	async leave() {
+		this.#keep(await this.#request("DELETE", "/session"));
+	}
+
+	/** Forgets a session whose time is over. */
+	forget() {
+		this.#keep({});
+	}
+
+	#keep(session) {
+		this.#session = session.token ? session : null;
+		sessionStorage.setItem(SAVED, JSON.stringify(this.#session));
+	}
+
+	async #request(method, at, body) {
+		const headers = body ? { "Content-Type": "application/json" } : {};
+		if (this.token) headers.Authorization = `Bearer ${this.token}`;
+		const signal = AbortSignal.timeout(REQUEST_MS);
+		let response, answer;
+		try {
+			response = await fetch(at, { method, headers, signal, body: body && JSON.stringify(body) });
+			answer = await response.json();
+		} catch {
+			throw new Error("The backend cannot be reached.");
+		}
+		if (!response.ok) throw new Error(answer.message, { cause: response.status });
+		return answer;
+	}
+}

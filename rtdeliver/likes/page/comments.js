@@ -1,0 +1,42 @@
+/** The comments on a video, and who is typing one. */
+
+import { byId, Log, make, nameTag, utterance } from "./dom.js";
+
+const TYPING_MS = 4_000;
+
+export class Comments {
+	#log = new Log(byId("comments"));
+	#typing = new Map();
+
+	clear() {
+		this.#log.clear();
+		for (const member of this.#typing.keys()) this.#stopTyping(member);
+	}
+
+	/** Shows a comment; `untold` is one that is stored, and of which others have not been told. */
+	add(comment, untold = false) {
+		this.#stopTyping(comment.member);
+		if (this.#log.has(comment.comment)) return;
+		const item = make("li", {}, nameTag(comment.member), ...utterance(comment, untold));
+		this.#log.add(comment.comment, item);
+	}
+
+	/** Shows for a while that a member is typing. */
+	typing(member) {
+		clearTimeout(this.#typing.get(member));
+		this.#typing.set(member, setTimeout(() => this.#stopTyping(member), TYPING_MS));
+		this.#tellTyping();
+	}
+
+	#stopTyping(member) {
+		clearTimeout(this.#typing.get(member));
+		if (this.#typing.delete(member)) this.#tellTyping();
+	}
+
+	#tellTyping() {
+		const names = [...this.#typing.keys()];
+		const are = names.length > 1 ? "are" : "is";
+		const who = names.slice(0, 3).join(", ");
+		byId("typing").textContent = who && `${who} ${are} typing…`;
+	}
+}

@@ -1,0 +1,291 @@
+/**
+ * A stream of events from rtdeliver that keeps itself and its topics through every reconnect. It
+ * needs nothing but a browser.
+ */
+
+const REQUEST_MS = 10_000;
+const RETRY_MIN_MS = 1_000;
+const RETRY_MAX_MS = 30_000;
+// Servers and proxies bound the length of a URL: further topics are added by a request.
+const QUERY_CHARACTERS = 3_000;
+
+/**
+ * Opens a stream, which stays until `close()`.
+ *
+ * @param {object} options
+ * @param {string} options.url - of a frontend
+ * @param {string[]} [options.topics] - to begin with
+ * @param {() => ?string} [options.token] - gives a member's token whenever it connects
+ * @param {boolean} [options.withCredentials] - whether to send cookies to another origin
+ */
+export function connect(options) {
+	return new Stream(options);
+}
+
+class Stream {
+	#url;
+	#token;
+	#credentials;
+	#source = null;
+	#state = "connecting";
+	#connection = null;
+	#wanted;
+	// What the server has, as far as it has said so.
+	#held = new Set();
+	// The connections for which a change is under way, and for which all has been in order.
+	#changing = null;
+	#settled = null;
+	#waiting = [];
+	#failures = 0;
+	#timer = null;
+	#listeners = new Map();
+
+	constructor({ url, topics = [], token = () => null, withCredentials = false }) {
+		this.#url = url.replace(/\/$/, "");
+		this.#token = token;
+		this.#credentials = withCredentials;
+		this.#wanted = new Set(topics);
+		addEventListener("online", this.#check);
+		globalThis.document?.addEventListener("visibilitychange", this.#check);
+		this.#open();
+	}
+
+	/** "connecting", "open", "lost" while it tries to connect again, or "closed". */
+	get state() {
+		return this.#state;
+	}
+
+	/** What is to be watched, now or once it is connected. */
+	get topics() {
+		return [...this.#wanted].sort();
+	}
+
+	/**
+	 * Watches more topics, on the same stream.
+	 *
+	 * @returns {Promise<boolean>} once they are watched: true when all that is published from now on
+	 *   will come, false where the server cannot promise that yet; rejected if it refuses them
+	 */
+	subscribe(...topics) {
+		for (const topic of topics) this.#wanted.add(topic);
+		return this.#changed(topics);
+	}
+
+	/** Watches these no longer; none of their events comes from now on. */
+	unsubscribe(...topics) {
+		for (const topic of topics) this.#wanted.delete(topic);
+		return this.#changed(topics);
+	}
+
+	/** Calls `listener` with the events `{topic, type, id, at, data}` of a type, or of all: "*". */
+	onEvent(type, listener) {
+		return this.#on(`event ${type}`, listener);
+	}
+
+	/** Calls `listener` with `{lost, topics}` when events were lost; null is a number nobody knows. */
+	onGap(listener) {
+		return this.#on("gap", listener);
+	}
+
+	/** Calls `listener` with each new state; "open" comes after every reconnect. */
+	onState(listener) {
+		return this.#on("state", listener);
+	}
+
+	/** Calls `listener` when the token has expired, before another is asked for. */
+	onExpired(listener) {
+		return this.#on("expired", listener);
+	}
+
+	/** Connects anew, for example as another member. */
+	reconnect() {
+		if (this.#state === "closed") return;
+		this.#become("connecting");
+		this.#open();
+	}
+
+	/** Ends the stream for good. */
+	close() {
+		this.#drop();
+		removeEventListener("online", this.#check);
+		globalThis.document?.removeEventListener("visibilitychange", this.#check);
+		for (const { resolve } of this.#waiting.splice(0)) resolve(false);
+		this.#become("closed");
+	}
+
+	#on(what, listener) {
+		if (!this.#listeners.has(what)) this.#listeners.set(what, new Set());
+		this.#listeners.get(what).add(listener);
+		return () => this.#listeners.get(what).delete(listener);
+	}
+
+	#tell(what, value) {
+		for (const listener of this.#listeners.get(what) ?? []) {
+			try {
+				listener(value);
+			} catch (error) {
+				// One bad listener does not hurt the others.
+				reportError(error);
+			}
+		}
+	}
+
+	#become(state) {
+		this.#state = state;
+		this.#tell("state", state);
+	}
+
+	#open() {
+		this.#drop();
+		const query = new URLSearchParams();
+		const token = this.#token();
+		if (token) query.set("token", token);
+		for (const topic of this.#wanted) {
+			query.append("topic", topic);
+			if (`${query}`.length > QUERY_CHARACTERS) break;
+		}
+		const source = new EventSource(`${this.#url}/connect?${query}`, {
+			withCredentials: this.#credentials,
+		});
+		const on = (name, take) => source.addEventListener(name, ({ data }) => take(JSON.parse(data)));
+		on("message", (event) => this.#received(event));
+		on("connected", (told) => this.#connected(told));
+		on("gap", (gap) => this.#tell("gap", gap));
+		on("expired", () => {
+			this.#tell("expired");
+			this.#open();
+		});
+		source.onerror = () => this.#failed();
+		this.#source = source;
+	}
+
+	#drop() {
+		clearTimeout(this.#timer);
+		this.#source?.close();
+		this.#connection = null;
+	}
+
+	#connected({ connection, topics, pending }) {
+		this.#connection = connection;
+		this.#held = new Set(topics);
+		this.#failures = 0;
+		// The browser reconnects with the topics that it began with.
+		this.#sync(pending);
+	}
+
+	#failed() {
+		this.#connection = null;
+		if (this.#state !== "lost") this.#become("lost");
+		// The browser tries again by itself, when it was told to, unless it was refused.
+		if (this.#source.readyState === EventSource.CLOSED) this.#retry(() => this.#open());
+	}
+
+	#lose() {
+		this.#drop();
+		this.#become("lost");
+		this.#retry(() => this.#open());
+	}
+
+	#retry(again) {
+		const longest = Math.min(RETRY_MIN_MS * 2 ** this.#failures++, RETRY_MAX_MS);
+		clearTimeout(this.#timer);
+		this.#timer = setTimeout(again, longest * (0.5 + Math.random() / 2));
+	}
+
+	#received(event) {
+		// What was on its way when its topic was given up.
+		if (!this.#wanted.has(event.topic)) return;
+		this.#tell(`event ${event.type}`, event);
+		this.#tell("event *", event);
+	}
+
+	#changed(topics) {
+		// Several changes at once make one request.
+		queueMicrotask(() => this.#sync());
+		return new Promise((resolve, reject) => this.#waiting.push({ topics, resolve, reject }));
+	}
+
+	/** Changes the topics at the server until it has those that are wanted. */
+	async #sync(pending = []) {
+		const connection = this.#connection;
+		if (!connection || this.#changing === connection) return;
+		this.#changing = connection;
+		let change;
+		while ((change = this.#difference())) {
+			const answer = await this.#request(change);
+			if (connection !== this.#connection) return;
+			if (!answer) break;
+			pending = answer.pending ?? [];
+		}
+		this.#changing = null;
+		if (change) return;
+		for (const { topics, resolve } of this.#waiting.splice(0)) {
+			resolve(!topics.some((topic) => pending.includes(topic)));
+		}
+		if (this.#settled === connection) return;
+		this.#settled = connection;
+		this.#become("open");
+	}
+
+	#difference() {
+		const add = [...this.#wanted].filter((topic) => !this.#held.has(topic));
+		const remove = [...this.#held].filter((topic) => !this.#wanted.has(topic));
+		return add.length || remove.length ? { add, remove } : null;
+	}
+
+	/** Makes a change, and returns the answer; null if that has to be done again later. */
+	async #request(change) {
+		const connection = this.#connection;
+		const [response, answer] = await this.#fetch({
+			method: "POST",
+			headers: { "Content-Type": "application/json" },
+			body: JSON.stringify(change),
+		});
+		if (connection !== this.#connection) return null;
+		if (response?.ok) {
+			this.#held = new Set(answer.topics);
+			this.#failures = 0;
+			return answer;
+		}
+		if (response?.status !== 404 && response?.status < 500 && change.add.length) {
+			this.#refuse(change.add, answer.message);
+			return {};
+		}
+		if (response?.status === 404) this.#lose();
+		else this.#retry(() => this.#sync());
+		return null;
+	}
+
+	async #fetch(options) {
+		try {
+			const response = await fetch(
+				`${this.#url}/connections/${encodeURIComponent(this.#connection)}/topics`,
+				{
+					...options,
+					credentials: this.#credentials ? "include" : "omit",
+					signal: AbortSignal.timeout(REQUEST_MS),
+				},
+			);
+			return [response, await response.json()];
+		} catch {
+			return [];
+		}
+	}
+
+	#refuse(refused, message) {
+		for (const topic of refused) this.#wanted.delete(topic);
+		this.#waiting = this.#waiting.filter(({ topics, reject }) => {
+			const concerned = topics.some((topic) => refused.includes(topic));
+			if (concerned) reject(new Error(message));
+			return !concerned;
+		});
+	}
+
+	/** After a sleep the browser may not know that the connection is gone. */
+	#check = async () => {
+		const connection = this.#connection;
+		if (!connection || globalThis.document?.hidden) return;
+		const [response] = await this.#fetch();
+		if (connection === this.#connection && (!response || response.status === 404)) this.#lose();
+	};
+}

@@ -1,0 +1,106 @@
+/** What moves: the scene, the thumbnails of all videos, and the reactions that float over it. */
+
+import { drawScene } from "./scenes.js";
+import { SHAPES } from "./shapes.js";
+
+const SCENE_MS = 33;
+const FLIGHT_SECONDS = 3;
+// More would be a wall of hearts, and slow: the rest of a crowd is in the count alone.
+const FLOATERS = 260;
+const SPRITE_PIXELS = 96;
+
+export class Stage {
+	#scene;
+	#air;
+	#thumbnails = [];
+	#sprites = {};
+	#floaters = [];
+	#video = null;
+	#drawnAt = 0;
+	#calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+	/** Draws the video on one canvas, and what floats on another, which lies over it. */
+	constructor(scene, air) {
+		this.#scene = scene.getContext("2d", { alpha: false });
+		this.#air = air.getContext("2d");
+		for (const reaction in SHAPES) this.#sprites[reaction] = drawSprite(SHAPES[reaction]);
+		new ResizeObserver(() => this.#fit()).observe(scene);
+		requestAnimationFrame(this.#frame);
+	}
+
+	show(video) {
+		this.#video = video;
+		this.#floaters = [];
+		this.#drawnAt = 0;
+	}
+
+	addThumbnail(canvas, video) {
+		this.#thumbnails.push([canvas.getContext("2d", { alpha: false }), video]);
+	}
+
+	/** Lets a reaction rise. */
+	float(reaction) {
+		const sprite = this.#sprites[reaction];
+		if (!sprite || this.#floaters.length >= FLOATERS || document.hidden) return;
+		this.#floaters.push({
+			sprite,
+			// Those of one moment do not rise as one.
+			begin: performance.now() + Math.random() * 250,
+			x: 0.7 + Math.random() * 0.26,
+			sway: (Math.random() - 0.5) * 0.08,
+			size: 0.05 + Math.random() * 0.05,
+			speed: 0.75 + Math.random() * 0.35,
+		});
+	}
+
+	#fit() {
+		const { canvas } = this.#scene;
+		const ratio = Math.min(devicePixelRatio, 2);
+		const size = (scale) => ({
+			width: Math.max(1, Math.round(canvas.clientWidth * scale)),
+			height: Math.max(1, Math.round(canvas.clientHeight * scale)),
+		});
+		Object.assign(this.#air.canvas, size(ratio));
+		// A scene is soft, and costs by the pixel.
+		Object.assign(canvas, size(Math.min(ratio, 960 / canvas.clientWidth)));
+		this.#drawnAt = 0;
+	}
+
+	#frame = (now) => {
+		requestAnimationFrame(this.#frame);
+		if (now - this.#drawnAt >= (this.#calm.matches ? 2000 : SCENE_MS - 4)) {
+			this.#drawnAt = now;
+			const seconds = ((performance.timeOrigin + now) / 1000) % 100_000;
+			drawScene(this.#scene, this.#video ?? "", seconds);
+			for (const [context, video] of this.#thumbnails) drawScene(context, video, seconds);
+		}
+		const { width, height } = this.#air.canvas;
+		this.#air.clearRect(0, 0, width, height);
+		this.#floaters = this.#floaters.filter((floater) => this.#draw(floater, now, width, height));
+	};
+
+	#draw({ sprite, begin, x, sway, size, speed }, now, width, height) {
+		const age = Math.max(0, (now - begin) / 1000) * speed;
+		const part = age / FLIGHT_SECONDS;
+		if (part >= 1) return false;
+		const side = size * Math.min(1, age * 5) * height;
+		const left = (x + Math.sin(age * 3) * sway) * width - side / 2;
+		const top = height * (0.93 - (this.#calm.matches ? 0.3 : part) * 0.85) - side / 2;
+		this.#air.globalAlpha = Math.min(1, (1 - part) * 2.5);
+		this.#air.drawImage(sprite, left, top, side, side);
+		return true;
+	}
+}
+
+function drawSprite({ path, color }) {
+	const canvas = document.createElement("canvas");
+	canvas.width = canvas.height = SPRITE_PIXELS;
+	const context = canvas.getContext("2d");
+	context.scale(SPRITE_PIXELS / 28, SPRITE_PIXELS / 28);
+	context.translate(2, 2);
+	context.shadowColor = "#0006";
+	context.shadowBlur = 5;
+	context.fillStyle = color;
+	context.fill(new Path2D(path), "evenodd");
+	return canvas;
+}
