@@ -11,7 +11,6 @@ run: .venv/installed
 	@echo "watch a topic:   curl -N 'http://localhost:8080/connect?topic=live:red'"
 	@echo "publish to it:   curl -H 'Content-Type: application/json' -d '{\"topic\":\"live:red\",\"data\":\"hello\"}' http://localhost:8090/publish"
 	@echo "see who watches: curl 'http://localhost:8090/topics?topic=live:red'"
-	@echo "watch a live video, like it, talk about it: http://localhost:8000/"
 	@exec $(BIN)/twistd -n --pidfile= rtcombined --app tcp:8000 $(ARGS)
 
 test: lint types tests

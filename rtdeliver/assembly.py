@@ -6,6 +6,7 @@ from typing import Any
 
 from klein import Klein
 from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
 from twisted.web.resource import IResource
 from twisted.web.server import Request
 
@@ -69,6 +70,8 @@ from rtdeliver.web import (
 )
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import PublishLimits
+
+log = Logger()
 
 _FRONTEND_INTERNAL = "tcp:8081:interface=127.0.0.1"
 _DISPATCHER_LISTEN = "tcp:8090:interface=127.0.0.1"
@@ -210,6 +213,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
             if not config.frontend and browser_url(config.public, ports["public"], "") is None:
                 raise ConfigError("frontend: say at which URL browsers reach the public listener")
             app.start()
+            base.tell_link(config.app, ports["app"])
 
     async def drain() -> None:
         await frontend.drain(config.drain_seconds)
@@ -240,16 +244,19 @@ def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
     )
     key = application_key(config.token_key_file, config.database)
     app = base.app(platform, key, lambda _: None)
-    listeners = [base.app_listener("listen", config.listen or _LIKES_LISTEN, app)]
+    description = config.listen or _LIKES_LISTEN
+    listeners = [base.app_listener("listen", description, app)]
     if config.internal:
         internal = new_app()
         base.add_operator_routes(internal, missing=list, samples=[app.samples])
         listeners.append(base.internal_listener("internal", config.internal, internal, {}))
+
+    def begin(ports: Mapping[str, IListeningPort]) -> None:
+        app.start()
+        base.tell_link(description, ports["listen"])
+
     return base.service(
-        "rtlikes",
-        listeners,
-        begin=lambda _: app.start(),
-        drain=lambda: app.stop(config.drain_seconds),
+        "rtlikes", listeners, begin=begin, drain=lambda: app.stop(config.drain_seconds)
     )
 
 
@@ -391,6 +398,12 @@ class _Base:
             ),
             guarded=False,
         )
+
+    def tell_link(self, description: str, port: IListeningPort) -> None:
+        """Say how the app is opened, once all else has been said."""
+        url = browser_url(description, port, "localhost")
+        if url is not None:
+            self._reactor.callLater(0, log.info, "open {url}/", url=url)
 
     def add_presence_routes(self, app: Klein, presence: PresenceTracker) -> None:
         add_presence_routes(

@@ -44,12 +44,14 @@ class Store:
         """
 
         def transaction(cursor: Any) -> bool:
+            cursor.execute("SELECT seen_at FROM members WHERE name = ?", (member,))
+            seen = cursor.fetchone()
             cursor.execute(
-                "INSERT INTO members VALUES (?, ?, ?) ON CONFLICT (name)"
-                " DO UPDATE SET seen_at = excluded.seen_at WHERE seen_at <= excluded.seen_at - ?",
-                (member, at, at, away_milliseconds),
+                "INSERT INTO members VALUES (?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at)",
+                (member, at, at),
             )
-            return bool(cursor.rowcount > 0)
+            return seen is None or bool(at - seen[0] >= away_milliseconds)
 
         return self._run(transaction)
 

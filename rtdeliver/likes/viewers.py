@@ -48,7 +48,8 @@ class ViewerCounts:
 
     async def _look(self) -> None:
         for video in self._counts:
-            await self._look_at(video)
+            if self._loop.running:
+                await self._look_at(video)
 
     async def _look_at(self, video: Video) -> None:
         try:
