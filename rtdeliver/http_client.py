@@ -1,16 +1,25 @@
 """How nodes call each other: one request, bounded in time and in what is read of the answer."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from treq.client import HTTPClient
 from treq.content import collect
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.interfaces import IReactorTime
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.internet.interfaces import IProtocol, IReactorTime, IStreamClientEndpoint
+from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IResponse
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IResponse
+from zope.interface import implementer
 
 from rtdeliver.errors import AnsweredNo, AnswerLost, RemoteFailure, Unreachable
 
@@ -114,4 +123,44 @@ def make_agent(reactor: object, *, connect_timeout_seconds: float) -> Agent:
     """Return an agent that keeps connections open between requests."""
     pool = HTTPConnectionPool(reactor, persistent=True)
     pool.cachedConnectionTimeout = IDLE_SECONDS
-    return Agent(reactor, pool=pool, connectTimeout=connect_timeout_seconds)
+    places = _Places(reactor, connect_timeout_seconds)
+    agent: Agent = Agent.usingEndpointFactory(reactor, places, pool=pool)
+    return agent
+
+
+@implementer(IAgentEndpointFactory)
+class _Places:
+    """Where nodes are.
+
+    Of one that is named by its address, it is known at once that it cannot be reached: only a
+    `HostnameEndpoint` waits a while, for further addresses of a name.
+    """
+
+    def __init__(self, reactor: object, timeout_seconds: float) -> None:
+        self._reactor = reactor
+        self._timeout_seconds = timeout_seconds
+        self._policy = BrowserLikePolicyForHTTPS()
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        host = uri.host.decode("ascii")
+        connect: Any = HostnameEndpoint
+        if isIPAddress(host):
+            connect = TCP4ClientEndpoint
+        elif isIPv6Address(host):
+            connect = TCP6ClientEndpoint
+        endpoint = connect(self._reactor, host, uri.port, timeout=self._timeout_seconds)
+        if uri.scheme == b"https":
+            endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
+        return _QuietEndpoint(endpoint)
+
+
+@implementer(IStreamClientEndpoint)
+class _QuietEndpoint:
+    """Connects without a word to the log."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: Any) -> Deferred[IProtocol]:
+        protocolFactory.noisy = False
+        return self._endpoint.connect(protocolFactory)

@@ -257,7 +257,9 @@ class RedisConnection:
             if "READONLY" in str(error):
                 # It was the master once; the sentinels know who is now.
                 self._reconnect()
-            raise Unavailable(f"Redis does not answer: {error or type(error).__name__}") from None
+            raise Unavailable(
+                f"Redis does not answer: {str(error) or type(error).__name__}"
+            ) from None
 
     def _reconnect(self) -> None:
         for connection in (*self._commands.pool, *self._changes.pool):

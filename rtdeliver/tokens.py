@@ -3,6 +3,7 @@
 import math
 import os
 import secrets
+import tempfile
 from contextlib import suppress
 
 import jwt
@@ -91,15 +92,19 @@ def read_token_key(path: str) -> TokenKey:
 def make_token_key(path: str) -> None:
     """Write a new key to a file that only its owner may read, unless there is one already.
 
+    Whoever reads it meanwhile finds all of it, or no file.
+
     :raises ConfigError: if it cannot be written.
     """
+    folder, name = os.path.split(path)
     try:
-        with suppress(FileExistsError):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+        with tempfile.NamedTemporaryFile("w", prefix=name, dir=folder or ".") as draft:
+            draft.write(secrets.token_hex(_KEY_BYTES) + "\n")
+            draft.flush()
+            with suppress(FileExistsError):
+                os.link(draft.name, path)
     except OSError as error:
-        raise ConfigError(f"token_key_file {path}: {error.strerror}") from None
+        raise ConfigError(f"the key {path} cannot be made: {error.strerror}") from None
 
 
 def _seconds(claim: object) -> float:

@@ -4,10 +4,11 @@ import hmac
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import msgspec
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,6 +27,8 @@ from rtdeliver.errors import (
     UnsupportedMediaType,
 )
 from rtdeliver.wire import as_json
+
+T = TypeVar("T")
 
 log = Logger()
 
@@ -158,7 +161,9 @@ def client_address(request: Request, *, behind_proxy: bool) -> str:
         proxy has set.
     """
     if behind_proxy:
-        forwarded = header(request, "X-Forwarded-For").rpartition(",")[2].strip()
+        # A proxy may add a field of its own to the one that the client sent.
+        fields = request.requestHeaders.getRawHeaders(b"X-Forwarded-For", [b""])
+        forwarded = fields[-1].decode("latin-1").rpartition(",")[2].strip()
         if forwarded:
             return forwarded
     return str(getattr(request.getClientAddress(), "host", ""))
@@ -168,6 +173,16 @@ def host_of(request: Request) -> str:
     """Return the host that is asked, as in a URL without its port; ``localhost`` if it is odd."""
     match = _HOST.match(header(request, "Host"))
     return match[0] if match else "localhost"
+
+
+def to_the_end(work: Coroutine[Any, Any, T] | Deferred[T]) -> Deferred[T]:
+    """Fires with the result of ``work``, which goes on when the client does not wait for that.
+
+    Klein cancels what serves a request when its client leaves.
+    """
+    answer: Deferred[T] = Deferred()
+    ensureDeferred(work).addCallbacks(answer.callback, answer.errback)
+    return answer
 
 
 def close_after(request: Request) -> None:

@@ -1,7 +1,7 @@
 """Measures, with real processes, the figures that are given for one small machine.
 
 Run from the project's root: ``python -m tests.figures [NAME]...``. Each prints a line of JSON. All
-take about three minutes, and need 10,100 file descriptors a process.
+take about three and a half minutes, and need 10,100 file descriptors a process.
 """
 
 import json
@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -36,6 +37,10 @@ from tests.integration.roles import (
     metrics,
     publish,
 )
+from tests.integration.roles import (
+    likes as app,
+)
+from tests.integration.streams import Frame, Stream, Viewers
 from tests.integration.test_netns import measure_delays
 from tests.integration.test_rolling_restart import SETTINGS, restart_one_by_one
 from tests.integration.wide_area import why_not
@@ -199,6 +204,76 @@ def datacenters() -> dict[str, object]:
     return {**measure_delays()} if reason is None else {"skipped": reason}
 
 
+def likes() -> dict[str, Any]:
+    """A like by HTTP, one after the other: until it is answered, and until a viewer has it."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        dispatcher() as hub,
+        frontend(hub.url("listen"), "n1") as node,
+        app(
+            [hub.url("listen")], node.url("public"), Path(folder) / "db", *_settings(folder)
+        ) as live,
+        Viewers() as viewers,
+        httpx.Client(base_url=live.url("listen")) as browser,
+    ):
+        stream = viewers.connect(node.url("public"), "live:red")
+        begun, answered = [], []
+        for _ in range(500):
+            begun.append(time.monotonic())
+            browser.post("/videos/red/likes", json={"reaction": "heart"})
+            answered.append(time.monotonic())
+        viewers.wait(lambda: len(_of_type(stream, "like")) == len(begun), "all likes came")
+        came = [frame.at for frame in _of_type(stream, "like")]
+    return {
+        "answered": _percentiles(
+            [after - before for before, after in zip(begun, answered, strict=True)]
+        ),
+        "received": _percentiles(
+            [after - before for before, after in zip(begun, came, strict=True)]
+        ),
+        "likes_per_second_one_by_one": round(len(begun) / (answered[-1] - begun[0])),
+    }
+
+
+def presence() -> dict[str, Any]:
+    """From the decision that a member came, or is gone, to a viewer's receipt, on Redis."""
+    members = [f"m{number}" for number in range(30)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        RedisServer() as server,
+        dispatcher("--redis", server.url, *_settings(folder)) as hub,
+        frontend(hub.url("listen"), "n1", *_settings(folder)) as node,
+        Viewers() as viewers,
+    ):
+        stream = viewers.connect(node.url("public"), *(f"presence:{name}" for name in members))
+        for name in members:
+            httpx.post(hub.url("listen") + "/presence", json={"members": [name]})
+        viewers.wait(lambda: len(stream.events) == 2 * len(members), "all came, and went")
+        # The id begins with the moment of the decision.
+        wall_clock = time.time() - time.monotonic()
+        delays: dict[str, list[float]] = {"online": [], "offline": []}
+        for frame in stream.frames:
+            if frame.event == "message":
+                decided_at = int(frame.data["id"].split("-")[0]) / 1000
+                delays[frame.data["data"]["status"]].append(frame.at + wall_clock - decided_at)
+    return {status: _percentiles(seconds) for status, seconds in delays.items()}
+
+
+def _settings(folder: str) -> list[str]:
+    path = Path(folder) / "rtdeliver.toml"
+    path.write_text(
+        "likes_per_second = 100000\nlikes_burst = 100000\n"
+        "presence_heartbeat_seconds = 2\npresence_grace_seconds = 0.5\n"
+    )
+    return ["--config", str(path)]
+
+
+def _of_type(stream: Stream, type: str) -> list[Frame]:
+    return [
+        frame for frame in stream.frames if frame.event == "message" and frame.data["type"] == type
+    ]
+
+
 def _delays(
     hub: RoleProcess, readers: "_Readers", data: str, events: int = 200
 ) -> dict[str, float]:
@@ -210,15 +285,17 @@ def _delays(
             readers.expect(time.monotonic())
             producer.post("/publish", json={"topic": "live:red", "data": data})
             readers.wait_for((number + 1) * _Readers.COUNT)
-    delays = sorted(readers.delays())
+    delays = readers.delays()
+    return {"deliveries": len(delays), **_percentiles(delays)}
+
+
+def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
     return {
-        "deliveries": len(delays),
-        **{
-            f"p{percent}_milliseconds": round(
-                delays[math.ceil(len(delays) * percent / 100) - 1] * 1000, 1
-            )
-            for percent in (50, 90, 99, 100)
-        },
+        f"p{percent}_milliseconds": round(
+            ordered[math.ceil(len(ordered) * percent / 100) - 1] * 1000, 1
+        )
+        for percent in (50, 90, 99, 100)
     }
 
 
@@ -358,6 +435,8 @@ _FIGURES = {
     "index": index,
     "rolling": rolling,
     "datacenters": datacenters,
+    "likes": likes,
+    "presence": presence,
 }
 
 if __name__ == "__main__":

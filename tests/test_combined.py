@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from rtdeliver.combined import LocalDispatcherClient, LocalFrontendClient
+from rtdeliver.combined import LocalDispatcherClient, LocalFrontendClient, LocalPlatform
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import Unreachable
 from rtdeliver.frontend.frontend import Frontend
@@ -19,13 +19,16 @@ from rtdeliver.interfaces import (
     IDispatcherClient,
     IFrontendClient,
     IFrontendDeliveries,
+    IPlatform,
     IPresenceClient,
+    ITopicIndex,
 )
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.wire import Draft
 from tests.contracts.dispatcher_client import DispatcherClientContract
 from tests.contracts.frontend_client import N1, N1_AGAIN, FrontendClientContract
+from tests.contracts.platform import PlatformContract
 from tests.contracts.presence_client import PresenceClientContract
 from tests.dispatcher.test_client import client_of, routes_of
 from tests.fakes import (
@@ -73,6 +76,17 @@ class LocalFrontendClientContractTests(FrontendClientContract, SynchronousTestCa
             incarnation="first",
             local=frontend,
             remote=client_of(routes_of(frontend), self.clock),
+        )
+
+
+class LocalPlatformContractTests(PlatformContract, SynchronousTestCase):
+    """The contract, with a call instead of a request."""
+
+    def make_platform(
+        self, dispatcher: Dispatcher, index: ITopicIndex, presence: PresenceTracker
+    ) -> IPlatform:
+        return LocalPlatform(
+            publish=dispatcher.publish, viewers=index.viewers, presence=presence.presence
         )
 
 

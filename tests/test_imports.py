@@ -23,8 +23,16 @@ PURE = {
     "rtdeliver.frontend.feed",
     "rtdeliver.frontend.sse",
     "rtdeliver.frontend.subscriptions",
+    "rtdeliver.likes.model",
+    "rtdeliver.likes.bodies",
+    "rtdeliver.likes.limits",
+    "rtdeliver.likes.page",
+    "rtdeliver.likes.news",
+    "rtdeliver.likes.store",
 }
 WORLD = ("twisted.internet.reactor", "twisted.web", "klein", "treq", "txredisapi")
+# They put the pieces together.
+ASSEMBLIES = {"rtdeliver.assembly", "rtdeliver.likes.app"}
 # Everything stands on these; they stand on none but each other.
 GROUND_FLOOR = {module for module in PURE if module.count(".") == 1} | {
     "rtdeliver.config",
@@ -104,6 +112,7 @@ class ReadingTests(SynchronousTestCase):
                 "rtdeliver",
                 "rtdeliver.bench.cli",
                 "rtdeliver.frontend.routes",
+                "rtdeliver.likes.routes",
                 "twisted.plugins.rtdeliver_roles",
             },
             MODULES.keys(),
@@ -142,14 +151,15 @@ class LayerTests(SynchronousTestCase):
 
     def test_klein_appears_in_routes_only(self) -> None:
         others = {name for name in importers("klein") if not name.endswith(".routes")}
-        self.assertEqual(others, {"rtdeliver.assembly"})
+        self.assertEqual(others, ASSEMBLIES)
 
-    def test_assembly_names_an_app_but_makes_none(self) -> None:
-        tree = MODULES["rtdeliver.assembly"]
-        named = [found.name for found in imports(tree) if within(found.name, "klein")]
-        self.assertEqual(named, ["klein", "klein.Klein"])
-        calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        self.assertNotIn("Klein", [func.id for func in calls if isinstance(func, ast.Name)])
+    def test_assemblies_name_an_app_but_make_none(self) -> None:
+        for module in ASSEMBLIES:
+            tree = MODULES[module]
+            named = [found.name for found in imports(tree) if within(found.name, "klein")]
+            self.assertEqual(named, ["klein", "klein.Klein"])
+            calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+            self.assertNotIn("Klein", [func.id for func in calls if isinstance(func, ast.Name)])
 
     def test_treq_appears_in_the_http_client_only(self) -> None:
         self.assertEqual(importers("treq"), {"rtdeliver.http_client"})
@@ -196,6 +206,24 @@ class LayerTests(SynchronousTestCase):
                 if within(name, f"rtdeliver.{here}")
             }
             self.assertEqual(neighbours, set())
+
+    def test_the_app_knows_no_room_of_the_platform(self) -> None:
+        rooms = ("frontend", "dispatcher", "index", "presence", "bench", "combined", "assembly")
+        for room in rooms:
+            inside = {
+                name for name in importers(f"rtdeliver.{room}") if within(name, "rtdeliver.likes")
+            }
+            self.assertEqual(inside, set(), room)
+
+    def test_only_the_assembly_knows_the_app(self) -> None:
+        others = {
+            name for name in importers("rtdeliver.likes") if not within(name, "rtdeliver.likes")
+        }
+        self.assertEqual(others, {"rtdeliver.assembly"})
+
+    def test_only_the_database_module_of_the_app_knows_which_database_it_is(self) -> None:
+        for package in ("sqlite3", "twisted.enterprise"):
+            self.assertEqual(importers(package), {"rtdeliver.likes.database"}, package)
 
     def test_the_ground_floor_stands_on_itself(self) -> None:
         for module in GROUND_FLOOR:

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from rtdeliver.errors import ConfigError
-from rtdeliver.listeners import describe, is_private, listen, url_of
+from rtdeliver.listeners import browser_url, describe, is_private, listen, url_of
 
 
 @implementer(IListeningPort)
@@ -103,6 +103,24 @@ class AddressTests(SynchronousTestCase):
                 unix("/run/rtdeliver"): None,
             },
         )
+
+    def test_a_browser_reaches_a_port_at_the_host_that_it_knows(self) -> None:
+        for host in ("localhost", "example.com", "10.0.0.5", "[::1]"):
+            for port in (ipv4("0.0.0.0"), ipv4("127.0.0.1"), ipv4(""), ipv6("::")):
+                self.assertEqual(browser_url("tcp:0", port, host), f"http://{host}:8081")
+
+    def test_a_browser_reaches_a_port_with_a_certificate_over_tls(self) -> None:
+        for description, scheme in (
+            ("ssl:443:privateKey=key.pem", "https"),
+            ("tls:/etc/certificates:tcp:443", "https"),
+            ("tcp:443", "http"),
+            ("tcp6:443", "http"),
+            ("haproxy:tcp:443", "http"),
+        ):
+            self.assertEqual(browser_url(description, ipv4(""), "h"), f"{scheme}://h:8081")
+
+    def test_no_browser_reaches_a_unix_socket(self) -> None:
+        self.assertIsNone(browser_url("unix:/run/rtdeliver", unix("/run/rtdeliver"), "localhost"))
 
 
 class ListenTests(SynchronousTestCase):

@@ -7,8 +7,8 @@ from io import BytesIO
 from typing import Any
 
 from klein import Klein
-from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
@@ -30,10 +30,13 @@ from rtdeliver.web import (
     ProperResource,
     SecretResource,
     answer,
+    client_address,
     close_after,
+    host_of,
     media_type,
     post_of,
     query_values,
+    to_the_end,
 )
 
 BODY_BYTES = 100
@@ -84,10 +87,12 @@ class _Received(BytesIO):
 class Peer:
     """A client of a site."""
 
-    def __init__(self, resource: IResource, *, host: IAddress | None = None) -> None:
+    def __init__(
+        self, resource: IResource, *, host: IAddress | None = None, client: IAddress | None = None
+    ) -> None:
         self.clock = Clock()
         site = BoundedSite(resource, body_bytes=BODY_BYTES, idle_seconds=60, reactor=self.clock)
-        self._transport = StringTransport(hostAddress=host)
+        self._transport = StringTransport(hostAddress=host, peerAddress=client)
         self._protocol = site.buildProtocol(None)
         self._protocol.makeConnection(self._transport)
 
@@ -368,6 +373,135 @@ class RequestTests(SynchronousTestCase):
         for word in (b"Traceback", b"ZeroDivision", b"secret"):
             self.assertNotIn(word, answer.body)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class Telling(Resource):
+    """Answers with what a function says of the request."""
+
+    isLeaf = True
+
+    def __init__(self, tell: Callable[[Request], str]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def render(self, request: Request) -> bytes:
+        return self._tell(request).encode()
+
+
+class ClientAddressTests(SynchronousTestCase):
+    """Where a request comes from."""
+
+    SOCKET = IPv4Address("TCP", "192.0.2.1", 5000)
+
+    def address(
+        self, *forwarded: str, client: IAddress = SOCKET, behind_proxy: bool = False
+    ) -> str:
+        """The address of a request with these X-Forwarded-For fields, as it is told."""
+        resource = Telling(lambda request: client_address(request, behind_proxy=behind_proxy))
+        fields = [f"X-Forwarded-For: {value}" for value in forwarded]
+        return Peer(resource, client=client).send("GET / HTTP/1.1", *fields).answer().body.decode()
+
+    def test_it_is_that_of_the_socket(self) -> None:
+        self.assertEqual(self.address(), "192.0.2.1")
+        self.assertEqual(self.address(client=IPv6Address("TCP", "2001:db8::1", 1)), "2001:db8::1")
+
+    def test_one_of_a_unix_socket_is_not_known(self) -> None:
+        for path in ("/run/client", None):
+            self.assertEqual(self.address(client=UNIXAddress(path)), "")
+
+    def test_what_a_client_says_of_itself_is_not_believed(self) -> None:
+        self.assertEqual(self.address("203.0.113.9"), "192.0.2.1")
+
+    def test_behind_a_proxy_it_is_what_the_nearest_one_says(self) -> None:
+        for value, expected in {
+            "203.0.113.9": "203.0.113.9",
+            "10.9.9.9, 203.0.113.9": "203.0.113.9",
+            "spoofed,unknown , 2001:db8::9 ": "2001:db8::9",
+        }.items():
+            self.assertEqual(self.address(value, behind_proxy=True), expected)
+
+    def test_a_proxy_may_add_a_field_to_that_of_the_client(self) -> None:
+        """Fields of one name are one list, in their order (RFC 9110, 5.3)."""
+        fields = ["10.9.9.9", "10.8.8.8, 203.0.113.9"]
+        self.assertEqual(self.address(*fields, behind_proxy=True), "203.0.113.9")
+
+    def test_behind_a_proxy_that_says_nothing_it_is_that_of_the_socket(self) -> None:
+        for fields in ([], [""], [" "]):
+            self.assertEqual(self.address(*fields, behind_proxy=True), "192.0.2.1")
+
+    def test_behind_a_proxy_at_a_unix_socket_it_is_what_that_says(self) -> None:
+        unix = UNIXAddress(None)
+        self.assertEqual(self.address("203.0.113.9", client=unix, behind_proxy=True), "203.0.113.9")
+        self.assertEqual(self.address(client=unix, behind_proxy=True), "")
+
+
+class HostTests(SynchronousTestCase):
+    """Which host a browser has asked for."""
+
+    def host(self, *fields: str) -> str:
+        lines = ["GET / HTTP/1.0", *(f"Host: {field}" for field in fields), "", ""]
+        return Peer(Telling(host_of)).send_bytes("\r\n".join(lines).encode()).answer().body.decode()
+
+    def test_it_is_told_without_its_port(self) -> None:
+        for field, host in {
+            "localhost": "localhost",
+            "localhost:8000": "localhost",
+            "Example.com:80": "Example.com",
+            "a_b-c.example": "a_b-c.example",
+            "10.0.0.5:8080": "10.0.0.5",
+            "[::1]:8080": "[::1]",
+            "[2001:DB8::1]": "[2001:DB8::1]",
+            "[::ffff:10.0.0.5]": "[::ffff:10.0.0.5]",
+        }.items():
+            self.assertEqual(self.host(field), host)
+
+    def test_where_it_is_odd_or_missing_it_is_this_machine(self) -> None:
+        for fields in (
+            [],
+            [""],
+            [":8080"],
+            ["é.example"],
+            ["a b"],
+            ["a/b"],
+            ["user@example.com"],
+            ["example.com; script-src *"],
+            ["example.com' *"],
+            ["<script>"],
+            ["[::1"],
+            ["[::1]x"],
+            ["[example.com]"],
+        ):
+            self.assertEqual(self.host(*fields), "localhost", fields)
+
+
+class ToTheEndTests(SynchronousTestCase):
+    """Work that is done whether or not its client waits."""
+
+    def setUp(self) -> None:
+        self.step: Deferred[int] = Deferred()
+        self.done: list[int] = []
+
+    async def work(self) -> int:
+        self.done.append(await self.step)
+        return 7
+
+    def test_it_fires_with_the_result(self) -> None:
+        answer = to_the_end(self.work())
+        self.step.callback(1)
+        self.assertEqual(self.successResultOf(answer), 7)
+
+    def test_a_failure_is_passed_on(self) -> None:
+        answer = to_the_end(self.work())
+        self.step.errback(UnknownConnection("gone"))
+        self.failureResultOf(answer, UnknownConnection)
+
+    def test_the_work_goes_on_when_the_client_has_left(self) -> None:
+        for work in (self.work(), self.step):
+            answer = to_the_end(work)
+            answer.cancel()
+            self.failureResultOf(answer, CancelledError)
+        self.step.callback(1)
+        self.assertEqual(self.done, [1])
 
 
 class AppTests(SynchronousTestCase):

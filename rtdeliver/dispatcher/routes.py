@@ -16,6 +16,7 @@ from rtdeliver.web import (
     media_type,
     post_of,
     query_values,
+    to_the_end,
 )
 from rtdeliver.wire import (
     PublishLimits,
@@ -53,7 +54,7 @@ def add_dispatcher_routes(app: Klein, dispatcher: Dispatcher) -> None:
         post = post_of(request)
         media_type(post.content_type, JSON)
         announcement = decode_announcement(post.body)
-        return answer(request, 200, await dispatcher.announce(announcement))
+        return answer(request, 200, await to_the_end(dispatcher.announce(announcement)))
 
     @app.route("/topics", methods=["GET"])
     # Klein knows a route by its function's name, and rtcombined has another one named topics.
@@ -61,11 +62,11 @@ def add_dispatcher_routes(app: Klein, dispatcher: Dispatcher) -> None:
         named = query_values(request, "topic")
         if len(named) != 1:
             raise BadRequest("ask for one topic: /topics?topic=live:red")
-        return answer(request, 200, await dispatcher.topic(check_topic(named[0])))
+        return answer(request, 200, await to_the_end(dispatcher.topic(check_topic(named[0]))))
 
     @app.route("/frontends", methods=["GET"])
     async def frontends(request: Request) -> bytes:
-        nodes = await dispatcher.nodes()
+        nodes = await to_the_end(dispatcher.nodes())
         return answer(
             request,
             200,

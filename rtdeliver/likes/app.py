@@ -139,11 +139,11 @@ class LiveVideoApp:
         self._viewers.start()
 
     async def stop(self, flush_seconds: float) -> None:
-        """Let what is being told be told, for ``flush_seconds`` at most; close the database."""
+        """Let what is on its way be stored and told, for ``flush_seconds`` at most, and close."""
         self._viewers.stop()
         self._crowd.leave()
         end = self._reactor.seconds() + flush_seconds
-        while self._news.waiting and self._reactor.seconds() < end:
+        while (self._database.waiting or self._news.waiting) and self._reactor.seconds() < end:
             await deferLater(self._reactor, _FLUSH_CHECK_SECONDS)
         self._database.close()
 

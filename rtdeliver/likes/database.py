@@ -1,7 +1,8 @@
 """The SQLite file of the live-video app: opened, brought to the schema of today, and asked."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any, TypeVar
 
 import msgspec
@@ -92,12 +93,9 @@ class Database:
         """
         settings = self._settings
         try:
-            connection = connect(settings.path, busy_seconds=settings.busy_seconds)
-            try:
+            with closing(connect(settings.path, busy_seconds=settings.busy_seconds)) as connection:
                 upgrade(connection)
-            finally:
-                connection.close()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ConfigError) as error:
             raise ConfigError(f"database {settings.path}: {error}") from None
         self._pool = ConnectionPool(
             "sqlite3",
@@ -115,6 +113,11 @@ class Database:
         if self._pool is not None:
             pool, self._pool = self._pool, None
             pool.close()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for their turn, or are under way."""
+        return self._waiting
 
     def run(self, transaction: Callable[[Any], T]) -> Deferred[T]:
         """Fires with what ``transaction`` returns, which is given a cursor in another thread.
@@ -139,32 +142,34 @@ class Database:
 
 
 def connect(path: str, *, busy_seconds: float) -> sqlite3.Connection:
-    """Open a database in the way that all here is used."""
-    connection = sqlite3.connect(path, timeout=busy_seconds, check_same_thread=False)
-    _prepare(connection)
-    return connection
+    """Open a file, whatever is in it."""
+    return sqlite3.connect(path, timeout=busy_seconds, check_same_thread=False)
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
     """Take the steps that the file lacks: all of them, or none.
 
-    :raises ConfigError: if it has more than are known here.
+    :raises ConfigError: if it has more than are known here; the file is left as it is.
     """
+    _missing_steps(connection)
+    # Readers wait for no writer then; it is kept in the file.
+    connection.execute("PRAGMA journal_mode = WAL")
     with connection:
         # Whoever starts at the same time waits here, and then finds nothing to do.
         connection.execute("BEGIN IMMEDIATE")
-        [version] = connection.execute("PRAGMA user_version").fetchone()
-        if version > len(SCHEMA):
-            raise ConfigError(
-                f"database: its schema has version {version}, and this program knows {len(SCHEMA)}"
-            )
-        for step in SCHEMA[version:]:
+        for step in _missing_steps(connection):
             for statement in step.split(";"):
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {len(SCHEMA)}")
 
 
+def _missing_steps(connection: sqlite3.Connection) -> Sequence[str]:
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(SCHEMA):
+        raise ConfigError(f"its schema has version {version}, and this program knows {len(SCHEMA)}")
+    return SCHEMA[version:]
+
+
 def _prepare(connection: sqlite3.Connection) -> None:
-    # A crash of the process loses nothing; one of the machine perhaps the last moments.
-    connection.execute("PRAGMA journal_mode = WAL")
+    # With WAL, a crash of the process loses nothing; one of the machine perhaps the last moments.
     connection.execute("PRAGMA synchronous = NORMAL")

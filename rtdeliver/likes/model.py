@@ -16,6 +16,10 @@ MEMBERS_TOPIC = Topic("members")
 
 NAME_CHARACTERS = 24
 _VIDEO = re.compile("[A-Za-z0-9_-]{1,64}")
+# Letters and marks that show as nothing: two names would look the same.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 # Line breaks are left to the page, which shows them as such.
 _FORBIDDEN_IN_TEXT = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -129,7 +133,8 @@ def check_name(text: str) -> Member:
     :raises BadRequest: if it is not 1 to 24 letters, digits, ``-`` and ``_``.
     """
     name = unicodedata.normalize("NFC", text)
-    if not 1 <= len(name) <= NAME_CHARACTERS or not all(map(_is_of_a_name, name)):
+    fits = 1 <= len(name) <= NAME_CHARACTERS and not _is_mark(name[0])
+    if not fits or not all(map(_is_of_a_name, name)) or _INVISIBLE.search(name):
         raise BadRequest(f"a name is 1 to {NAME_CHARACTERS} letters, digits, - and _")
     return Member(name)
 
@@ -173,4 +178,9 @@ def conversation_topic(one: Member, other: Member) -> Topic:
 
 def _is_of_a_name(character: str) -> bool:
     # In many languages vowels are marks, not letters.
-    return character in "-_" or unicodedata.category(character)[0] in "LMN"
+    is_letter_or_digit = unicodedata.category(character)[0] in "LN"
+    return is_letter_or_digit or _is_mark(character) or character in "-_"
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character)[0] == "M"

@@ -6,12 +6,19 @@ from typing import TypeVar
 from urllib.parse import urlencode
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rtdeliver.errors import AnsweredNo, Refusal, RemoteFailure, Unreachable
+from rtdeliver.errors import (
+    AnsweredNo,
+    BadRequest,
+    Refusal,
+    RemoteFailure,
+    TooLarge,
+    Unreachable,
+)
 from rtdeliver.event_ids import EventIds
 from rtdeliver.http_client import Answer, NodeClient
 from rtdeliver.interfaces import IPlatform, Presence
@@ -22,6 +29,9 @@ from rtdeliver.wire import decode_presence, decode_topic_viewers, encode
 T = TypeVar("T")
 
 log = Logger()
+
+# What every dispatcher would say to the same request.
+_OWN_FAULTS = (BadRequest.status, TooLarge.status)
 
 
 class _Dispatcher(msgspec.Struct):
@@ -68,6 +78,8 @@ class HttpPlatform:
         )
 
     def presence(self, members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
+        if not members:
+            return succeed([])
         query = urlencode([("member", member) for member in members])
         return self._ask(lambda url: self._client.get(f"{url}/presence?{query}"), decode_presence)
 
@@ -84,6 +96,8 @@ class HttpPlatform:
             try:
                 answer = decode((await request(dispatcher.url)).body)
             except RemoteFailure as error:
+                if isinstance(error, AnsweredNo) and error.status in _OWN_FAULTS:
+                    raise
                 failure = error
             except Refusal as refusal:
                 failure = AnsweredNo(200, f"{dispatcher.url}: {refusal.message}")

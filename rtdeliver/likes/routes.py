@@ -32,6 +32,7 @@ from rtdeliver.web import (
     client_address,
     media_type,
     post_of,
+    to_the_end,
     token_cookie,
 )
 
@@ -86,14 +87,16 @@ def add_session_routes(
     async def enter(request: Request) -> bytes:
         member = decode_session(_body(request))
         address = client_address(request, behind_proxy=settings.behind_proxy)
-        session = await people.enter(member, address=address)
+        session = await to_the_end(people.enter(member, address=address))
         _set_cookie(request, session.token, session.expires_at / 1000 - clock.seconds())
         return answer(request, 201, session)
 
     @app.route("/session", methods=["GET"])
     async def resume(request: Request) -> bytes:
         try:
-            session = await people.resume(bearer_token(request) or token_cookie(request))
+            session = await to_the_end(
+                people.resume(bearer_token(request) or token_cookie(request))
+            )
         except Unauthorized:
             _set_cookie(request, "", 0)
             return answer(request, 200, {"member": None})
@@ -126,21 +129,25 @@ def add_video_routes(
     async def like(request: Request, video: str) -> bytes:
         liked = videos.video(video)
         visitor = _visitor(request, people, settings)
-        return answer(request, 201, await videos.like(liked, visitor, decode_like(_body(request))))
+        return answer(
+            request, 201, await to_the_end(videos.like(liked, visitor, decode_like(_body(request))))
+        )
 
     @app.route("/videos/<video>/comments", methods=["POST"])
     async def comment(request: Request, video: str) -> bytes:
         commented = videos.video(video)
         member = _member(request, people)
         text = decode_text(_body(request), max_characters=settings.comment_characters)
-        return answer(request, 201, await videos.comment(commented, member, text))
+        return answer(request, 201, await to_the_end(videos.comment(commented, member, text)))
 
     @app.route("/videos/<video>/typing", methods=["POST"])
     async def typing(request: Request, video: str) -> bytes:
         commented = videos.video(video)
         member = _member(request, people)
         decode_nothing(_body(request))
-        return answer(request, 202, {"delivery": await videos.typing(commented, member)})
+        return answer(
+            request, 202, {"delivery": await to_the_end(videos.typing(commented, member))}
+        )
 
     @app.route("/videos/<video>/crowd", methods=["POST"])
     def come(request: Request, video: str) -> bytes:
@@ -175,13 +182,17 @@ def add_conversation_routes(
     async def send(request: Request, other: str) -> bytes:
         member = _member(request, people)
         text = decode_text(_body(request), max_characters=settings.comment_characters)
-        return answer(request, 201, await conversations.send(member, check_name(other), text))
+        return answer(
+            request, 201, await to_the_end(conversations.send(member, check_name(other), text))
+        )
 
     @app.route("/conversations/<other>/seen", methods=["POST"])
     async def see(request: Request, other: str) -> bytes:
         member = _member(request, people)
         message = decode_seen(_body(request))
-        return answer(request, 201, await conversations.see(member, check_name(other), message))
+        return answer(
+            request, 201, await to_the_end(conversations.see(member, check_name(other), message))
+        )
 
 
 def _body(request: Request) -> bytes:

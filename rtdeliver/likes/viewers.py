@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -47,15 +48,13 @@ class ViewerCounts:
         return self._counts[video]
 
     async def _look(self) -> None:
-        for video in self._counts:
-            if self._loop.running:
-                await self._look_at(video)
+        await DeferredList([Deferred.fromCoroutine(self._look_at(video)) for video in self._counts])
 
     async def _look_at(self, video: Video) -> None:
         try:
             viewers = await self._platform.viewers(video.live)
             before, self._counts[video] = self._counts[video], viewers
-            if viewers != before:
+            if viewers != before and self._loop.running:
                 await self._platform.publish(video.live, "viewers", {"viewers": viewers})
         except (RemoteFailure, Unavailable):
             # Who asks is told that nobody knows; the platform has told the log.

@@ -1,5 +1,6 @@
 """Real role processes on free ports of the loopback interface."""
 
+import itertools
 import os
 import random
 import re
@@ -139,6 +140,26 @@ def frontend(dispatcher_url: str, node: str, *options: str) -> Iterator[RoleProc
             f"{node} is ready",
         )
         yield process
+
+
+@contextmanager
+def likes(
+    dispatcher_urls: Sequence[str], frontend_url: str, database: Path, *options: str
+) -> Iterator[RoleProcess]:
+    """Run ``rtlikes`` on a free port."""
+    with running(
+        "rtlikes", *likes_options(dispatcher_urls, frontend_url, database), *options
+    ) as process:
+        yield process
+
+
+def likes_options(dispatcher_urls: Sequence[str], frontend_url: str, database: Path) -> list[str]:
+    """Return options with which ``rtlikes`` starts, on a free port."""
+    named = [("--dispatcher", url) for url in dispatcher_urls]
+    return [
+        *("--listen", LOOPBACK, "--frontend", frontend_url, "--database", str(database)),
+        *itertools.chain(*named),
+    ]
 
 
 def fixed_port() -> int:

@@ -1,10 +1,15 @@
 """How a role starts, refuses to start, and ends."""
 
+import functools
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
+import tempfile
+import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,6 +29,8 @@ from tests.integration.roles import (
     eventually,
     frontend,
     insist,
+    likes,
+    likes_options,
     publish,
     publish_lines,
     running,
@@ -31,9 +38,11 @@ from tests.integration.roles import (
 )
 from tests.integration.streams import Viewers
 
-ROLES = ("rtcombined", "rtfrontend", "rtdispatcher")
+ROLES = ("rtcombined", "rtfrontend", "rtdispatcher", "rtlikes")
 OPEN = "tcp:0:interface=0.0.0.0"
 SECRET = "correct-horse-battery-staple"
+# Nothing listens there.
+NOBODY = "http://127.0.0.1:9"
 # An address for documentation (RFC 5737), which no machine has.
 NOT_OURS = "tcp:0:interface=192.0.2.1"
 DRAINED_STREAMS = 80
@@ -55,9 +64,17 @@ def internal_of(role: str) -> str:
     return "--listen" if role == "rtdispatcher" else "--internal"
 
 
+@functools.cache
+def _app_folder() -> tempfile.TemporaryDirectory[str]:
+    """Where the app has its database; it goes with this process."""
+    return tempfile.TemporaryDirectory()
+
+
 def options_of(role: str, internal: str = LOOPBACK) -> list[str]:
     """Options with which a role starts, on free ports."""
     options = [internal_of(role), internal]
+    if role == "rtlikes":
+        return options + likes_options([NOBODY], NOBODY, Path(_app_folder().name) / "app.sqlite")
     if role != "rtdispatcher":
         options += ["--public", LOOPBACK]
     if role == "rtfrontend":
@@ -135,6 +152,10 @@ def test_a_stray_word_is_one_line(role: str, tmp_path: Path) -> None:
         ("rtdispatcher", [*options_of("rtdispatcher"), "--datacenter", "a b"], ["datacenter"]),
         ("rtdispatcher", [*options_of("rtdispatcher"), "--datacenter", "dc1", "--peer",
                           "dc1=http://h:1"], ["peer", "dc1 is this datacenter itself"]),
+        ("rtlikes", ["--listen", LOOPBACK, "--frontend", NOBODY], ["dispatcher"]),
+        ("rtlikes", ["--listen", LOOPBACK, "--dispatcher", NOBODY], ["frontend"]),
+        ("rtlikes", ["--frontend", NOBODY, "--dispatcher", "somewhere"], ["somewhere"]),
+        ("rtlikes", ["--frontend", "here", "--dispatcher", NOBODY], ["frontend", "here"]),
         ("rtcombined", ["--public", "nonsense:1", "--internal", LOOPBACK], ["public", "nonsense"]),
         ("rtcombined", ["--public", NOT_OURS, "--internal", LOOPBACK], ["public"]),
         ("rtcombined", ["--public", "unix:/nowhere/at/all", "--internal", LOOPBACK], ["public"]),
@@ -260,14 +281,35 @@ def test_a_port_in_use_is_one_line_with_the_listener(role: str, tmp_path: Path) 
     assert_refused(ended, internal_of(role).strip("-"), place)
 
 
-@pytest.mark.parametrize("role", ["rtcombined", "rtfrontend"])
-def test_a_public_port_in_use_is_one_line_too(role: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("role", "option"),
+    [
+        ("rtcombined", "--public"),
+        ("rtcombined", "--app"),
+        ("rtfrontend", "--public"),
+        ("rtlikes", "--listen"),
+    ],
+)
+def test_a_public_port_in_use_is_one_line_too(role: str, option: str, tmp_path: Path) -> None:
+    database = ["--database", str(tmp_path / "app.sqlite")] if option == "--app" else []
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
 
-        ended = try_to_start(tmp_path, role, *options_of(role), "--public", place)
+        ended = try_to_start(tmp_path, role, *options_of(role), option, place, *database)
 
-    assert_refused(ended, "public")
+    assert_refused(ended, option.strip("-"), place)
+
+
+@pytest.mark.parametrize(("role", "option"), [("rtcombined", "--app"), ("rtlikes", "--listen")])
+@pytest.mark.parametrize("place", ["nonsense:1", NOT_OURS, "unix:/nowhere/at/all"])
+def test_an_app_that_cannot_listen_is_one_line_too(
+    role: str, option: str, place: str, tmp_path: Path
+) -> None:
+    options = [*options_of(role), "--database", str(tmp_path / "app.sqlite")]
+
+    ended = try_to_start(tmp_path, role, *options, option, place)
+
+    assert_refused(ended, option.strip("-"), place)
 
 
 @first_for_each_role("place", OPEN, "tcp:0", "tcp6:0:interface=\\:\\:")
@@ -323,13 +365,139 @@ def test_a_frontend_that_cannot_know_its_own_url_says_so(place: str, tmp_path: P
     assert_refused(ended, "advertise")
 
 
+# A database or videos that the app cannot use.
+
+
+def key_options(folder: Path) -> list[str]:
+    """Name a key, so that none is made."""
+    path = folder / "key"
+    path.write_text("k" * 64)
+    return ["--token-key-file", str(path)]
+
+
+def try_to_start_app(folder: Path, database: Path, *options: str) -> Ended:
+    """Run the app, which is to end by itself."""
+    named = likes_options([NOBODY], NOBODY, database)
+    return try_to_start(folder, "rtlikes", *named, *options)
+
+
+def in_no_folder(path: Path) -> Path:
+    return path / "missing" / "app.sqlite"
+
+
+def that_is_a_folder(path: Path) -> Path:
+    (path / "folder").mkdir()
+    return path / "folder"
+
+
+def that_is_no_database(path: Path) -> Path:
+    (path / "text").write_text("no database at all\n" * 100)
+    return path / "text"
+
+
+def of_a_newer_schema(path: Path) -> Path:
+    with closing(sqlite3.connect(path / "newer.sqlite")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    return path / "newer.sqlite"
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (in_no_folder, "unable to open"),
+        (that_is_a_folder, "unable to open"),
+        (that_is_no_database, "not a database"),
+        (of_a_newer_schema, "version 99"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_one_line(
+    make: Callable[[Path], Path], word: str, tmp_path: Path
+) -> None:
+    ended = try_to_start_app(tmp_path, make(tmp_path), *key_options(tmp_path))
+
+    assert_refused(ended, "rtlikes", "database", word)
+
+
+def test_a_database_in_a_folder_that_is_not_there_is_one_line_without_a_key_too(
+    tmp_path: Path,
+) -> None:
+    assert_refused(try_to_start_app(tmp_path, in_no_folder(tmp_path)), str(tmp_path / "missing"))
+
+
+def test_a_combined_role_is_refused_a_file_that_is_no_database_and_leaves_it_alone(
+    tmp_path: Path,
+) -> None:
+    database = that_is_no_database(tmp_path)
+    before = database.read_bytes()
+    options = ["--app", LOOPBACK, "--database", str(database), *key_options(tmp_path)]
+
+    ended = try_to_start(tmp_path, "rtcombined", *options_of("rtcombined"), *options)
+
+    assert_refused(ended, "rtcombined", str(database))
+    assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("videos", "word"),
+    [
+        ([], "at least one"),
+        (["red", "red=Another"], "twice"),
+        (["a.b=Odd"], "a.b"),
+        (["=Nameless"], "=Nameless"),
+        (["a b"], "a b"),
+        (["a" * 65], "1 to 64"),
+        (["red\nblue"], "red"),
+    ],
+    ids=["none", "twice", "dot", "nameless", "space", "long", "two lines"],
+)
+def test_wrong_videos_are_one_line(
+    videos: list[str], word: str, tmp_path: Path, write_config: WriteConfig
+) -> None:
+    options = [*write_config(videos=videos), *key_options(tmp_path)]
+
+    ended = try_to_start_app(tmp_path, tmp_path / "app.sqlite", *options)
+
+    assert_refused(ended, "videos", word)
+    assert not (tmp_path / "app.sqlite").exists()
+
+
+@pytest.mark.parametrize("make", [missing, folder, file_of(b""), file_of(b"short\n")])
+def test_a_key_that_cannot_be_used_is_one_line_with_its_file(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    make(key)
+
+    ended = try_to_start_app(tmp_path, tmp_path / "app.sqlite", "--token-key-file", str(key))
+
+    assert_refused(ended, "token_key_file", str(key))
+    assert "short" not in ended.complaint
+
+
+def test_an_app_whose_streams_no_browser_can_find_says_so(tmp_path: Path) -> None:
+    ended = try_to_start(
+        tmp_path,
+        "rtcombined",
+        "--public", f"unix:{tmp_path / 'public.sock'}",
+        "--internal", LOOPBACK,
+        "--app", LOOPBACK,
+        "--database", str(tmp_path / "app.sqlite"),
+        *key_options(tmp_path),
+    )  # fmt: skip
+
+    assert_refused(ended, "frontend")
+
+
 # A good start.
 
 
 @each_role
 def test_one_line_tells_that_it_is_ready_and_where(role: str) -> None:
     with running(role, *options_of(role)) as process:
-        keys = {"listen"} if role == "rtdispatcher" else {"internal", "public"}
+        keys = {
+            "rtdispatcher": {"listen"},
+            "rtlikes": {"internal", "listen"},
+        }.get(role, {"internal", "public"})
         assert set(process.ports) == keys
         for key in keys:
             assert httpx.get(process.url(key) + "/nothing").status_code == 404
@@ -340,6 +508,12 @@ def test_one_line_tells_that_it_is_ready_and_where(role: str) -> None:
             f"{role} is ready: "
             + ", ".join(f"{key} {place}" for key, place in process.ports.items())
         )
+
+
+def test_an_app_beside_its_platform_tells_where_it_is_too(tmp_path: Path) -> None:
+    with combined("--app", LOOPBACK, "--database", str(tmp_path / "app.sqlite")) as process:
+        assert set(process.ports) == {"internal", "public", "app"}
+        assert httpx.get(process.url("app") + "/nothing").status_code == 404
 
 
 @each_role
@@ -535,7 +709,49 @@ def test_a_dispatcher_delivers_what_it_has_accepted_before_it_ends(
         assert "Traceback" not in router.output
 
 
-@pytest.mark.parametrize("role", ["rtcombined", "rtfrontend", "rtdispatcher"])
+def test_an_app_answers_what_it_has_taken_before_it_ends(
+    tmp_path: Path, write_config: WriteConfig
+) -> None:
+    config = write_config(publish_seconds=DEADLINE_SECONDS, drain_seconds=60)
+    answers = []
+
+    def like(url: str) -> None:
+        answers.append(httpx.post(f"{url}/videos/red/likes", json={}, timeout=DEADLINE_SECONDS))
+
+    with (
+        dispatcher() as router,
+        likes([router.url("listen")], NOBODY, tmp_path / "app.sqlite", *config) as process,
+        closing(sqlite3.connect(tmp_path / "app.sqlite")) as database,
+    ):
+        router.signal(signal.SIGSTOP)
+        thread = threading.Thread(target=like, args=(process.url("listen"),))
+        thread.start()
+        stored = "SELECT 1 FROM likes"
+        eventually(lambda: database.execute(stored).fetchone() is not None, "it is stored")
+        process.signal(signal.SIGTERM)
+        eventually(lambda: "rtlikes drains" in process.output, "it drains")
+        router.signal(signal.SIGCONT)
+
+        assert process.wait() in (0, -signal.SIGTERM)
+
+        thread.join(DEADLINE_SECONDS)
+        [answer] = answers
+        assert (answer.status_code, answer.json()["delivery"]) == (201, "accepted")
+        assert "Traceback" not in process.output
+
+
+def test_an_app_ends_where_no_dispatcher_answers() -> None:
+    with running("rtlikes", *options_of("rtlikes")) as process:
+        answer = httpx.post(process.url("listen") + "/videos/red/likes", json={})
+        assert (answer.status_code, answer.json()["delivery"]) == (201, "failed")
+
+        assert terminate(process) in (0, -signal.SIGTERM)
+
+        assert "rtlikes has ended" in process.output
+        assert "Traceback" not in process.output
+
+
+@each_role
 def test_two_signals_at_a_time_are_one(role: str) -> None:
     with running(role, *options_of(role)) as process:
         process.signal(signal.SIGINT)

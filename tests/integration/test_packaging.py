@@ -11,6 +11,9 @@ import pytest
 
 from tests.integration.roles import ROOT, TWISTD
 
+PAGE = "rtdeliver/likes/page"
+ROLES = ("rtcombined", "rtfrontend", "rtdispatcher", "rtlikes")
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -27,14 +30,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_a_wheel_has_every_module_and_nothing_that_hides_twisted(wheel: Path) -> None:
+def test_a_wheel_has_every_module_the_page_and_nothing_that_hides_twisted(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = {
         str(path.relative_to(ROOT))
         for package in ("rtdeliver", "twisted")
         for path in (ROOT / package).rglob("*.py")
     }
-    assert packed == modules | {"rtdeliver/py.typed"}
+    page = {str(path.relative_to(ROOT)) for path in (ROOT / PAGE).iterdir()}
+    assert f"{PAGE}/index.html" in page
+    assert packed == modules | page | {"rtdeliver/py.typed"}
     assert "twisted/__init__.py" not in packed
     assert "twisted/plugins/__init__.py" not in packed
 
@@ -44,7 +49,7 @@ def test_twistd_finds_the_roles_of_an_installed_wheel(wheel: Path, tmp_path: Pat
     zipfile.ZipFile(wheel).extractall(site)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    for role in ("rtcombined", "rtfrontend", "rtdispatcher"):
+    for role in ROLES:
         shown = subprocess.run(
             [TWISTD, role, "--help"],
             cwd=elsewhere,
@@ -55,3 +60,17 @@ def test_twistd_finds_the_roles_of_an_installed_wheel(wheel: Path, tmp_path: Pat
         )
         assert "--config=" in shown.stdout
         assert role in shown.stdout
+
+
+def test_twistd_lists_the_roles_of_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    shown = subprocess.run(
+        [TWISTD, "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    commands = {line.split()[0] for line in shown.stdout.splitlines() if line.split()}
+    assert commands >= set(ROLES)

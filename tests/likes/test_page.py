@@ -1,0 +1,50 @@
+"""Tests of rtdeliver.likes.page."""
+
+from importlib.resources import files
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from rtdeliver.likes.page import read_page
+
+
+class PageTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.page = read_page()
+
+    def test_all_files_of_the_page_are_there_as_they_are(self) -> None:
+        folder = files("rtdeliver.likes").joinpath("page")
+        contents = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+        self.assertEqual({name: file.content for name, file in self.page.items()}, contents)
+
+    def test_the_page_itself_is_among_them(self) -> None:
+        self.assertEqual(self.page["index.html"].content_type, "text/html; charset=utf-8")
+        self.assertIn(b"<!doctype html>", self.page["index.html"].content.lower())
+
+    def test_browsers_are_told_what_each_is(self) -> None:
+        """They are told not to guess, too, so that a script of another type would not run."""
+        types = {
+            "html": "text/html",
+            "css": "text/css",
+            "js": "text/javascript",
+            "svg": "image/svg",
+        }
+        for name, file in self.page.items():
+            expected = types[name.rpartition(".")[2]]
+            self.assertTrue(file.content_type.startswith(expected), (name, file.content_type))
+
+    def test_texts_are_in_utf8_as_browsers_are_told(self) -> None:
+        for file in self.page.values():
+            if file.content_type.endswith("charset=utf-8"):
+                self.assertEqual(file.content.decode().encode(), file.content)
+
+    def test_the_name_of_a_content_is_a_strong_one_in_quotes(self) -> None:
+        """As RFC 9110, 8.8.3 has it."""
+        for file in self.page.values():
+            self.assertRegex(file.etag, r'\A"[0-9a-f]{24}"\Z')
+
+    def test_the_same_content_has_the_same_name_and_no_other_has(self) -> None:
+        etags = {name: file.etag for name, file in self.page.items()}
+        self.assertEqual({name: file.etag for name, file in read_page().items()}, etags)
+        self.assertEqual(
+            len(set(etags.values())), len({file.content for file in self.page.values()})
+        )
