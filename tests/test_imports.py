@@ -31,8 +31,6 @@ PURE = {
     "rtdeliver.likes.store",
 }
 WORLD = ("twisted.internet.reactor", "twisted.web", "klein", "treq", "txredisapi")
-# They put the pieces together.
-ASSEMBLIES = {"rtdeliver.assembly", "rtdeliver.likes.app"}
 # Everything stands on these; they stand on none but each other.
 GROUND_FLOOR = {module for module in PURE if module.count(".") == 1} | {
     "rtdeliver.config",
@@ -151,15 +149,14 @@ class LayerTests(SynchronousTestCase):
 
     def test_klein_appears_in_routes_only(self) -> None:
         others = {name for name in importers("klein") if not name.endswith(".routes")}
-        self.assertEqual(others, ASSEMBLIES)
+        self.assertEqual(others, {"rtdeliver.parts"})
 
-    def test_assemblies_name_an_app_but_make_none(self) -> None:
-        for module in ASSEMBLIES:
-            tree = MODULES[module]
-            named = [found.name for found in imports(tree) if within(found.name, "klein")]
-            self.assertEqual(named, ["klein", "klein.Klein"])
-            calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-            self.assertNotIn("Klein", [func.id for func in calls if isinstance(func, ast.Name)])
+    def test_parts_names_an_app_but_makes_none(self) -> None:
+        tree = MODULES["rtdeliver.parts"]
+        named = [found.name for found in imports(tree) if within(found.name, "klein")]
+        self.assertEqual(named, ["klein", "klein.Klein"])
+        calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        self.assertNotIn("Klein", [func.id for func in calls if isinstance(func, ast.Name)])
 
     def test_treq_appears_in_the_http_client_only(self) -> None:
         self.assertEqual(importers("treq"), {"rtdeliver.http_client"})

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from klein import Klein
 from twisted.internet.task import deferLater
-from twisted.web.server import Request
+from twisted.web.resource import IResource
 
 from rtdeliver.config import Config
 from rtdeliver.errors import BadRequest, ConfigError
@@ -29,7 +28,9 @@ from rtdeliver.likes.store import Store
 from rtdeliver.likes.videos import Videos
 from rtdeliver.likes.viewers import ViewerCounts
 from rtdeliver.metrics import Sample, counter
+from rtdeliver.routes import new_app
 from rtdeliver.tokens import TokenKey
+from rtdeliver.web import host_of
 
 _FLUSH_CHECK_SECONDS = 0.02
 
@@ -39,7 +40,6 @@ class LiveVideoApp:
 
     :param platform: where it publishes; it knows nothing else of the platform.
     :param key: signs the members' tokens.
-    :param frontend: gives the URL at which the browser of a request reaches the frontends.
     :raises ConfigError: if the videos are not named as they should be.
     """
 
@@ -49,7 +49,6 @@ class LiveVideoApp:
         config: Config,
         platform: IPlatform,
         key: TokenKey,
-        frontend: Callable[[Request], str],
         reactor: Any,
     ) -> None:
         self._config = config
@@ -113,13 +112,14 @@ class LiveVideoApp:
             ),
             clock=reactor,
         )
-        self._frontend = frontend
+        self._frontend: Callable[[str], str] = str
 
-    def add_routes(self, app: Klein) -> None:
-        """Add all paths of the app."""
+    def resource(self) -> IResource:
+        """All paths of the app."""
         config = self._config
+        app = new_app()
         settings = RouteSettings(
-            frontend=self._frontend,
+            frontend=lambda request: self._frontend(host_of(request)),
             behind_proxy=config.behind_proxy,
             comment_characters=config.comment_characters,
             crowd_likes_per_second=config.crowd_likes_per_second,
@@ -129,12 +129,16 @@ class LiveVideoApp:
         add_video_routes(app, self._videos, self._crowd, self._people, settings)
         add_conversation_routes(app, self._conversations, self._people, settings)
         add_page_routes(app, read_page(), settings)
+        resource: IResource = app.resource()
+        return resource
 
-    def start(self) -> None:
+    def start(self, *, frontend: Callable[[str], str]) -> None:
         """Open the database, and begin to ask who watches.
 
+        :param frontend: gives the URL at which a browser that reaches a host reaches the frontends.
         :raises ConfigError: if the database cannot be used.
         """
+        self._frontend = frontend
         self._database.open()
         self._viewers.start()
 
