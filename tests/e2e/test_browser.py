@@ -1,15 +1,14 @@
 """A page in Chromium with a plain EventSource, from another origin than the server's."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.e2e.serving import serving
 from tests.integration.roles import (
     DEADLINE_SECONDS,
     RoleProcess,
@@ -78,35 +77,9 @@ function unsubscribe(topic) {
 """
 
 
-class _Page(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(PAGE)))
-        self.end_headers()
-        self.wfile.write(PAGE)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """No line per request."""
-
-
-@contextmanager
-def serving_page() -> Iterator[str]:
-    """Serve the page, and return its origin."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Page)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(DEADLINE_SECONDS)
-
-
 @pytest.fixture(scope="module")
 def origin() -> Iterator[str]:
-    with serving_page() as origin:
+    with serving(PAGE) as origin:
         yield origin
 
 

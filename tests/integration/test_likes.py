@@ -40,7 +40,7 @@ from tests.integration.roles import (
 from tests.integration.streams import Stream, Viewers
 
 PAGE = ROOT / "rtdeliver" / "likes" / "page"
-PAGE_BYTES = 51200
+PAGE_BYTES = 50_000
 # No dispatcher listens there, and no frontend.
 NOBODY = "http://127.0.0.1:9"
 # Each test that counts takes a video of its own.

@@ -22,11 +22,10 @@ export function nameTag(member) {
 
 /** What somebody said, and when. */
 export function utterance({ text, at }, untold) {
-	const date = new Date(at);
-	const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+	const time = new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 	return [
 		make("span", { className: "text", textContent: text }),
-		make("time", { dateTime: date.toISOString(), textContent: time }),
+		make("time", { textContent: time }),
 		untold ? make("em", { textContent: "not told live" }) : "",
 	];
 }

@@ -1,6 +1,5 @@
 /**
- * A stream of events from rtdeliver that keeps itself and its topics through every reconnect. It
- * needs nothing but a browser.
+ * A stream of events from rtdeliver that keeps itself and its topics through every reconnect.
  */
 
 const REQUEST_MS = 10_000;
@@ -36,6 +35,8 @@ class Stream {
 	#changing = null;
 	#settled = null;
 	#waiting = [];
+	// After a refusal each alone, to find out which it was.
+	#atOnce = Infinity;
 	#failures = 0;
 	#timer = null;
 	#listeners = new Map();
@@ -140,7 +141,8 @@ class Stream {
 		const query = new URLSearchParams();
 		const token = this.#token();
 		if (token) query.set("token", token);
-		for (const topic of this.#wanted) {
+		// After a failure they go by a request, whose answer tells which is wrong.
+		for (const topic of this.#failures ? [] : this.#wanted) {
 			query.append("topic", topic);
 			if (`${query}`.length > QUERY_CHARACTERS) break;
 		}
@@ -218,6 +220,7 @@ class Stream {
 			pending = answer.pending ?? [];
 		}
 		this.#changing = null;
+		this.#atOnce = Infinity;
 		if (change) return;
 		for (const { topics, resolve } of this.#waiting.splice(0)) {
 			resolve(!topics.some((topic) => pending.includes(topic)));
@@ -228,7 +231,7 @@ class Stream {
 	}
 
 	#difference() {
-		const add = [...this.#wanted].filter((topic) => !this.#held.has(topic));
+		const add = [...this.#wanted].filter((topic) => !this.#held.has(topic)).slice(0, this.#atOnce);
 		const remove = [...this.#held].filter((topic) => !this.#wanted.has(topic));
 		return add.length || remove.length ? { add, remove } : null;
 	}
@@ -248,7 +251,8 @@ class Stream {
 			return answer;
 		}
 		if (response?.status !== 404 && response?.status < 500 && change.add.length) {
-			this.#refuse(change.add, answer.message);
+			if (change.add.length > 1) this.#atOnce = 1;
+			else this.#refuse(change.add[0], answer.message);
 			return {};
 		}
 		if (response?.status === 404) this.#lose();
@@ -272,13 +276,11 @@ class Stream {
 		}
 	}
 
-	#refuse(refused, message) {
-		for (const topic of refused) this.#wanted.delete(topic);
-		this.#waiting = this.#waiting.filter(({ topics, reject }) => {
-			const concerned = topics.some((topic) => refused.includes(topic));
-			if (concerned) reject(new Error(message));
-			return !concerned;
-		});
+	#refuse(topic, message) {
+		this.#wanted.delete(topic);
+		for (const { topics, reject } of this.#waiting) {
+			if (topics.includes(topic)) reject(new Error(message));
+		}
 	}
 
 	/** After a sleep the browser may not know that the connection is gone. */

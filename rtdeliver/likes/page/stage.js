@@ -16,7 +16,7 @@ export class Stage {
 	#sprites = {};
 	#floaters = [];
 	#video = null;
-	#drawnAt = 0;
+	#drawnAt = -2e3;
 	#calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 	/** Draws the video on one canvas, and what floats on another, which lies over it. */
@@ -31,7 +31,7 @@ export class Stage {
 	show(video) {
 		this.#video = video;
 		this.#floaters = [];
-		this.#drawnAt = 0;
+		this.#drawnAt = -2e3;
 	}
 
 	addThumbnail(canvas, video) {
@@ -63,7 +63,7 @@ export class Stage {
 		Object.assign(this.#air.canvas, size(ratio));
 		// A scene is soft, and costs by the pixel.
 		Object.assign(canvas, size(Math.min(ratio, 960 / canvas.clientWidth)));
-		this.#drawnAt = 0;
+		this.#drawnAt = -2e3;
 	}
 
 	#frame = (now) => {

@@ -1,0 +1,475 @@
+"""rtdeliver.js in a page of another origin, which imports it from where the app runs."""
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from tests.e2e.serving import serving
+from tests.e2e.tabs import Tabs
+from tests.integration.roles import (
+    DEADLINE_SECONDS,
+    LOOPBACK,
+    RoleProcess,
+    combined,
+    eventually,
+    fixed_port,
+    metrics,
+    publish,
+    publish_lines,
+    terminate,
+)
+
+CONFIG = """
+retry_seconds = 0.3
+busy_retry_min_seconds = 0.2
+busy_retry_max_seconds = 0.4
+drain_seconds = 1
+topics_per_connection = 40
+mailbox_events = 50
+presence_heartbeat_seconds = 1
+presence_grace_seconds = 0.5
+"""
+TOPICS = 40
+BAD = "no\nline breaks"
+KEY = secrets.token_hex(32)
+
+PAGE = b"""<!doctype html>
+<title>any page</title>
+<script type="module">
+import { connect } from "MODULE";
+
+// Tokens are given one after the other, and the last one from then on.
+function watch(url, topics, tokens = [null], withCredentials = false) {
+    const seen = { states: [], events: [], likes: [], gaps: [], expired: 0, asked: 0 };
+    const token = () => tokens[Math.min(seen.asked++, tokens.length - 1)];
+    const stream = connect({ url, topics, token, withCredentials });
+    stream.onState((state) => seen.states.push(state));
+    stream.onEvent("*", (event) => seen.events.push(event));
+    stream.onEvent("like", (event) => seen.likes.push(event));
+    stream.onGap((gap) => seen.gaps.push(gap));
+    stream.onExpired(() => seen.expired++);
+    Object.assign(window, { seen, stream });
+}
+
+window.subscribe = (...topics) => stream.subscribe(...topics).catch((error) => error.message);
+window.watch = watch;
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("client")
+    (folder / "rtdeliver.toml").write_text(CONFIG)
+    (folder / "key").write_text(KEY)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def app(folder: Path) -> Iterator[RoleProcess]:
+    """Run what serves the module."""
+    with combined("--app", LOOPBACK, "--database", str(folder / "app.sqlite")) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def origin(app: RoleProcess) -> Iterator[str]:
+    module = app.url("app") + "/rtdeliver.js"
+    with serving(PAGE.replace(b"MODULE", module.encode())) as origin:
+        yield origin
+
+
+@pytest.fixture(scope="module")
+def options(folder: Path, origin: str) -> list[str]:
+    config, key = (str(folder / name) for name in ("rtdeliver.toml", "key"))
+    return ["--config", config, "--token-key-file", key, "--cors-origin", origin]
+
+
+@pytest.fixture(scope="module")
+def server(options: list[str]) -> Iterator[RoleProcess]:
+    with combined(*options) as server:
+        yield server
+    assert "Traceback" not in server.output, server.output
+
+
+@pytest.fixture
+def tabs(browser: Any) -> Iterator[Tabs]:
+    with Tabs(browser) as tabs:
+        yield tabs
+
+
+@pytest.fixture
+def page(tabs: Tabs, origin: str) -> Any:
+    return tabs.open(origin)
+
+
+def at(port: int, options: list[str]) -> AbstractContextManager[RoleProcess]:
+    """Run a server whose public listener has this port."""
+    return combined("--public", f"tcp:{port}:interface=127.0.0.1", *options)
+
+
+def watch(page: Any, server: RoleProcess, *topics: str, **options: Any) -> None:
+    """Let the page open a stream, and wait until it is open."""
+    begin(page, server, *topics, **options)
+    wait_states(page, "open")
+
+
+def begin(
+    page: Any,
+    server: RoleProcess,
+    *topics: str,
+    tokens: list[str | None] | None = None,
+    credentials: bool = False,
+) -> None:
+    page.evaluate(
+        "([url, topics, tokens, credentials]) => watch(url, topics, tokens, credentials)",
+        [server.url("public"), topics, tokens or [None], credentials],
+    )
+
+
+def subscribe(page: Any, *topics: str) -> Any:
+    """Watch more; return what the promise gives, or why it is rejected."""
+    return page.evaluate("(topics) => subscribe(...topics)", topics)
+
+
+def wait_states(page: Any, *states: str) -> None:
+    """Wait for the last of these, and check that it went through all, and no others."""
+    page.wait_for_function(
+        "(states) => seen.states.length >= states.length && seen.states.at(-1) === states.at(-1)",
+        arg=states,
+    )
+    assert page.evaluate("seen.states") == list(states)
+
+
+def wait_data(page: Any, *data: object) -> None:
+    """Wait for the last event, and check that there were these, in their order."""
+    page.wait_for_function("(count) => seen.events.length >= count", arg=len(data))
+    assert page.evaluate("seen.events.map((event) => event.data)") == list(data)
+
+
+def token(member: str, seconds: float = 3600) -> str:
+    return jwt.encode({"sub": member, "exp": int(time.time() + seconds)}, KEY, algorithm="HS256")
+
+
+def viewers(server: RoleProcess, topic: str) -> int:
+    answer = httpx.get(f"{server.url('internal')}/topics", params={"topic": topic})
+    count: int = answer.json()["viewers"]
+    return count
+
+
+def is_online(server: RoleProcess, member: str) -> bool:
+    [told] = httpx.get(f"{server.url('internal')}/presence", params={"member": member}).json()
+    online: bool = told["online"]
+    return online
+
+
+# Events and topics.
+
+
+def test_events_come_to_the_listeners_of_their_type_and_of_all(
+    page: Any, server: RoleProcess
+) -> None:
+    watch(page, server, "live:red", "live:gr\u00fcn & \u2603")
+
+    told = publish(server, {"topic": "live:red", "type": "like", "data": {"by": "ann"}}).json()
+    publish(server, {"topic": "live:gr\u00fcn & \u2603", "data": "\u2603\n\u2028"})
+
+    wait_data(page, {"by": "ann"}, "\u2603\n\u2028")
+    like, other = page.evaluate("seen.events")
+    assert {**like, "at": 0} == {
+        "topic": "live:red", "type": "like", "id": told["id"], "at": 0, "data": {"by": "ann"},
+    }  # fmt: skip
+    assert abs(like["at"] / 1000 - time.time()) < DEADLINE_SECONDS
+    assert other["type"] == "message"
+    assert page.evaluate("seen.likes") == [like]
+
+
+def test_a_listener_is_taken_off_by_what_it_was_given(page: Any, server: RoleProcess) -> None:
+    watch(page, server, "live:red")
+    page.evaluate(
+        "() => { window.stop = stream.onEvent('*', ({ data }) => { window.last = data; }); }"
+    )
+    publish(server, {"topic": "live:red", "data": 1})
+    wait_data(page, 1)
+
+    page.evaluate("stop()")
+
+    publish(server, {"topic": "live:red", "data": 2})
+    wait_data(page, 1, 2)
+    assert page.evaluate("window.last") == 1
+
+
+def test_a_listener_that_fails_does_not_hurt_the_others(
+    page: Any, tabs: Tabs, server: RoleProcess
+) -> None:
+    watch(page, server, "live:red")
+    page.evaluate(
+        """() => {
+            stream.onEvent("like", () => { throw new Error("my own fault"); });
+            stream.onEvent("like", () => { window.heard = true; });
+        }"""
+    )
+
+    publish(server, {"topic": "live:red", "type": "like", "data": 1})
+
+    wait_data(page, 1)
+
+    assert page.evaluate("window.heard") is True
+    [complaint] = tabs.complaints
+    assert "my own fault" in complaint
+    tabs.complaints.clear()
+
+
+def test_topics_are_added_and_taken_off_on_the_same_stream(page: Any, server: RoleProcess) -> None:
+    watch(page, server, "live:red")
+    streams = metrics(server)["rtdeliver_connections_started_total"]
+
+    assert subscribe(page, "live:blue", "live:green") is True
+    publish(server, {"topic": "live:blue", "data": 1})
+    wait_data(page, 1)
+    assert page.evaluate("stream.topics") == ["live:blue", "live:green", "live:red"]
+
+    assert page.evaluate("stream.unsubscribe('live:blue', 'live:red')") is True
+    for topic in ("live:blue", "live:red", "live:green"):
+        publish(server, {"topic": topic, "data": topic})
+    wait_data(page, 1, "live:green")
+    assert page.evaluate("stream.topics") == ["live:green"]
+    assert viewers(server, "live:blue") == 0
+    assert metrics(server)["rtdeliver_connections_started_total"] == streams
+    assert page.evaluate("seen.states") == ["open"]
+
+
+def test_nothing_comes_of_a_topic_from_the_moment_that_it_is_given_up(
+    page: Any, server: RoleProcess
+) -> None:
+    watch(page, server, "live:red", "live:green")
+    page.evaluate("() => { stream.onEvent('last', () => { stream.unsubscribe('live:red'); }); }")
+    lines = [
+        {"topic": "live:red", "data": "before"},
+        {"topic": "live:green", "type": "last", "data": "last"},
+        {"topic": "live:red", "data": "after"},
+        {"topic": "live:green", "data": "end"},
+    ]
+
+    publish_lines(server, "\n".join(json.dumps(line) for line in lines).encode())
+
+    page.wait_for_function("() => seen.events.at(-1)?.data === 'end'")
+    data = page.evaluate("seen.events.map((event) => event.data)")
+    # What is of different topics may come in any order.
+    assert "after" not in data[data.index("last") :]
+
+
+def test_topics_that_are_asked_for_before_it_is_connected_are_watched(
+    page: Any, server: RoleProcess
+) -> None:
+    told = page.evaluate(
+        """async (url) => {
+            watch(url, ["live:red"]);
+            const told = [subscribe("live:blue"), subscribe("live:green")];
+            stream.unsubscribe("live:red");
+            return Promise.all(told);
+        }""",
+        server.url("public"),
+    )
+
+    assert told == [True, True]
+    for topic in ("live:red", "live:blue", "live:green"):
+        publish(server, {"topic": topic, "data": topic})
+    wait_data(page, "live:blue", "live:green")
+
+
+def test_more_topics_than_an_address_holds_are_all_watched(page: Any, server: RoleProcess) -> None:
+    topics = [f"{number:02}" + "\u2603" * 100 for number in range(TOPICS)]
+
+    watch(page, server, *topics)
+
+    for number, topic in enumerate(topics):
+        publish(server, {"topic": topic, "data": number})
+    wait_data(page, *range(TOPICS))
+
+
+def test_a_bad_topic_is_refused_and_others_go_on(
+    page: Any, tabs: Tabs, server: RoleProcess
+) -> None:
+    tabs.expect("status of 400 ")
+    watch(page, server, "live:red")
+
+    refusal = subscribe(page, BAD)
+
+    assert "control characters" in refusal
+    assert page.evaluate("stream.topics") == ["live:red"]
+    assert subscribe(page, "live:blue") is True
+    for topic in ("live:red", "live:blue"):
+        publish(server, {"topic": topic, "data": topic})
+    wait_data(page, "live:red", "live:blue")
+    assert page.evaluate("seen.states") == ["open"]
+
+
+def test_a_good_topic_is_not_refused_for_a_bad_one_that_is_asked_for_beside_it(
+    page: Any, tabs: Tabs, server: RoleProcess
+) -> None:
+    tabs.expect("status of 400 ")
+    watch(page, server, "live:red")
+
+    good, refusal = page.evaluate(
+        "(bad) => Promise.all([subscribe('live:blue'), subscribe(bad)])", BAD
+    )
+
+    assert good is True
+    assert "control characters" in refusal
+    assert page.evaluate("stream.topics") == ["live:blue", "live:red"]
+    publish(server, {"topic": "live:blue", "data": 1})
+    wait_data(page, 1)
+
+
+def test_topics_beyond_the_limit_are_refused_until_there_is_room(
+    page: Any, tabs: Tabs, server: RoleProcess
+) -> None:
+    tabs.expect("status of 4")
+    watch(page, server, *map(str, range(TOPICS)))
+
+    refusal = subscribe(page, "live:red")
+
+    assert str(TOPICS) in refusal
+    publish(server, {"topic": "0", "data": 1})
+    wait_data(page, 1)
+    page.evaluate("stream.unsubscribe('0')")
+    assert subscribe(page, "live:red") is True
+    publish(server, {"topic": "live:red", "data": 2})
+    wait_data(page, 1, 2)
+
+
+def test_events_that_were_lost_are_told_of(page: Any, server: RoleProcess) -> None:
+    watch(page, server, "live:red")
+    lines = [json.dumps({"topic": "live:red", "data": number}) for number in range(1000)]
+
+    publish_lines(server, "\n".join(lines).encode())
+
+    page.wait_for_function("() => seen.events.at(-1)?.data === 999")
+    gaps, came = page.evaluate("[seen.gaps, seen.events.length]")
+    assert {topic for gap in gaps for topic in gap["topics"]} == {"live:red"}
+    assert sum(gap["lost"] for gap in gaps) == 1000 - came > 0
+
+
+# Reconnects.
+
+
+def test_a_stream_comes_back_with_all_topics_after_the_server_was_killed(
+    page: Any, options: list[str]
+) -> None:
+    port = fixed_port()
+    with at(port, options) as server:
+        watch(page, server, "live:red", "live:old")
+        assert subscribe(page, "live:blue") is True
+        page.evaluate("stream.unsubscribe('live:old')")
+        publish(server, {"topic": "live:blue", "data": "before"})
+        wait_data(page, "before")
+        server.stop()
+        wait_states(page, "open", "lost")
+        page.evaluate("() => { window.later = subscribe('live:green'); }")
+    with at(port, options) as server:
+        wait_states(page, "open", "lost", "open")
+        assert page.evaluate("later") is True
+        for topic in ("live:old", "live:red", "live:blue", "live:green"):
+            publish(server, {"topic": topic, "data": topic})
+        wait_data(page, "before", "live:red", "live:blue", "live:green")
+
+
+def test_a_stream_comes_back_after_a_drain(page: Any, options: list[str]) -> None:
+    port = fixed_port()
+    with at(port, options) as server:
+        watch(page, server, "live:red")
+        terminate(server)
+        page.wait_for_function("() => stream.state === 'lost'")
+    with at(port, options) as server:
+        page.wait_for_function("() => stream.state === 'open'")
+        publish(server, {"topic": "live:red", "data": "after"})
+        wait_data(page, "after")
+
+
+def test_a_refused_topic_does_not_keep_a_lost_stream_from_coming_back(
+    page: Any, tabs: Tabs, options: list[str]
+) -> None:
+    tabs.expect("status of 4")
+    port = fixed_port()
+    with at(port, options) as server:
+        watch(page, server, "live:red")
+        server.stop()
+        wait_states(page, "open", "lost")
+        page.evaluate("(topic) => { window.later = subscribe(topic); }", BAD)
+        page.evaluate("stream.reconnect()")
+    with at(port, options) as server:
+        page.wait_for_function("() => stream.state === 'open'", timeout=20_000)
+        assert "control characters" in page.evaluate("later")
+        publish(server, {"topic": "live:red", "data": "after"})
+        wait_data(page, "after")
+
+
+def test_reconnecting_asks_for_the_token_again(page: Any, server: RoleProcess) -> None:
+    watch(page, server, "live:red", tokens=[token("ann"), token("bob")])
+    eventually(lambda: is_online(server, "ann"), "ann is there")
+
+    page.evaluate("stream.reconnect()")
+
+    wait_states(page, "open", "connecting", "open")
+    eventually(lambda: is_online(server, "bob"), "bob is there")
+    eventually(lambda: not is_online(server, "ann"), "ann is gone")
+    assert page.evaluate("seen.asked") == 2
+    eventually(lambda: metrics(server)["rtdeliver_connections"] == 1, "there is one stream")
+
+
+def test_a_token_that_expires_is_replaced_by_the_next_one(page: Any, server: RoleProcess) -> None:
+    watch(page, server, "live:red", tokens=[token("cyd", seconds=2), token("dan")])
+
+    page.wait_for_function("() => seen.expired === 1 && stream.state === 'open'")
+
+    assert page.evaluate("seen.asked") == 2
+    publish(server, {"topic": "live:red", "data": "after"})
+    wait_data(page, "after")
+    eventually(lambda: metrics(server)["rtdeliver_members"] == 1, "one member is there")
+
+
+def test_a_token_that_is_refused_is_asked_for_again(
+    page: Any, tabs: Tabs, server: RoleProcess
+) -> None:
+    tabs.expect("status of 401 ")
+    begin(page, server, "live:red", tokens=[token("eve", seconds=-1), token("eve")])
+
+    wait_states(page, "lost", "open")
+
+    assert page.evaluate("seen.asked") == 2
+    eventually(lambda: metrics(server)["rtdeliver_members"] == 1, "one member is there")
+
+
+def test_a_stream_with_credentials_sends_the_cookie(page: Any, server: RoleProcess) -> None:
+    page.context.add_cookies(
+        [{"name": "rtdeliver_token", "value": token("fay"), "url": server.url("public")}]
+    )
+
+    watch(page, server, "live:red", "presence:fay", credentials=True)
+
+    assert subscribe(page, "live:blue") is True
+    eventually(lambda: metrics(server)["rtdeliver_members"] == 1, "one member is there")
+
+
+def test_closing_ends_the_stream_for_good(page: Any, server: RoleProcess) -> None:
+    eventually(lambda: metrics(server)["rtdeliver_connections"] == 0, "no other is left")
+    watch(page, server, "live:red")
+    assert metrics(server)["rtdeliver_connections"] == 1
+
+    page.evaluate("stream.close()")
+
+    eventually(lambda: metrics(server)["rtdeliver_connections"] == 0, "the stream has ended")
+    wait_states(page, "open", "closed")
+    page.evaluate("stream.reconnect()")
+    page.evaluate("dispatchEvent(new Event('online'))")
+    assert page.evaluate("stream.state") == "closed"
+    assert metrics(server)["rtdeliver_connections"] == 0
