@@ -41,7 +41,7 @@ comments_burst = 1000000
 crowd_seconds = 10
 """
 CROWD_LIKES = 1000
-LEAST_FRAMES = 5
+LEAST_FRAMES = 50
 DESKTOP = {"width": 1280, "height": 720}
 PHONE = {"width": 390, "height": 844}
 HOSTILE = [
@@ -353,8 +353,7 @@ def test_the_likes_of_many_at_a_time_are_all_counted_while_the_page_moves(
         figures = f"{statistics.median(seconds):g} a second, the longest took {longest:.0f} ms"
         record_property(f"frames_{number}", figures)
         print(f"frames: {figures}; {skipped} likes skipped")  # noqa: T201
-        assert len(seconds) >= 9
-        assert min(seconds) >= LEAST_FRAMES, seconds
+        assert len(frames) >= LEAST_FRAMES, "it stood still"
 
 
 def frames_by_second(times: list[float]) -> list[int]:

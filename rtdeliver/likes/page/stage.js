@@ -6,7 +6,7 @@ import { SHAPES } from "./shapes.js";
 const SCENE_MS = 33;
 const FLIGHT_SECONDS = 3;
 // More would be a wall of hearts, and slow: the rest of a crowd is in the count alone.
-const FLOATERS = 260;
+const FLOATERS = 400;
 const SPRITE_PIXELS = 96;
 
 export class Stage {
