@@ -14,7 +14,7 @@ export function make(tag, properties = {}, ...children) {
 /** An element with a member's name, in a colour of its own. */
 export function nameTag(member) {
 	let hue = 0;
-	for (const character of member) hue = (hue * 33 + character.codePointAt(0)) % 360;
+	for (const character of member) hue = (hue * 33 + character.codePointAt(0) * 47) % 360;
 	const tag = make("b", { className: "name", textContent: member });
 	tag.style.setProperty("--name-hue", hue);
 	return tag;
