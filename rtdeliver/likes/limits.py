@@ -2,7 +2,6 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
@@ -34,13 +33,13 @@ class RateLimit:
         self._visitors = visitors
         self._clock = clock
         # What is left in each bucket and when that was so, the one that was used last at the end.
-        self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self.refused = 0
 
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, visitor: Hashable) -> None:
+    def take(self, visitor: str) -> None:
         """Count one.
 
         :raises TooManyRequests: if it is too much; then it does not count.

@@ -52,9 +52,9 @@ class Visitor(msgspec.Struct, frozen=True):
     address: str
 
     @property
-    def key(self) -> tuple[str, str]:
-        """What counts as one where requests are limited."""
-        return ("address", self.address) if self.member is None else ("member", self.member)
+    def key(self) -> str:
+        """What counts as one where requests are limited; no member's name begins with ``@``."""
+        return f"@{self.address}" if self.member is None else self.member
 
 
 class Comment(msgspec.Struct, frozen=True):

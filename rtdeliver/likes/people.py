@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
-from rtdeliver.errors import RemoteFailure, Unavailable
+from rtdeliver.errors import BadRequest, RemoteFailure, Unauthorized, Unavailable
 from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.limits import RateLimit
-from rtdeliver.likes.model import MEMBERS_TOPIC
+from rtdeliver.likes.model import MEMBERS_TOPIC, check_name
 from rtdeliver.likes.news import News
 from rtdeliver.likes.store import Store
 from rtdeliver.model import Member
@@ -88,9 +88,17 @@ class People:
     def identify(self, token: str) -> Identity:
         """Return whom a token is for.
 
-        :raises Unauthorized: if the token is not good, or no longer.
+        :raises Unauthorized: if the token is not good, or no longer, or for a name that nobody can
+            take here: another application may sign with the same key.
         """
-        return self._key.check(token, now=self._clock.seconds())
+        identity = self._key.check(token, now=self._clock.seconds())
+        try:
+            is_a_name = check_name(identity.member) == identity.member
+        except BadRequest:
+            is_a_name = False
+        if not is_a_name:
+            raise Unauthorized("the token is for somebody who is no member here")
+        return identity
 
     async def last_seen(self) -> Sequence[MemberStatus]:
         """Return the members who were seen last, and which of them are there."""

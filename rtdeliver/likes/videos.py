@@ -150,7 +150,7 @@ class Videos:
 
         :raises TooManyRequests: if it tells so too often.
         """
-        self._likes.take(Visitor(member, "").key)
+        self._likes.take(member)
         return await self._news.tell(video.comments, "typing", {"member": member})
 
     def samples(self) -> list[Sample]:

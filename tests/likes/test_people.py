@@ -158,6 +158,12 @@ class ResumeTests(PeopleTestCase):
         self.assertEqual(self.stored(), [ANN])
         self.assertEqual(self.platform.events, [])
 
+    def test_a_name_that_nobody_can_take_here_is_refused(self) -> None:
+        # With a dot, two pairs of members could have one conversation.
+        for name in ("a.b", "ann bob", "x" * 25, "e\u0301ve"):
+            token = self.key.sign(Identity(Member(name), NOW + 60))
+            self.assertRaises(Unauthorized, self.people.identify, token)
+
 
 class LastSeenTests(PeopleTestCase):
     def setUp(self) -> None:
