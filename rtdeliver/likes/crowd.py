@@ -1,5 +1,6 @@
 """Very many who like a video at once, for those who want to see what that is like."""
 
+import math
 import random
 
 import msgspec
@@ -46,7 +47,10 @@ class Crowd:
         :raises TooManyRequests: if there is a crowd already.
         """
         if video in self._loops:
-            raise TooManyRequests("the crowd is there already", headers={"Retry-After": "10"})
+            raise TooManyRequests(
+                "the crowd is there already",
+                headers={"Retry-After": str(math.ceil(self._settings.seconds))},
+            )
         begin = self._clock.seconds()
         sent = 0
 
@@ -56,7 +60,7 @@ class Crowd:
             due = int(passed * self._settings.likes_per_second)
             for _ in range(due - sent):
                 self._like(video)
-            sent = due
+            sent = max(sent, due)
             if passed >= self._settings.seconds:
                 self._loops.pop(video).stop()
 
