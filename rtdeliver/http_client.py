@@ -6,12 +6,11 @@ from typing import Any
 import msgspec
 from treq.client import HTTPClient
 from treq.content import collect
-from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
     wrapClientTLS,
 )
 from twisted.internet.error import ConnectError, DNSLookupError
@@ -143,11 +142,7 @@ class _Places:
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         host = uri.host.decode("ascii")
-        connect: Any = HostnameEndpoint
-        if isIPAddress(host):
-            connect = TCP4ClientEndpoint
-        elif isIPv6Address(host):
-            connect = TCP6ClientEndpoint
+        connect: Any = TCP4ClientEndpoint if isIPAddress(host) else HostnameEndpoint
         endpoint = connect(self._reactor, host, uri.port, timeout=self._timeout_seconds)
         if uri.scheme == b"https":
             endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
