@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from rtdeliver.actor import RunQueue
@@ -22,11 +22,10 @@ from rtdeliver.interfaces import (
 )
 from rtdeliver.metrics import Sample, counter
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.service import flush
 from rtdeliver.wire import Draft, encode_event
 
 log = Logger()
-
-_FLUSH_CHECK_SECONDS = 0.02
 
 
 class TopicStatus(msgspec.Struct, frozen=True):
@@ -76,9 +75,7 @@ class Dispatcher:
         """Deliver and forward what waits, for ``flush_seconds`` at most, and close the links."""
         if self._sweep.running:
             self._sweep.stop()
-        end = self._clock.seconds() + flush_seconds
-        while self._waiting_events() and self._clock.seconds() < end:
-            await deferLater(self._clock, _FLUSH_CHECK_SECONDS)
+        await flush(self._waiting_events, at_most_seconds=flush_seconds, clock=self._clock)
         self._links.close()
         self._peers.close()
         await self._index.stop()

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.task import deferLater
 from twisted.web.resource import IResource
 
 from rtdeliver.config import Config
@@ -29,10 +28,9 @@ from rtdeliver.likes.videos import Videos
 from rtdeliver.likes.viewers import ViewerCounts
 from rtdeliver.metrics import Sample, counter
 from rtdeliver.routes import new_app
+from rtdeliver.service import flush
 from rtdeliver.tokens import TokenKey
 from rtdeliver.web import host_of
-
-_FLUSH_CHECK_SECONDS = 0.02
 
 
 class LiveVideoApp:
@@ -146,9 +144,11 @@ class LiveVideoApp:
         """Let what is on its way be stored and told, for ``flush_seconds`` at most, and close."""
         self._viewers.stop()
         self._crowd.leave()
-        end = self._reactor.seconds() + flush_seconds
-        while (self._database.waiting or self._news.waiting) and self._reactor.seconds() < end:
-            await deferLater(self._reactor, _FLUSH_CHECK_SECONDS)
+        await flush(
+            lambda: self._database.waiting + self._news.waiting,
+            at_most_seconds=flush_seconds,
+            clock=self._reactor,
+        )
         self._database.close()
 
     def samples(self) -> list[Sample]:
