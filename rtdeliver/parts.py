@@ -162,6 +162,31 @@ class Parts:
             run_queue=self._run_queue,
         )
 
+    def tables(self) -> tuple[ITopicIndex, IPresenceStore]:
+        """Where is kept who watches what, and who is there; the first connects for both."""
+        config = self._config
+        times = PresenceTimes(
+            grace_seconds=config.presence_grace_seconds,
+            claim_seconds=config.presence_claim_seconds,
+        )
+        if not config.redis:
+            return (
+                MemoryTopicIndex(clock=self._reactor),
+                MemoryPresenceStore(times=times, clock=self._reactor),
+            )
+        indexes = {
+            address.name: self._redis_index(address)
+            for address in map(parse_redis_url, config.redis)
+        }
+        stores = {
+            name: RedisPresenceStore(redis=index.redis, times=times)
+            for name, index in indexes.items()
+        }
+        if len(indexes) > 1:
+            return ShardedTopicIndex(indexes), ShardedPresenceStore(stores)
+        [only] = indexes
+        return indexes[only], stores[only]
+
     def presence(self, store: IPresenceStore, dispatcher: Dispatcher) -> PresenceTracker:
         config = self._config
         return PresenceTracker(
@@ -341,31 +366,6 @@ class Parts:
             backoff_min_seconds=config.retry_min_seconds,
             backoff_max_seconds=config.retry_max_seconds,
         )
-
-    def tables(self) -> tuple[ITopicIndex, IPresenceStore]:
-        """Where is kept who watches what, and who is there; the first connects for both."""
-        config = self._config
-        times = PresenceTimes(
-            grace_seconds=config.presence_grace_seconds,
-            claim_seconds=config.presence_claim_seconds,
-        )
-        if not config.redis:
-            return (
-                MemoryTopicIndex(clock=self._reactor),
-                MemoryPresenceStore(times=times, clock=self._reactor),
-            )
-        indexes = {
-            address.name: self._redis_index(address)
-            for address in map(parse_redis_url, config.redis)
-        }
-        stores = {
-            name: RedisPresenceStore(redis=index.redis, times=times)
-            for name, index in indexes.items()
-        }
-        if len(indexes) > 1:
-            return ShardedTopicIndex(indexes), ShardedPresenceStore(stores)
-        [only] = indexes
-        return indexes[only], stores[only]
 
     def _redis_index(self, address: RedisAddress) -> RedisTopicIndex:
         config = self._config

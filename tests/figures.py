@@ -34,11 +34,9 @@ from tests.integration.roles import (
     dispatcher,
     eventually,
     frontend,
+    likes,
     metrics,
     publish,
-)
-from tests.integration.roles import (
-    likes as app,
 )
 from tests.integration.streams import Frame, Stream, Viewers
 from tests.integration.test_netns import measure_delays
@@ -204,13 +202,13 @@ def datacenters() -> dict[str, object]:
     return {**measure_delays()} if reason is None else {"skipped": reason}
 
 
-def likes() -> dict[str, Any]:
+def one_like() -> dict[str, Any]:
     """A like by HTTP, one after the other: until it is answered, and until a viewer has it."""
     with (
         tempfile.TemporaryDirectory() as folder,
         dispatcher() as hub,
         frontend(hub.url("listen"), "n1") as node,
-        app(
+        likes(
             [hub.url("listen")], node.url("public"), Path(folder) / "db", *_settings(folder)
         ) as live,
         Viewers() as viewers,
@@ -435,7 +433,7 @@ _FIGURES = {
     "index": index,
     "rolling": rolling,
     "datacenters": datacenters,
-    "likes": likes,
+    "likes": one_like,
     "presence": presence,
 }
 
