@@ -12,11 +12,11 @@ from rtdeliver.dispatcher.routes import add_dispatcher_routes, dispatcher_posts
 from rtdeliver.errors import ConfigError
 from rtdeliver.frontend.client import HttpDispatcherClient
 from rtdeliver.frontend.routes import add_topics_routes, frontend_posts
+from rtdeliver.http.routes import new_app
 from rtdeliver.interfaces import IHost
 from rtdeliver.likes.app import LiveVideoApp
 from rtdeliver.likes.platform import HttpPlatform
 from rtdeliver.parts import Parts
-from rtdeliver.routes import new_app
 from rtdeliver.service import RoleService
 from rtdeliver.tokens import application_key, read_token_key
 
@@ -66,7 +66,7 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
         raise ConfigError("workers: dispatchers share a routing table in Redis: give its --redis")
     parts = Parts(config, reactor, host)
     index, store = parts.tables()
-    dispatcher = parts.dispatcher(index, HttpFrontendClient(parts.express_client))
+    dispatcher = parts.dispatcher(index, HttpFrontendClient(parts.fast_client))
     presence = parts.presence(store, dispatcher)
     app = new_app()
     add_dispatcher_routes(app, dispatcher)
@@ -108,7 +108,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         LocalFrontendClient(
             incarnation=parts.incarnation,
             local=frontend,
-            remote=HttpFrontendClient(parts.express_client),
+            remote=HttpFrontendClient(parts.fast_client),
         ),
     )
     presence = parts.presence(store, dispatcher)

@@ -16,8 +16,6 @@ from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.links import LinkSettings
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import ConfigError
-from rtdeliver.express import ExpressSite
-from rtdeliver.express_client import ExpressClient
 from rtdeliver.frontend.client import HttpOwnerClient
 from rtdeliver.frontend.connection import ConnectionSettings
 from rtdeliver.frontend.feed import FeedSettings
@@ -28,7 +26,13 @@ from rtdeliver.frontend.owners import OwnedConnections
 from rtdeliver.frontend.routes import add_connect_route, add_topics_routes
 from rtdeliver.frontend.supervisor import BusyRetry
 from rtdeliver.frontend.takeover import SocketSettings
-from rtdeliver.http_client import NodeClient, make_agent
+from rtdeliver.http.access import CorsResource, SecretResource
+from rtdeliver.http.client import NodeClient, make_agent
+from rtdeliver.http.fast_client import FastClient
+from rtdeliver.http.fast_path import FastPathSite
+from rtdeliver.http.replies import PostHandler
+from rtdeliver.http.routes import add_health, add_metrics, add_posts, new_app
+from rtdeliver.http.site import BoundedSite, ValidatingResource
 from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.index.redis import RedisIndexSettings, RedisTopicIndex
 from rtdeliver.index.sharded import ShardedTopicIndex
@@ -51,16 +55,8 @@ from rtdeliver.presence.routes import add_presence_routes
 from rtdeliver.presence.sharded import ShardedPresenceStore
 from rtdeliver.redis import redis_endpoint
 from rtdeliver.redis_url import RedisAddress, parse_redis_url
-from rtdeliver.routes import add_health, add_metrics, add_posts, new_app
 from rtdeliver.service import RoleService
 from rtdeliver.tokens import TokenKey
-from rtdeliver.web import (
-    BoundedSite,
-    CorsResource,
-    PostHandler,
-    ProperResource,
-    SecretResource,
-)
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import PublishLimits
 
@@ -79,7 +75,7 @@ class Parts:
         self._wheel = TimingWheel(clock=reactor, tick_seconds=config.tick_seconds)
         self.incarnation = secrets.token_hex(8)
         self.client = self.node_client(config.request_seconds)
-        self.express_client = ExpressClient(
+        self.fast_client = FastClient(
             reactor=reactor, secret=self._secret, timeout_seconds=config.request_seconds
         )
         self.publish_limits = PublishLimits(
@@ -205,7 +201,7 @@ class Parts:
             key=key,
             description=description,
             factory=BoundedSite(
-                ProperResource(resource),
+                ValidatingResource(resource),
                 body_bytes=self._config.public_body_bytes,
                 idle_seconds=self._config.idle_seconds,
                 reactor=self._reactor,
@@ -241,13 +237,13 @@ class Parts:
         self, key: str, description: str, app: Klein, posts: Mapping[str, PostHandler]
     ) -> Listener:
         add_posts(app, posts)
-        resource: IResource = ProperResource(app.resource())
+        resource: IResource = ValidatingResource(app.resource())
         if self._secret:
             resource = SecretResource(self._secret, resource)
         return Listener(
             key=key,
             description=description,
-            factory=ExpressSite(
+            factory=FastPathSite(
                 resource,
                 posts=posts,
                 # Of its own: a request is not to wait for a fan-out to all streams.
@@ -293,7 +289,7 @@ class Parts:
             key="public",
             description=config.public,
             factory=BoundedSite(
-                CorsResource(origins, ProperResource(app.resource())),
+                CorsResource(origins, ValidatingResource(app.resource())),
                 body_bytes=config.public_body_bytes,
                 idle_seconds=config.idle_seconds,
                 reactor=self._reactor,
@@ -343,7 +339,7 @@ class Parts:
         config = self._config
         return Peers(
             clients={
-                peer.name: HttpPeerClient(urls=peer.urls, client=self.express_client)
+                peer.name: HttpPeerClient(urls=peer.urls, client=self.fast_client)
                 for peer in map(parse_peer, config.peer)
             },
             settings=self._link_settings(

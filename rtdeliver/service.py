@@ -9,8 +9,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -19,8 +18,6 @@ from rtdeliver.interfaces import IHost, Listener
 from rtdeliver.listeners import describe, is_private, listen, places
 
 log = Logger()
-
-_FLUSH_CHECK_SECONDS = 0.02
 
 
 class StartError(SystemExit, ValueError):
@@ -148,16 +145,6 @@ class RoleService(Service):
         for port in self._ports.values():
             await maybeDeferred(port.stopListening)
         log.info("{role} has ended", role=self.role)
-
-
-async def flush(waiting: Callable[[], int], *, at_most_seconds: float, clock: IReactorTime) -> None:
-    """Let what waits be done before the process ends.
-
-    :param waiting: how much that is.
-    """
-    end = clock.seconds() + at_most_seconds
-    while waiting() and clock.seconds() < end:
-        await deferLater(clock, _FLUSH_CHECK_SECONDS)
 
 
 def complain(line: str) -> None:

@@ -13,15 +13,15 @@ from rtdeliver.errors import (
     Unavailable,
     Unreachable,
 )
-from rtdeliver.http_client import Answer
+from rtdeliver.http.client import Answer
+from rtdeliver.http.requests import NDJSON
 from rtdeliver.interfaces import IFrontendClient, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap
-from rtdeliver.web import NDJSON
 from rtdeliver.wire import encode_batch
 
 
 class Poster(Protocol):
-    """Makes a request; see `rtdeliver.express_client.ExpressClient.post`."""
+    """Makes a request; see `rtdeliver.http.fast_client.FastClient.post`."""
 
     async def post(
         self, url: str, body: bytes, *, content_type: str, headers: Mapping[str, str] | None = None

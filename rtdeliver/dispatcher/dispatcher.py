@@ -9,6 +9,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from rtdeliver.actor import RunQueue
+from rtdeliver.deferreds import flush
 from rtdeliver.dispatcher.links import Links, LinkSettings
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import Unavailable
@@ -22,7 +23,6 @@ from rtdeliver.interfaces import (
 )
 from rtdeliver.metrics import Sample, counter
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
-from rtdeliver.service import flush
 from rtdeliver.wire import Draft, encode_event
 
 log = Logger()

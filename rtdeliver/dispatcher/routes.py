@@ -3,21 +3,12 @@
 from klein import Klein
 from twisted.web.server import Request
 
+from rtdeliver.deferreds import shield
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import BadRequest
+from rtdeliver.http.replies import PostHandler, Reply, answer
+from rtdeliver.http.requests import JSON, NDJSON, Post, media_type, post_of, query_values
 from rtdeliver.model import check_topic
-from rtdeliver.web import (
-    JSON,
-    NDJSON,
-    Post,
-    PostHandler,
-    Reply,
-    answer,
-    media_type,
-    post_of,
-    query_values,
-    to_the_end,
-)
 from rtdeliver.wire import (
     PublishLimits,
     decode_announcement,
@@ -54,7 +45,7 @@ def add_dispatcher_routes(app: Klein, dispatcher: Dispatcher) -> None:
         post = post_of(request)
         media_type(post.content_type, JSON)
         announcement = decode_announcement(post.body)
-        return answer(request, 200, await to_the_end(dispatcher.announce(announcement)))
+        return answer(request, 200, await shield(dispatcher.announce(announcement)))
 
     @app.route("/topics", methods=["GET"])
     # Klein knows a route by its function's name, and rtcombined has another one named topics.
@@ -62,11 +53,11 @@ def add_dispatcher_routes(app: Klein, dispatcher: Dispatcher) -> None:
         named = query_values(request, "topic")
         if len(named) != 1:
             raise BadRequest("ask for one topic: /topics?topic=live:red")
-        return answer(request, 200, await to_the_end(dispatcher.topic(check_topic(named[0]))))
+        return answer(request, 200, await shield(dispatcher.topic(check_topic(named[0]))))
 
     @app.route("/frontends", methods=["GET"])
     async def frontends(request: Request) -> bytes:
-        nodes = await to_the_end(dispatcher.nodes())
+        nodes = await shield(dispatcher.nodes())
         return answer(
             request,
             200,

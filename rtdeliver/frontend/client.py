@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rtdeliver.errors import AnsweredNo, Refusal, RemoteFailure, TooManyTopics, UnknownConnection
-from rtdeliver.http_client import Answer, NodeClient
+from rtdeliver.http.client import Answer, NodeClient
+from rtdeliver.http.requests import JSON
 from rtdeliver.interfaces import (
     Acknowledgement,
     Announcement,
@@ -21,7 +22,6 @@ from rtdeliver.interfaces import (
     TopicsChange,
 )
 from rtdeliver.model import ConnectionId, FrontendRef
-from rtdeliver.web import JSON
 from rtdeliver.wire import decode_acknowledgement, decode_frontends, decode_subscriptions, encode
 
 T = TypeVar("T")

@@ -10,23 +10,20 @@ from rtdeliver.errors import BadRequest
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.takeover import SocketSettings, response_head, take_over
-from rtdeliver.interfaces import IConnections, Subscriptions
-from rtdeliver.model import ConnectionId, Topic, check_topic
-from rtdeliver.tokens import Identity
-from rtdeliver.web import (
+from rtdeliver.http.replies import PostHandler, Reply, answer, close_after
+from rtdeliver.http.requests import (
     JSON,
     NDJSON,
     Post,
-    PostHandler,
-    Reply,
-    answer,
     bearer_token,
-    close_after,
     media_type,
     post_of,
     query_values,
     token_cookie,
 )
+from rtdeliver.interfaces import IConnections, Subscriptions
+from rtdeliver.model import ConnectionId, Topic, check_topic
+from rtdeliver.tokens import Identity
 from rtdeliver.wire import decode_batch, decode_topics_change
 
 

@@ -7,9 +7,10 @@ import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from rtdeliver.deferreds import all_of
 from rtdeliver.interfaces import Announcement, ITopicIndex, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
-from rtdeliver.sharding import all_of, shard_of
+from rtdeliver.sharding import shard_of
 
 
 @implementer(ITopicIndex)

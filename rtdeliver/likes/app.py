@@ -6,7 +6,10 @@ from typing import Any
 from twisted.web.resource import IResource
 
 from rtdeliver.config import Config
+from rtdeliver.deferreds import flush
 from rtdeliver.errors import BadRequest, ConfigError
+from rtdeliver.http.requests import host_of
+from rtdeliver.http.routes import new_app
 from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.conversations import Conversations
 from rtdeliver.likes.crowd import Crowd, CrowdSettings
@@ -27,10 +30,7 @@ from rtdeliver.likes.store import Store
 from rtdeliver.likes.videos import Videos
 from rtdeliver.likes.viewers import ViewerCounts
 from rtdeliver.metrics import Sample, counter
-from rtdeliver.routes import new_app
-from rtdeliver.service import flush
 from rtdeliver.tokens import TokenKey
-from rtdeliver.web import host_of
 
 
 class LiveVideoApp:

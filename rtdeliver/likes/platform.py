@@ -20,10 +20,10 @@ from rtdeliver.errors import (
     Unreachable,
 )
 from rtdeliver.event_ids import EventIds
-from rtdeliver.http_client import Answer, NodeClient
+from rtdeliver.http.client import Answer, NodeClient
+from rtdeliver.http.requests import JSON
 from rtdeliver.interfaces import IPlatform, Presence
 from rtdeliver.model import Member, Topic
-from rtdeliver.web import JSON
 from rtdeliver.wire import decode_presence, decode_topic_viewers, encode
 
 T = TypeVar("T")

@@ -8,7 +8,18 @@ from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
+from rtdeliver.deferreds import shield
 from rtdeliver.errors import NotFound, Unauthorized
+from rtdeliver.http.replies import answer
+from rtdeliver.http.requests import (
+    JSON,
+    TOKEN_COOKIE,
+    bearer_token,
+    client_address,
+    media_type,
+    post_of,
+    token_cookie,
+)
 from rtdeliver.likes.bodies import (
     decode_like,
     decode_nothing,
@@ -24,17 +35,6 @@ from rtdeliver.likes.people import People
 from rtdeliver.likes.videos import Videos
 from rtdeliver.model import Member
 from rtdeliver.tokens import Identity
-from rtdeliver.web import (
-    JSON,
-    TOKEN_COOKIE,
-    answer,
-    bearer_token,
-    client_address,
-    media_type,
-    post_of,
-    to_the_end,
-    token_cookie,
-)
 
 
 class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,16 +87,14 @@ def add_session_routes(
     async def enter(request: Request) -> bytes:
         member = decode_session(_body(request))
         address = client_address(request, behind_proxy=settings.behind_proxy)
-        session = await to_the_end(people.enter(member, address=address))
+        session = await shield(people.enter(member, address=address))
         _set_cookie(request, session.token, session.expires_at / 1000 - clock.seconds())
         return answer(request, 201, session)
 
     @app.route("/session", methods=["GET"])
     async def resume(request: Request) -> bytes:
         try:
-            session = await to_the_end(
-                people.resume(bearer_token(request) or token_cookie(request))
-            )
+            session = await shield(people.resume(bearer_token(request) or token_cookie(request)))
         except Unauthorized:
             _set_cookie(request, "", 0)
             return answer(request, 200, {"member": None})
@@ -130,7 +128,7 @@ def add_video_routes(
         liked = videos.video(video)
         visitor = _visitor(request, people, settings)
         return answer(
-            request, 201, await to_the_end(videos.like(liked, visitor, decode_like(_body(request))))
+            request, 201, await shield(videos.like(liked, visitor, decode_like(_body(request))))
         )
 
     @app.route("/videos/<video>/comments", methods=["POST"])
@@ -138,16 +136,14 @@ def add_video_routes(
         commented = videos.video(video)
         member = _member(request, people)
         text = decode_text(_body(request), max_characters=settings.comment_characters)
-        return answer(request, 201, await to_the_end(videos.comment(commented, member, text)))
+        return answer(request, 201, await shield(videos.comment(commented, member, text)))
 
     @app.route("/videos/<video>/typing", methods=["POST"])
     async def typing(request: Request, video: str) -> bytes:
         commented = videos.video(video)
         member = _member(request, people)
         decode_nothing(_body(request))
-        return answer(
-            request, 202, {"delivery": await to_the_end(videos.typing(commented, member))}
-        )
+        return answer(request, 202, {"delivery": await shield(videos.typing(commented, member))})
 
     @app.route("/videos/<video>/crowd", methods=["POST"])
     def come(request: Request, video: str) -> bytes:
@@ -183,7 +179,7 @@ def add_conversation_routes(
         member = _member(request, people)
         text = decode_text(_body(request), max_characters=settings.comment_characters)
         return answer(
-            request, 201, await to_the_end(conversations.send(member, check_name(other), text))
+            request, 201, await shield(conversations.send(member, check_name(other), text))
         )
 
     @app.route("/conversations/<other>/seen", methods=["POST"])
@@ -191,7 +187,7 @@ def add_conversation_routes(
         member = _member(request, people)
         message = decode_seen(_body(request))
         return answer(
-            request, 201, await to_the_end(conversations.see(member, check_name(other), message))
+            request, 201, await shield(conversations.see(member, check_name(other), message))
         )
 
 

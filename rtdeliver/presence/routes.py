@@ -3,10 +3,12 @@
 from klein import Klein
 from twisted.web.server import Request
 
+from rtdeliver.deferreds import shield
 from rtdeliver.errors import BadRequest
+from rtdeliver.http.replies import answer
+from rtdeliver.http.requests import JSON, media_type, post_of, query_values
 from rtdeliver.model import check_member
 from rtdeliver.presence.presence import PresenceTracker
-from rtdeliver.web import JSON, answer, media_type, post_of, query_values, to_the_end
 from rtdeliver.wire import decode_heartbeat
 
 
@@ -26,7 +28,7 @@ def add_presence_routes(
         heartbeat = decode_heartbeat(
             post.body, max_members=max_members, default_heartbeat_seconds=heartbeat_seconds
         )
-        await to_the_end(presence.heartbeat(heartbeat))
+        await shield(presence.heartbeat(heartbeat))
         return answer(request, 200, {"heartbeat_seconds": heartbeat.heartbeat_seconds})
 
     @app.route("/presence", methods=["GET"])
@@ -34,5 +36,5 @@ def add_presence_routes(
         members = [check_member(text) for text in query_values(request, "member")]
         if not 1 <= len(members) <= max_members:
             raise BadRequest(f"ask for 1 to {max_members} members: /presence?member=ann&member=bob")
-        there = await to_the_end(presence.presence(members))
+        there = await shield(presence.presence(members))
         return answer(request, 200, there)

@@ -7,6 +7,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from rtdeliver.deferreds import all_of
 from rtdeliver.interfaces import (
     Heartbeat,
     IPresenceStore,
@@ -15,7 +16,7 @@ from rtdeliver.interfaces import (
     PresenceSweep,
 )
 from rtdeliver.model import Member
-from rtdeliver.sharding import all_of, shard_of
+from rtdeliver.sharding import shard_of
 
 
 @implementer(IPresenceStore)

@@ -11,11 +11,11 @@ from rtdeliver.dispatcher.client import HttpFrontendClient, HttpPeerClient
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.routes import frontend_posts
-from rtdeliver.http_client import NodeClient
+from rtdeliver.http.access import SecretResource
+from rtdeliver.http.client import NodeClient
+from rtdeliver.http.routes import add_posts, new_app
 from rtdeliver.interfaces import IFrontendClient, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
-from rtdeliver.routes import add_posts, new_app
-from rtdeliver.web import SecretResource
 from tests.contracts.frontend_client import N1, FrontendClientContract
 from tests.fakes import MemoryAgent, new_event
 

@@ -22,11 +22,11 @@ from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.dispatcher.routes import dispatcher_posts
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
-from rtdeliver.http_client import NodeClient
+from rtdeliver.http.client import NodeClient
+from rtdeliver.http.routes import add_posts, new_app
 from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import IFrontendClient, IFrontendDeliveries, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
-from rtdeliver.routes import add_posts, new_app
 from rtdeliver.wire import Draft, PublishLimits
 from tests.fakes import (
     IndexDispatcherClient,

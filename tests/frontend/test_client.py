@@ -20,7 +20,8 @@ from rtdeliver.errors import (
 )
 from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient
 from rtdeliver.frontend.routes import add_topics_routes
-from rtdeliver.http_client import NodeClient
+from rtdeliver.http.client import NodeClient
+from rtdeliver.http.routes import new_app
 from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import (
     Acknowledgement,
@@ -33,7 +34,6 @@ from rtdeliver.interfaces import (
 from rtdeliver.model import ConnectionId, FrontendRef, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.presence.routes import add_presence_routes
-from rtdeliver.routes import new_app
 from tests.contracts.dispatcher_client import DispatcherClientContract
 from tests.contracts.presence_client import PresenceClientContract
 from tests.fakes import IndexDispatcherClient, MemoryAgent, Viewer, new_frontend

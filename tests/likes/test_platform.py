@@ -13,13 +13,13 @@ from twisted.web.resource import IResource
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.routes import add_dispatcher_routes, dispatcher_posts
 from rtdeliver.errors import AnsweredNo, AnswerLost, RemoteFailure, Unreachable
-from rtdeliver.http_client import NodeClient
+from rtdeliver.http.client import NodeClient
+from rtdeliver.http.routes import add_posts, new_app
 from rtdeliver.interfaces import IPlatform, ITopicIndex
 from rtdeliver.likes.platform import HttpPlatform
 from rtdeliver.model import Member, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.presence.routes import add_presence_routes
-from rtdeliver.routes import add_posts, new_app
 from rtdeliver.wire import PublishLimits
 from tests.contracts.platform import PlatformContract
 from tests.dispatcher.test_client import Fixed, Silent

@@ -27,18 +27,13 @@ from rtdeliver.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from rtdeliver.express import ExpressSite, read_head
+from rtdeliver.http.access import SecretResource
+from rtdeliver.http.fast_path import FastPathSite, read_head
+from rtdeliver.http.replies import PostHandler, Reply, answer
+from rtdeliver.http.requests import Post
+from rtdeliver.http.routes import add_posts, new_app
+from rtdeliver.http.site import BoundedSite, ValidatingResource
 from rtdeliver.interfaces import IActor
-from rtdeliver.routes import add_posts, new_app
-from rtdeliver.web import (
-    BoundedSite,
-    Post,
-    PostHandler,
-    ProperResource,
-    Reply,
-    SecretResource,
-    answer,
-)
 
 BODY_BYTES = 1000
 IDLE_SECONDS = 60
@@ -121,7 +116,7 @@ class House:
         self.clock = Clock()
         self.posts = {f"/{name}": handler for name, handler in posts.items()}
         self._secret = secret
-        self.express_site = ExpressSite(
+        self.fast_site = FastPathSite(
             self._resource(),
             posts=self.posts,
             run_queue=RunQueue(clock=self.clock, slice_seconds=1),
@@ -138,21 +133,21 @@ class House:
         )
 
     def _resource(self) -> Any:
-        resource = ProperResource(app(self.posts).resource())
+        resource = ValidatingResource(app(self.posts).resource())
         return SecretResource(self._secret, resource) if self._secret else resource
 
 
 def assert_alike(house: House, *pieces: bytes) -> Client:
-    """Assert that both ways answer the same to these bytes, and return the express client."""
-    express, ordinary = (
-        Client(house.express_site, house.clock),
+    """Assert that both ways answer the same to these bytes, and return the fast client."""
+    fast, ordinary = (
+        Client(house.fast_site, house.clock),
         Client(house.ordinary_site, house.clock),
     )
-    for client in (express, ordinary):
+    for client in (fast, ordinary):
         client.send(*pieces)
-    assert express.received == ordinary.received
-    assert express.transport.disconnecting == ordinary.transport.disconnecting
-    return express
+    assert fast.received == ordinary.received
+    assert fast.transport.disconnecting == ordinary.transport.disconnecting
+    return fast
 
 
 PLAIN = [
@@ -265,7 +260,7 @@ class AlikeTests(SynchronousTestCase):
             return Reply(202, 1)
 
         house = House(note=note)
-        clients = [Client(house.express_site, house.clock) for _ in range(2)]
+        clients = [Client(house.fast_site, house.clock) for _ in range(2)]
         for name, client in zip("ab", clients, strict=True):
             client.protocol.dataReceived(post("/note", f"Rt-Incarnation: {name}") * 3)
         clients[0].turns()
@@ -323,7 +318,7 @@ class WaitingTests(SynchronousTestCase):
         self.posts: list[Post] = []
         self.answers: list[Deferred[Reply]] = []
         self.house = House(wait=self.wait, echo=echo)
-        self.client = Client(self.house.express_site, self.house.clock)
+        self.client = Client(self.house.fast_site, self.house.clock)
 
     async def wait(self, post: Post) -> Reply:
         self.posts.append(post)
@@ -382,7 +377,7 @@ class ConnectionTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.house = House(echo=echo)
-        self.client = Client(self.house.express_site, self.house.clock)
+        self.client = Client(self.house.fast_site, self.house.clock)
 
     def test_it_keeps_its_promise(self) -> None:
         for promise in (IActor, IPushProducer):
@@ -390,7 +385,7 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_an_idle_client_is_cut_off(self) -> None:
         for begin in (b"", b"POST /ec", post()[:-1], post()):
-            client = Client(self.house.express_site, self.house.clock)
+            client = Client(self.house.fast_site, self.house.clock)
             client.send(begin)
             self.house.clock.advance(IDLE_SECONDS - 1)
             self.assertFalse(client.transport.disconnecting)

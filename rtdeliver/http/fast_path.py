@@ -32,8 +32,10 @@ from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
 from rtdeliver.errors import InternalError, Refusal
+from rtdeliver.http.replies import PostHandler, Reply, refusal_reply
+from rtdeliver.http.requests import Post
+from rtdeliver.http.site import BoundedSite
 from rtdeliver.interfaces import IActor
-from rtdeliver.web import BoundedSite, Post, PostHandler, Reply, refusal_reply
 
 log = Logger()
 
@@ -87,7 +89,7 @@ def read_head(head: bytes) -> Head | None:
     )
 
 
-class ExpressSite(BoundedSite):
+class FastPathSite(BoundedSite):
     """A site on which some paths have the shorter way.
 
     :param resource: serves all requests, those for these paths too where they are not plain.
@@ -117,8 +119,8 @@ class ExpressSite(BoundedSite):
         self._heads: dict[bytes, Head | None] = {}
         self._date = (-1, b"")
 
-    def buildProtocol(self, addr: IAddress | None) -> "ExpressChannel":  # type: ignore[override]
-        return ExpressChannel(self, addr, clock=self._clock)
+    def buildProtocol(self, addr: IAddress | None) -> "FastPathChannel":  # type: ignore[override]
+        return FastPathChannel(self, addr, clock=self._clock)
 
     def ordinary(self, addr: IAddress | None) -> IProtocol:
         """Return a channel of Twisted's."""
@@ -173,7 +175,7 @@ class ExpressSite(BoundedSite):
 
 
 @implementer(IActor, IPushProducer)
-class ExpressChannel(Protocol, TimeoutMixin):
+class FastPathChannel(Protocol, TimeoutMixin):
     """Serves one connection, one request a turn, until one is not plain.
 
     It takes turns so that many who publish at once leave time between them to deliver.
@@ -181,7 +183,7 @@ class ExpressChannel(Protocol, TimeoutMixin):
 
     transport: Any
 
-    def __init__(self, site: ExpressSite, addr: IAddress | None, *, clock: IReactorTime) -> None:
+    def __init__(self, site: FastPathSite, addr: IAddress | None, *, clock: IReactorTime) -> None:
         self._site = site
         self._clock = clock
         self._addr = addr

@@ -13,8 +13,8 @@ from twisted.internet.task import deferLater
 from twisted.web.client import HTTPConnectionPool
 
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
-from rtdeliver.express_client import ExpressClient
-from rtdeliver.http_client import NodeClient, make_agent
+from rtdeliver.http.client import NodeClient, make_agent
+from rtdeliver.http.fast_client import FastClient
 
 Serve = Callable[[type[Protocol]], Any]
 
@@ -48,19 +48,19 @@ async def serve() -> AsyncIterator[Serve]:
         await port.stopListening()
 
 
-Client = NodeClient | ExpressClient
+Client = NodeClient | FastClient
 
 
-@pytest_twisted.async_yield_fixture(params=["general", "express"])
+@pytest_twisted.async_yield_fixture(params=["general", "fast"])
 async def clients(request: Any) -> AsyncIterator[Callable[..., Client]]:
     """Makes clients of one kind: all kinds keep the same promises."""
     agents = []
-    express = []
+    fast = []
 
     def make(*, secret: str, timeout_seconds: float) -> Client:
-        if request.param == "express":
-            client = ExpressClient(reactor=reactor, secret=secret, timeout_seconds=timeout_seconds)
-            express.append(client)
+        if request.param == "fast":
+            client = FastClient(reactor=reactor, secret=secret, timeout_seconds=timeout_seconds)
+            fast.append(client)
             return client
         agents.append(make_agent(reactor, connect_timeout_seconds=timeout_seconds))
         return NodeClient(
@@ -68,7 +68,7 @@ async def clients(request: Any) -> AsyncIterator[Callable[..., Client]]:
         )
 
     yield make
-    for client in express:
+    for client in fast:
         client.close()
     for agent in agents:
         pool: HTTPConnectionPool = agent._pool

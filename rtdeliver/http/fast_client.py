@@ -1,6 +1,6 @@
 """How nodes make the requests that come most often: deliveries and forwards.
 
-It does for a POST what `rtdeliver.http_client.NodeClient` does, with a tenth of the work: a request
+It does for a POST what `rtdeliver.http.client.NodeClient` does, with a tenth of the work: a request
 is written at once and whole, and its answer is read by llhttp.
 """
 
@@ -19,12 +19,12 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
 from rtdeliver.errors import AnswerLost, Unreachable
-from rtdeliver.http_client import ANSWER_BYTES, IDLE_SECONDS, Answer, accepted
+from rtdeliver.http.client import ANSWER_BYTES, IDLE_SECONDS, Answer, accepted
 
 _PORTS = {"http": 80, "https": 443}
 
 
-class ExpressClient:
+class FastClient:
     """Posts to other nodes, on connections that it keeps.
 
     :param secret: sent as a bearer token; empty for none.

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.errors import Unreachable
-from rtdeliver.http_client import NodeClient, make_agent
+from rtdeliver.http.client import NodeClient, make_agent
 
 
 class ConnectTests(SynchronousTestCase):

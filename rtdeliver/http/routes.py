@@ -12,8 +12,9 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
 from rtdeliver.errors import InternalError, MethodNotAllowed, NotFound, Refusal
+from rtdeliver.http.replies import PostHandler, answer, refuse, reply_to
+from rtdeliver.http.requests import post_of
 from rtdeliver.metrics import Exposition
-from rtdeliver.web import PostHandler, answer, post_of, refuse, reply_to
 
 log = Logger()
 

@@ -1,0 +1,1 @@
+"""HTTP: how requests are served and made here, whatever they are about."""

@@ -1,0 +1,66 @@
+"""How requests are answered: JSON, refusals included."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import msgspec
+from twisted.web.server import Request
+
+from rtdeliver.errors import (
+    Refusal,
+)
+from rtdeliver.http.requests import JSON, Post
+from rtdeliver.wire import as_json
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a client is told, as JSON."""
+
+    status: int
+    value: object
+    headers: Mapping[str, str] = {}
+
+    @property
+    def body(self) -> bytes:
+        return as_json(self.value)
+
+
+PostHandler = Callable[[Post], Coroutine[Any, Any, Reply]]
+"""Serves a POST, or raises a `Refusal`."""
+
+
+def refusal_reply(refusal: Refusal) -> Reply:
+    """What a client is told whose request is refused."""
+    value: dict[str, object] = {"error": refusal.name, "message": refusal.message}
+    if refusal.lines:
+        value["lines"] = refusal.lines
+    return Reply(refusal.status, value, refusal.headers)
+
+
+def answer(request: Request, status: int, value: object) -> bytes:
+    """Set up a JSON response and return its body."""
+    return reply_to(request, Reply(status, value))
+
+
+def reply_to(request: Request, reply: Reply) -> bytes:
+    """Set up the response to a request and return its body."""
+    body = reply.body
+    for name, value in reply.headers.items():
+        request.setHeader(name, value)
+    request.setResponseCode(reply.status)
+    request.setHeader("Content-Type", JSON)
+    request.setHeader("Cache-Control", "no-store")
+    request.setHeader("Content-Length", str(len(body)))
+    return b"" if request.method == b"HEAD" else body
+
+
+def refuse(request: Request, refusal: Refusal) -> bytes:
+    """Set up the response to a request that is refused and return its body."""
+    return reply_to(request, refusal_reply(refusal))
+
+
+def close_after(request: Request) -> None:
+    """Close the client's connection after the response."""
+    channel: Any = request.channel
+    channel.persistent = False
+    request.setHeader("Connection", "close")

@@ -1,0 +1,108 @@
+"""What a request says: its fields, query, body, token and address."""
+
+import re
+from typing import Any
+
+import msgspec
+from twisted.web.server import Request
+
+from rtdeliver.errors import (
+    BadRequest,
+    UnsupportedMediaType,
+)
+
+JSON = "application/json"
+
+
+NDJSON = "application/x-ndjson"
+
+
+TOKEN_COOKIE = "rtdeliver_token"  # noqa: S105
+"""The cookie in which a browser may carry a member's token."""
+
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+(?=:|$)|\[[0-9A-Fa-f:.]+\](?=:|$)")
+
+
+class Post(msgspec.Struct, frozen=True):
+    """A POST, with the whole of its body.
+
+    :param content_type: the field of that name; empty if it is missing.
+    :param incarnation: likewise ``Rt-Incarnation``.
+    """
+
+    content_type: str
+    incarnation: str
+    body: bytes
+
+
+def header(request: Request, name: str) -> str:
+    """Return a header field, whatever its bytes; empty if it is missing."""
+    return request.requestHeaders.getRawHeaders(name.encode(), [b""])[0].decode("latin-1")
+
+
+def media_type(content_type: str, *accepted: str) -> str:
+    """Return the media type that a field names, without its parameters.
+
+    :raises UnsupportedMediaType: if it is none of ``accepted``.
+    """
+    given = content_type.split(";")[0].strip().lower()
+    if given not in accepted:
+        raise UnsupportedMediaType(
+            f"send Content-Type: {' or '.join(accepted)}", headers={"Accept": ", ".join(accepted)}
+        )
+    return given
+
+
+def post_of(request: Request) -> Post:
+    """Return what a POST has brought."""
+    content: Any = request.content
+    return Post(
+        content_type=header(request, "Content-Type"),
+        incarnation=header(request, "Rt-Incarnation"),
+        body=content.read(),
+    )
+
+
+def query_values(request: Request, name: str) -> list[str]:
+    """Return the values of a query parameter, in order.
+
+    :raises BadRequest: if one is not UTF-8.
+    """
+    try:
+        return [value.decode() for value in request.args.get(name.encode(), [])]
+    except UnicodeDecodeError:
+        raise BadRequest(f"the value of {name} is not UTF-8") from None
+
+
+def bearer_token(request: Request) -> str:
+    """Return the token that the Authorization field carries; empty if there is none."""
+    scheme, _, token = header(request, "Authorization").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def token_cookie(request: Request) -> str:
+    """Return the token that the cookie carries; empty if there is none."""
+    value = request.getCookie(TOKEN_COOKIE.encode())
+    return value.decode("latin-1") if value else ""
+
+
+def client_address(request: Request, *, behind_proxy: bool) -> str:
+    """Return the address that a request comes from; empty for a UNIX socket.
+
+    :param behind_proxy: whether to believe the last entry of ``X-Forwarded-For``, which the nearest
+        proxy has set.
+    """
+    if behind_proxy:
+        # A proxy may add a field of its own to the one that the client sent.
+        fields = request.requestHeaders.getRawHeaders(b"X-Forwarded-For", [b""])
+        forwarded = fields[-1].decode("latin-1").rpartition(",")[2].strip()
+        if forwarded:
+            return forwarded
+    return str(getattr(request.getClientAddress(), "host", ""))
+
+
+def host_of(request: Request) -> str:
+    """Return the host that is asked, as in a URL without its port; ``localhost`` if it is odd."""
+    match = _HOST.match(header(request, "Host"))
+    return match[0] if match else "localhost"

@@ -1,0 +1,197 @@
+"""Who may use a listener."""
+
+from collections.abc import Sequence
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from rtdeliver.config import SAME_HOST
+from rtdeliver.http.access import CorsResource, SecretResource
+from tests.http.peers import Answer, Peer, app, served
+
+
+class SecretTests(SynchronousTestCase):
+    def ask(self, *authorization: bytes, path: bytes = b"/hello") -> Answer:
+        lines = [b"GET %b HTTP/1.1" % path, b"Host: h"]
+        lines += [b"Authorization: " + value for value in authorization]
+        client = Peer(SecretResource("s3cret", served(app())))
+        return client.send_bytes(b"\r\n".join([*lines, b"", b""])).answer()
+
+    def test_a_request_with_the_secret_is_let_through(self) -> None:
+        self.assertEqual(self.ask(b"Bearer s3cret").status, 200)
+
+    def test_any_other_request_is_unauthorized(self) -> None:
+        for authorization in (
+            [],
+            [b""],
+            [b"Bearer"],
+            [b"Bearer "],
+            [b"Bearer s3cre"],
+            [b"Bearer s3cret2"],
+            [b"Bearer S3CRET"],
+            [b"Basic s3cret"],
+            [b"s3cret"],
+            [b"Bearer \xff\xfe"],
+            [b"Bearer wrong", b"Bearer s3cret"],
+        ):
+            answer = self.ask(*authorization)
+            self.assertEqual(answer.refusal, (401, "unauthorized"), authorization)
+            self.assertEqual(answer.headers["WWW-Authenticate"], "Bearer")
+
+    def test_a_path_that_is_not_served_is_not_told_apart_without_the_secret(self) -> None:
+        self.assertEqual(self.ask(path=b"/nothing").refusal, (401, "unauthorized"))
+
+    def test_health_checks_need_no_secret(self) -> None:
+        self.assertEqual(self.ask(path=b"/health/live").status, 200)
+
+    def test_no_other_path_passes_for_a_health_check(self) -> None:
+        for path in (b"/healthx", b"/hello/health/", b"//health/live", b"/%68ealth/live"):
+            self.assertEqual(self.ask(path=path).refusal, (401, "unauthorized"), path)
+        for path in (b"/health/../hello", b"/health/..%2fhello", b"/health//hello"):
+            self.assertEqual(self.ask(path=path).refusal, (404, "not_found"), path)
+
+    def test_a_head_request_without_the_secret_gets_the_head_alone(self) -> None:
+        client = Peer(SecretResource("s3cret", served(app()))).send("HEAD /hello HTTP/1.1")
+        self.assertEqual(client.answer("HEAD").status, 401)
+
+
+class CorsTests(SynchronousTestCase):
+    LISTED = "https://example.com"
+    UNLISTED = "https://evil.example"
+
+    def ask(self, origins: Sequence[str], *lines: str) -> Answer:
+        return Peer(CorsResource(origins, served(app()))).send(*lines).answer()
+
+    def get(self, origins: Sequence[str], origin: str | None, path: str = "/hello") -> Answer:
+        fields = [] if origin is None else [f"Origin: {origin}"]
+        return self.ask(origins, f"GET {path} HTTP/1.1", *fields)
+
+    def is_same_host(self, origin: str, host: str) -> bool:
+        """Whether a page of ``origin`` may read what ``host`` answers."""
+        head = f"GET /hello HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n\r\n"
+        peer = Peer(CorsResource([SAME_HOST], served(app()))).send_bytes(head.encode())
+        fields = peer.answer().cors()
+        allowed = fields.get("Access-Control-Allow-Origin") == origin
+        self.assertEqual(allowed, "Access-Control-Allow-Credentials" in fields)
+        return allowed
+
+    def preflight(self, origins: Sequence[str], origin: str) -> Answer:
+        return self.ask(
+            origins,
+            "OPTIONS /length HTTP/1.1",
+            f"Origin: {origin}",
+            "Access-Control-Request-Method: POST",
+            "Access-Control-Request-Headers: content-type",
+        )
+
+    def test_the_same_host_at_another_port_may_read_where_that_is_allowed(self) -> None:
+        for origin, host in (
+            ("http://localhost:8000", "localhost:8080"),
+            ("https://example.com", "EXAMPLE.com:8080"),
+            ("http://[::1]:8000", "[::1]:8080"),
+        ):
+            self.assertTrue(self.is_same_host(origin, host), (origin, host))
+
+    def test_another_host_may_not(self) -> None:
+        for origin, host in (
+            ("http://evil.example:8080", "localhost:8080"),
+            ("http://localhost.evil.example", "localhost:8080"),
+            ("http://evil.example#localhost", "localhost:8080"),
+            ("null", "localhost:8080"),
+            ("null", "null"),
+            ("http://[::1", "[::1"),
+            ("", ""),
+        ):
+            self.assertFalse(self.is_same_host(origin, host), (origin, host))
+
+    def test_a_listed_origin_may_read_the_answers_with_credentials(self) -> None:
+        answer = self.get(["https://other.example", self.LISTED], self.LISTED)
+        self.assertEqual(answer.status, 200)
+        self.assertEqual(
+            answer.cors(),
+            {
+                "Access-Control-Allow-Origin": self.LISTED,
+                "Access-Control-Allow-Credentials": "true",
+                "Vary": "Origin",
+            },
+        )
+
+    def test_a_listed_origin_may_read_refusals_too(self) -> None:
+        for line, refusal in (
+            ("GET /nothing HTTP/1.1", (404, "not_found")),
+            ("GET /length HTTP/1.1", (405, "method_not_allowed")),
+            ("GET /%ff HTTP/1.1", (400, "bad_request")),
+        ):
+            answer = self.ask([self.LISTED], line, f"Origin: {self.LISTED}")
+            self.assertEqual(answer.refusal, refusal)
+            self.assertEqual(answer.headers["Access-Control-Allow-Origin"], self.LISTED)
+
+    def test_a_listed_origin_may_read_that_its_body_is_too_large(self) -> None:
+        client = Peer(CorsResource([self.LISTED], served(app())))
+        client.send(
+            "POST /length HTTP/1.1",
+            f"Origin: {self.LISTED}",
+            "Content-Length: 101",
+            body=b"x" * 101,
+        )
+        self.assertEqual(client.answer().refusal, (413, "too_large"))
+        self.assertEqual(client.answer().headers["Access-Control-Allow-Origin"], self.LISTED)
+
+    def test_an_unlisted_origin_gets_none_of_the_headers(self) -> None:
+        for origin in (
+            self.UNLISTED,
+            "null",
+            "https://example.com.evil.example",
+            "http://example.com",
+        ):
+            answer = self.get([self.LISTED], origin)
+            self.assertEqual((answer.status, answer.cors()), (200, {}))
+
+    def test_a_request_of_no_origin_gets_none_of_the_headers(self) -> None:
+        for origins in ([], [self.LISTED], ["*"]):
+            self.assertEqual(self.get(origins, None).cors(), {})
+
+    def test_where_any_may_read_no_credentials_are_sent(self) -> None:
+        self.assertEqual(
+            self.get(["*"], self.UNLISTED).cors(), {"Access-Control-Allow-Origin": "*"}
+        )
+        self.assertNotIn("Access-Control-Allow-Credentials", self.get(["*"], "*").cors())
+
+    def test_a_listed_origin_keeps_its_credentials_where_any_may_read(self) -> None:
+        cors = self.get(["*", self.LISTED], self.LISTED).cors()
+        self.assertEqual(cors["Access-Control-Allow-Origin"], self.LISTED)
+        self.assertEqual(cors["Access-Control-Allow-Credentials"], "true")
+
+    def test_a_preflight_of_a_listed_origin_is_told_methods_and_headers(self) -> None:
+        answer = self.preflight([self.LISTED], self.LISTED)
+        self.assertEqual((answer.status, answer.body), (204, b""))
+        self.assertEqual(
+            answer.cors(),
+            {
+                "Access-Control-Allow-Origin": self.LISTED,
+                "Access-Control-Allow-Credentials": "true",
+                "Access-Control-Allow-Methods": "GET, POST",
+                "Access-Control-Allow-Headers": "Content-Type, Authorization, Last-Event-ID",
+                "Access-Control-Max-Age": "600",
+                "Vary": "Origin",
+            },
+        )
+
+    def test_a_preflight_of_any_origin_is_told_the_same_without_credentials(self) -> None:
+        self.assertEqual(
+            self.preflight(["*"], self.UNLISTED).cors(),
+            {
+                "Access-Control-Allow-Origin": "*",
+                "Access-Control-Allow-Methods": "GET, POST",
+                "Access-Control-Allow-Headers": "Content-Type, Authorization, Last-Event-ID",
+                "Access-Control-Max-Age": "600",
+            },
+        )
+
+    def test_a_preflight_of_an_unlisted_origin_is_told_nothing(self) -> None:
+        for origins in ([], [self.LISTED]):
+            answer = self.preflight(origins, self.UNLISTED)
+            self.assertEqual((answer.status, answer.cors()), (204, {}))
+
+    def test_a_client_that_asks_for_the_options_is_told_the_methods(self) -> None:
+        answer = self.ask([], "OPTIONS /hello HTTP/1.1")
+        self.assertEqual(answer.headers["Allow"], "GET, POST, OPTIONS")

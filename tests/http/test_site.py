@@ -1,0 +1,211 @@
+"""The manners of every listener, whoever asks."""
+
+from twisted.internet.address import UNIXAddress
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from rtdeliver.http.requests import (
+    JSON,
+    NDJSON,
+)
+from rtdeliver.http.site import BoundedSite
+from tests.http.peers import HUGE, Peer, app, peer, served
+
+
+class BodyTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.peer = peer(app())
+
+    def test_a_body_of_the_limit_is_taken(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", "Content-Length: 100", body=b"x" * 100)
+        self.assertEqual(self.peer.answer().json, {"bytes": 100})
+
+    def test_a_chunked_body_of_the_limit_is_taken_however_it_comes(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", "Transfer-Encoding: chunked")
+        for byte in b"19\r\n%b\r\n" % (b"x" * 25) * 4 + b"0\r\n\r\n":
+            self.peer.send_bytes(bytes([byte]))
+        self.assertEqual(self.peer.answer().json, {"bytes": 100})
+
+    def test_a_larger_body_is_refused_and_the_connection_goes_on(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", "Content-Length: 101", body=b"x" * 101)
+        self.peer.send("GET /hello HTTP/1.1")
+        refused, answered = self.peer.answers()
+        self.assertEqual(refused.refusal, (413, "too_large"))
+        self.assertIn("100 bytes", refused.json["message"])
+        self.assertEqual(answered.status, 200)
+
+    def test_a_larger_chunked_body_is_refused_and_the_connection_goes_on(self) -> None:
+        self.peer.send(
+            "POST /length HTTP/1.1",
+            "Transfer-Encoding: chunked",
+            body=b"33\r\n%b\r\n" % (b"x" * 51) * 2 + b"0\r\n\r\n",
+        )
+        self.peer.send("GET /hello HTTP/1.1")
+        refused, answered = self.peer.answers()
+        self.assertEqual(refused.refusal, (413, "too_large"))
+        self.assertEqual(answered.status, 200)
+
+    def test_a_client_that_announces_far_too_much_is_cut_off_before_it_sends(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", f"Content-Length: {HUGE}")
+        self.assertTrue(self.peer.cut_off)
+        self.assertEqual(self.peer.answer().refusal, (413, "too_large"))
+
+    def test_a_client_that_sends_far_too_much_is_cut_off_while_it_sends(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", "Transfer-Encoding: chunked")
+        for _ in range(8):
+            self.peer.send_bytes(b"64\r\n%b\r\n" % (b"x" * 100))
+        self.assertFalse(self.peer.cut_off)
+        self.peer.send_bytes(b"1\r\nx\r\n")
+        self.assertTrue(self.peer.cut_off)
+        self.assertEqual(self.peer.answer().refusal, (413, "too_large"))
+
+    def test_a_client_is_cut_off_with_one_answer_though_all_came_in_one_piece(self) -> None:
+        self.peer.send(
+            "POST /length HTTP/1.1",
+            "Transfer-Encoding: chunked",
+            body=b"64\r\n%b\r\n" % (b"x" * 100) * 20 + b"0\r\n\r\n",
+        )
+        self.assertEqual(self.peer.answer().refusal, (413, "too_large"))
+        self.assertTrue(self.peer.cut_off)
+
+    def test_an_announced_body_is_cut_off_with_one_answer_though_all_came(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", f"Content-Length: {HUGE}", body=b"x" * HUGE)
+        self.assertEqual(self.peer.answer().refusal, (413, "too_large"))
+        self.assertTrue(self.peer.cut_off)
+
+    def test_a_client_that_asks_before_it_sends_is_told_to_go_on(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", "Content-Length: 3", "Expect: 100-continue")
+        self.assertEqual(self.peer.received, b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.peer.send_bytes(b"abc")
+        self.assertEqual(self.peer.answer().json, {"bytes": 3})
+
+    def test_a_client_that_is_cut_off_is_not_told_to_go_on(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", f"Content-Length: {HUGE}", "Expect: 100-continue")
+        self.assertNotIn(b"100 Continue", self.peer.received)
+
+
+class RequestTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.peer = peer(app())
+
+    def test_an_answer_is_json_that_nobody_keeps(self) -> None:
+        answer = self.peer.send("GET /hello HTTP/1.1").answer()
+        self.assertEqual(answer.headers["Content-Type"], "application/json")
+        self.assertEqual(answer.headers["Cache-Control"], "no-store")
+        self.assertEqual(answer.headers["Content-Length"], str(len(answer.body)))
+        self.assertEqual(answer.body, b'{"names":[]}\n')
+
+    def test_a_head_request_gets_the_head_alone(self) -> None:
+        for path, status in (("/hello", 200), ("/nothing", 404), ("/length", 405), ("/%ff", 400)):
+            client = peer(app()).send(f"HEAD {path} HTTP/1.1")
+            answer = client.answer("HEAD")
+            self.assertEqual((answer.status, answer.body), (status, b""))
+            self.assertGreater(int(answer.headers["Content-Length"]), 0)
+            self.assertTrue(client.received.endswith(b"\r\n\r\n"))
+
+    def test_requests_that_follow_each_other_are_answered_in_order(self) -> None:
+        self.peer.send("GET /hello?name=a HTTP/1.1").send("GET /hello?name=b HTTP/1.1")
+        self.assertEqual([answer.json["names"] for answer in self.peer.answers()], [["a"], ["b"]])
+
+    def test_a_path_that_is_not_utf8_is_a_bad_request(self) -> None:
+        for path in ("/%ff", "/hello/%c3", "/%ed%a0%80", "/hello%ff?name=a"):
+            answer = peer(app()).send(f"GET {path} HTTP/1.1").answer()
+            self.assertEqual(answer.refusal, (400, "bad_request"))
+
+    def test_a_host_that_can_be_none_is_a_bad_request_and_not_logged(self) -> None:
+        for host in (b"\xff", b"a\xc3", b"a..b", b"a" * 64 + b".example.com", b".a"):
+            client = peer(app()).send_bytes(b"GET /hello HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
+            self.assertEqual(client.answer().refusal, (400, "bad_request"), host)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_any_host_that_can_be_one_is_served(self) -> None:
+        for host in ("example.com:8080", "10.0.0.5", "[::1]:8080", "", "a_b", "é.example.com"):
+            client = peer(app()).send_bytes(f"GET /hello HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            self.assertEqual(client.answer().status, 200, host)
+
+    def test_a_request_without_a_host_is_served_on_any_kind_of_socket(self) -> None:
+        for address in (None, UNIXAddress("/run/rtdeliver")):
+            client = Peer(served(app()), host=address)
+            client.send_bytes(b"GET /hello HTTP/1.0\r\n\r\n")
+            self.assertEqual(client.answer().status, 200)
+
+    def test_values_of_the_query_come_in_order_and_in_utf8(self) -> None:
+        self.peer.send("GET /hello?name=b&x=1&name=%C3%A9+a&name=a%26b HTTP/1.1")
+        self.assertEqual(self.peer.answer().json, {"names": ["b", "é a", "a&b"]})
+
+    def test_a_value_of_the_query_that_is_not_utf8_is_a_bad_request(self) -> None:
+        self.peer.send("GET /hello?name=%ff HTTP/1.1")
+        self.assertEqual(self.peer.answer().refusal, (400, "bad_request"))
+
+    def test_a_media_type_is_known_by_its_name_alone(self) -> None:
+        for given, expected in (
+            ("application/json", JSON),
+            ("application/json; charset=utf-8", JSON),
+            ("Application/JSON ;charset=utf-8", JSON),
+            ("application/x-ndjson", NDJSON),
+        ):
+            client = peer(app())
+            client.send("POST /lines HTTP/1.1", f"Content-Type: {given}", "Content-Length: 0")
+            self.assertEqual(client.answer().json, {"media_type": expected})
+
+    def test_any_other_media_type_is_unsupported_and_the_answer_names_those_that_are_not(
+        self,
+    ) -> None:
+        for given in ("text/plain", "application/jsonp", "application/x-www-form-urlencoded", ""):
+            client = peer(app())
+            client.send("POST /lines HTTP/1.1", f"Content-Type: {given}", "Content-Length: 0")
+            self.assertEqual(client.answer().refusal, (415, "unsupported_media_type"))
+            self.assertEqual(
+                client.answer().headers["Accept"], "application/json, application/x-ndjson"
+            )
+
+    def test_a_media_type_that_is_not_utf8_is_unsupported(self) -> None:
+        self.peer.send_bytes(
+            b"POST /lines HTTP/1.1\r\nHost: h\r\nContent-Type: \xff\r\nContent-Length: 0\r\n\r\n"
+        )
+        self.assertEqual(self.peer.answer().refusal, (415, "unsupported_media_type"))
+
+    def test_a_missing_media_type_is_unsupported(self) -> None:
+        self.peer.send("POST /lines HTTP/1.1", "Content-Length: 0")
+        self.assertEqual(self.peer.answer().refusal, (415, "unsupported_media_type"))
+
+    def test_a_form_is_a_body_like_any_other(self) -> None:
+        self.peer.send(
+            "POST /length HTTP/1.1",
+            "Content-Type: application/x-www-form-urlencoded",
+            "Content-Length: 3",
+            body=b"a=b",
+        )
+        self.assertEqual(self.peer.answer().json, {"bytes": 3})
+
+    def test_a_connection_without_a_request_is_closed_when_it_was_idle(self) -> None:
+        self.peer.send("GET /hello HTTP/1.1")
+        self.peer.clock.advance(59)
+        self.assertFalse(self.peer.cut_off)
+        self.peer.clock.advance(1)
+        self.assertTrue(self.peer.cut_off)
+
+    def test_a_connection_is_closed_after_an_answer_that_is_to_be_the_last(self) -> None:
+        self.peer.send("GET /last HTTP/1.1").send("GET /hello HTTP/1.1")
+        answer = self.peer.answer()
+        self.assertEqual((answer.body, answer.headers["Connection"]), (b"the end", "close"))
+        self.assertTrue(self.peer.cut_off)
+
+    def test_tls_clients_are_offered_http_1_1_only(self) -> None:
+        site = BoundedSite(Resource(), body_bytes=1, idle_seconds=1, reactor=Clock())
+        self.assertEqual(site.acceptableProtocols(), [b"http/1.1"])
+
+    def test_a_resource_that_fails_gets_a_json_answer_without_a_traceback(self) -> None:
+        class Failing(Resource):
+            isLeaf = True
+
+            def render(self, request: Request) -> bytes:
+                raise ZeroDivisionError("a secret of the house")
+
+        answer = Peer(Failing()).send("GET / HTTP/1.1").answer()
+        self.assertEqual(answer.refusal, (500, "internal_error"))
+        for word in (b"Traceback", b"ZeroDivision", b"secret"):
+            self.assertNotIn(word, answer.body)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
