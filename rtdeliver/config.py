@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from rtdeliver.errors import BadRequest, ConfigError
 from rtdeliver.model import check_datacenter, check_node, check_url, parse_peer
-from rtdeliver.redis_url import parse_redis_url
+from rtdeliver.redis.url import parse_redis_url
 
 _YEAR_SECONDS = 365 * 86400
 Seconds = Annotated[float, Meta(gt=0, le=_YEAR_SECONDS)]

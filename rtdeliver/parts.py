@@ -53,8 +53,8 @@ from rtdeliver.presence.presence import PresenceSettings, PresenceTracker
 from rtdeliver.presence.redis import RedisPresenceStore
 from rtdeliver.presence.routes import add_presence_routes
 from rtdeliver.presence.sharded import ShardedPresenceStore
-from rtdeliver.redis import redis_endpoint
-from rtdeliver.redis_url import RedisAddress, parse_redis_url
+from rtdeliver.redis.endpoint import redis_endpoint
+from rtdeliver.redis.url import RedisAddress, parse_redis_url
 from rtdeliver.service import RoleService
 from rtdeliver.tokens import TokenKey
 from rtdeliver.wheel import TimingWheel

@@ -25,8 +25,8 @@ from twisted.internet.task import deferLater
 
 from rtdeliver.index.redis import RedisIndexSettings, RedisTopicIndex
 from rtdeliver.model import check_topic
-from rtdeliver.redis import redis_endpoint
-from rtdeliver.redis_url import parse_redis_url
+from rtdeliver.redis.endpoint import redis_endpoint
+from rtdeliver.redis.url import parse_redis_url
 from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
     RoleProcess,

@@ -19,7 +19,7 @@ PURE = {
     "rtdeliver.interfaces",
     "rtdeliver.wheel",
     "rtdeliver.metrics",
-    "rtdeliver.redis_url",
+    "rtdeliver.redis.url",
     "rtdeliver.frontend.feed",
     "rtdeliver.frontend.sse",
     "rtdeliver.frontend.subscriptions",
@@ -168,8 +168,8 @@ class LayerTests(SynchronousTestCase):
     def test_httptools_appears_in_the_fast_client_only(self) -> None:
         self.assertEqual(importers("httptools"), {"rtdeliver.http.fast_client"})
 
-    def test_txredisapi_appears_in_redis_modules_only(self) -> None:
-        others = {name for name in importers("txredisapi") if not name.endswith(".redis")}
+    def test_txredisapi_appears_in_the_redis_package_only(self) -> None:
+        others = {name for name in importers("txredisapi") if not within(name, "rtdeliver.redis")}
         self.assertEqual(others, set())
 
     def test_the_reactor_is_imported_by_tap_when_a_service_is_made(self) -> None:

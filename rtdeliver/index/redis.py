@@ -14,7 +14,7 @@ from rtdeliver.errors import Unavailable
 from rtdeliver.index import lua
 from rtdeliver.interfaces import Announcement, ITopicIndex, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
-from rtdeliver.redis import RedisConnection, RedisSettings
+from rtdeliver.redis.connection import RedisConnection, RedisSettings
 from rtdeliver.wire import encode
 
 log = Logger()

@@ -10,7 +10,7 @@ from zope.interface import implementer
 from rtdeliver.deferreds import all_of
 from rtdeliver.interfaces import Announcement, ITopicIndex, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
-from rtdeliver.sharding import shard_of
+from rtdeliver.redis.sharding import shard_of
 
 
 @implementer(ITopicIndex)

@@ -16,7 +16,7 @@ from rtdeliver.interfaces import (
 from rtdeliver.model import Member
 from rtdeliver.presence import lua
 from rtdeliver.presence.memory import PresenceTimes
-from rtdeliver.redis import RedisConnection
+from rtdeliver.redis.connection import RedisConnection
 
 
 @implementer(IPresenceStore)

@@ -16,7 +16,7 @@ from rtdeliver.interfaces import (
     PresenceSweep,
 )
 from rtdeliver.model import Member
-from rtdeliver.sharding import shard_of
+from rtdeliver.redis.sharding import shard_of
 
 
 @implementer(IPresenceStore)

@@ -14,8 +14,9 @@ from rtdeliver.interfaces import IPresenceStore
 from rtdeliver.model import Member
 from rtdeliver.presence.redis import RedisPresenceStore
 from rtdeliver.presence.sharded import ShardedPresenceStore
-from rtdeliver.redis import RedisConnection, RedisSettings, redis_endpoint
-from rtdeliver.redis_url import parse_redis_url
+from rtdeliver.redis.connection import RedisConnection, RedisSettings
+from rtdeliver.redis.endpoint import redis_endpoint
+from rtdeliver.redis.url import parse_redis_url
 from tests.contracts.presence_store import ANN, BOB, CYD, GONE_SECONDS, TIMES, PresenceStoreContract
 from tests.integration.clusters import QUICK, running_cluster
 from tests.integration.conftest import WriteConfig

@@ -15,8 +15,8 @@ from rtdeliver.index.redis import RedisIndexSettings, RedisTopicIndex
 from rtdeliver.index.sharded import ShardedTopicIndex
 from rtdeliver.interfaces import ITopicIndex
 from rtdeliver.model import FrontendRef
-from rtdeliver.redis import redis_endpoint
-from rtdeliver.redis_url import parse_redis_url
+from rtdeliver.redis.endpoint import redis_endpoint
+from rtdeliver.redis.url import parse_redis_url
 from tests.contracts.topic_index import (
     GREEN,
     N1,

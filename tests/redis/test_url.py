@@ -1,9 +1,9 @@
-"""Tests of rtdeliver.redis_url."""
+"""Tests of rtdeliver.redis.url."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.errors import BadRequest
-from rtdeliver.redis_url import RedisAddress, parse_redis_url
+from rtdeliver.redis.url import RedisAddress, parse_redis_url
 
 
 class ParseTests(SynchronousTestCase):

@@ -1,77 +1,22 @@
-"""One Redis: the way to it, and a connection that stays."""
+"""A connection to one Redis that stays: commands and scripts, bounded in time."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import txredisapi
-from OpenSSL import crypto
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
-    IProtocol,
-    IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from zope.interface import implementer
 
-from rtdeliver.errors import ConfigError, Unavailable
-from rtdeliver.redis_url import RedisAddress
+from rtdeliver.errors import Unavailable
 
 log = Logger()
-
-
-def redis_endpoint(reactor: Any, address: RedisAddress, *, ca_file: str) -> IStreamClientEndpoint:
-    """Return the way to a Redis.
-
-    :param ca_file: for TLS, the certificates of the authorities to trust; empty for the system's.
-    :raises ConfigError: if they cannot be read.
-    """
-    if address.path:
-        return UNIXClientEndpoint(reactor, address.path)
-    if address.service:
-        return _SentinelEndpoint(reactor, address)
-    [(host, port)] = address.hosts
-    endpoint = HostnameEndpoint(reactor, host, port)
-    if not address.tls:
-        return endpoint
-    return wrapClientTLS(optionsForClientTLS(host, trustRoot=_trusted(ca_file)), endpoint)
-
-
-def _trusted(ca_file: str) -> Any:
-    if not ca_file:
-        return None
-    try:
-        with open(ca_file, "rb") as file:
-            pems = re.findall(
-                rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", file.read(), re.DOTALL
-            )
-        return trustRootFromCertificates([Certificate.loadPEM(pem) for pem in pems])
-    except (OSError, crypto.Error) as error:
-        raise ConfigError(f"redis_ca_file: {error}") from None
-
-
-@implementer(IStreamClientEndpoint)
-class _SentinelEndpoint:
-    """Asks the sentinels for the master before each attempt to connect."""
-
-    def __init__(self, reactor: Any, address: RedisAddress) -> None:
-        self._reactor = reactor
-        self._service = address.service
-        self._sentinels = txredisapi.Sentinel(address.hosts, charset="utf-8")
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        return Deferred.fromCoroutine(self._connect(protocolFactory))
-
-    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        host, port = await self._sentinels.discover_master(self._service)
-        return await HostnameEndpoint(self._reactor, host, port).connect(factory)
 
 
 class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
