@@ -13,11 +13,11 @@ from rtdeliver.errors import ConfigError
 from rtdeliver.frontend.client import HttpDispatcherClient
 from rtdeliver.frontend.routes import add_topics_routes, frontend_posts
 from rtdeliver.http.routes import new_app
-from rtdeliver.interfaces import IHost
 from rtdeliver.likes.app import LiveVideoApp
 from rtdeliver.likes.platform import HttpPlatform
 from rtdeliver.parts import Parts
-from rtdeliver.service import RoleService
+from rtdeliver.process.host import IHost
+from rtdeliver.process.service import RoleService
 from rtdeliver.tokens import application_key, read_token_key
 
 _FRONTEND_INTERNAL = "tcp:8081:interface=127.0.0.1"

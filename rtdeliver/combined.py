@@ -8,17 +8,13 @@ from zope.interface import implementer
 
 from rtdeliver.errors import AnsweredNo, Refusal
 from rtdeliver.interfaces import (
-    Acknowledgement,
-    Announcement,
-    Heartbeat,
     IDispatcherClient,
     IFrontendClient,
     IFrontendDeliveries,
     IPlatform,
     IPresenceClient,
-    NodeStatus,
-    Presence,
 )
+from rtdeliver.messages import Acknowledgement, Announcement, Heartbeat, NodeStatus, Presence
 from rtdeliver.model import Event, FrontendRef, Gap, Member, Topic
 from rtdeliver.wire import Draft, encode
 

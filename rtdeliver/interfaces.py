@@ -1,20 +1,23 @@
-"""Every promise that one room makes to another."""
+"""The promises that the packages make to each other."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IProtocol
 from zope.interface import Attribute, Interface
 
+from rtdeliver.messages import (
+    Acknowledgement,
+    Announcement,
+    Heartbeat,
+    NodeStatus,
+    Presence,
+    PresenceChange,
+    PresenceSweep,
+    Subscriptions,
+    TopicsChange,
+)
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Member, Topic
-
-
-class TopicsChange(msgspec.Struct, frozen=True):
-    """What a viewer wants to watch from now on, and what no longer."""
-
-    add: tuple[Topic, ...]
-    remove: tuple[Topic, ...]
 
 
 class IActor(Interface):
@@ -74,51 +77,6 @@ class IStreamOwner(IProtocol):
         """The stream takes data again, after a ``send`` that took less than all."""
 
 
-class Announcement(msgspec.Struct, frozen=True, kw_only=True):
-    """What a frontend tells the dispatchers of its viewers.
-
-    :param counts: viewers by topic; 0 takes the row out.
-    :param full: whether ``counts`` replaces all that this frontend had.
-    :param lease_seconds: how long the rows stand without another announcement; 0 takes the
-        whole frontend out.
-    :param sequence: grows with each announcement of an incarnation, so that one which was
-        delayed on the way cannot undo a later one. 0 is always applied.
-    :param after: the sequence of the last announcement that was acknowledged. An index that has
-        not applied so much has lost something, and asks for all.
-    """
-
-    frontend: FrontendRef
-    counts: Mapping[Topic, int]
-    full: bool = False
-    lease_seconds: float
-    sequence: int = 0
-    after: int = 0
-
-    @property
-    def is_sequel(self) -> bool:
-        """Whether it makes sense only where its incarnation is known."""
-        return self.lease_seconds == 0 or (self.after > 0 and not self.full)
-
-
-class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to an announcement.
-
-    :param full: the index knew nothing of this incarnation before, and asks it to announce all.
-    """
-
-    lease_seconds: float
-    full: bool = False
-
-
-class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A frontend as the index knows it."""
-
-    frontend: FrontendRef
-    topics: int
-    viewers: int
-    lease_seconds_left: float
-
-
 class ITopicIndex(Interface):
     """The routing table: topic -> frontends that have viewers of it.
 
@@ -171,17 +129,6 @@ class IDispatcherClient(Interface):
         """Fires with the frontends of this datacenter that have a valid lease; fails likewise."""
 
 
-class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """What a frontend tells of the members that have streams at it.
-
-    :param members: at most as many as one request may name; a frontend with more sends several.
-    :param heartbeat_seconds: when each of them is told of again, if the stream still stands.
-    """
-
-    members: Sequence[Member]
-    heartbeat_seconds: float
-
-
 class IPresenceClient(Interface):
     """What a frontend asks of the dispatchers for its members."""
 
@@ -190,49 +137,6 @@ class IPresenceClient(Interface):
 
         Fails with `RemoteFailure` if none did; the next call goes to another dispatcher.
         """
-
-
-class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whether a member is there.
-
-    :param heartbeat_at: when it was last told of, in milliseconds since the epoch; ``None`` when
-        it is not there.
-    """
-
-    member: Member
-    online: bool
-    heartbeat_at: int | None = None
-
-
-class PresenceChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A member came or went.
-
-    :param at: when that was decided, in milliseconds since the epoch; later for each further
-        change of a member.
-    """
-
-    member: Member
-    online: bool
-    at: int
-
-    @property
-    def status(self) -> str:
-        return "online" if self.online else "offline"
-
-    @property
-    def id(self) -> str:
-        """Names the change, whoever publishes it, so that viewers see it once."""
-        return f"{self.at}-0-{self.status}"
-
-
-class PresenceSweep(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found when a store was looked through.
-
-    :param next_seconds: until there may be more to do; ``None`` when nobody is there.
-    """
-
-    changes: Sequence[PresenceChange]
-    next_seconds: float | None
 
 
 class IPresenceStore(Interface):
@@ -308,14 +212,6 @@ class IPeerClient(Interface):
         """
 
 
-class Subscriptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The topics of a connection, and those among them that no dispatcher has confirmed."""
-
-    connection: ConnectionId
-    topics: Sequence[Topic]
-    pending: Sequence[Topic] = ()
-
-
 class IConnections(Interface):
     """Where the topics of connections are changed."""
 
@@ -345,40 +241,4 @@ class IFrontendDeliveries(Interface):
 
         An event whose topic and id were seen a short while ago is dropped, so a batch may be
         delivered twice.
-        """
-
-
-class Listener(msgspec.Struct, frozen=True, kw_only=True):
-    """One place where a role listens.
-
-    :param key: the setting that ``description``, an endpoint string, comes from.
-    :param guarded: whether other machines may reach it only where requests need a secret.
-    """
-
-    key: str
-    description: str
-    factory: IProtocolFactory
-    guarded: bool = True
-
-
-class IHost(Interface):
-    """What a role runs in: it provides the sockets, and whoever watches the role hears of it."""
-
-    def listen(listener: Listener, *, backlog: int) -> IListeningPort:
-        """Bind and accept.
-
-        :raises ConfigError: if that cannot be.
-        """
-
-    def failed(line: str) -> None:
-        """The role cannot start, and ends; ``line`` says which one and why."""
-
-    def ready(role: str, ports: Mapping[str, IListeningPort]) -> None:
-        """The role has begun; ``ports`` are its listeners by key."""
-
-    def stopping() -> Collection[str]:
-        """The role begins to drain.
-
-        :return: the keys of the listeners to close at once; the others answer until it has
-            drained.
         """

@@ -39,13 +39,10 @@ from rtdeliver.index.sharded import ShardedTopicIndex
 from rtdeliver.interfaces import (
     IDispatcherClient,
     IFrontendClient,
-    IHost,
     IPresenceClient,
     IPresenceStore,
     ITopicIndex,
-    Listener,
 )
-from rtdeliver.listeners import browser_url, url_of
 from rtdeliver.metrics import Exposition, Sample
 from rtdeliver.model import parse_peer
 from rtdeliver.presence.memory import MemoryPresenceStore, PresenceTimes
@@ -53,9 +50,11 @@ from rtdeliver.presence.presence import PresenceSettings, PresenceTracker
 from rtdeliver.presence.redis import RedisPresenceStore
 from rtdeliver.presence.routes import add_presence_routes
 from rtdeliver.presence.sharded import ShardedPresenceStore
+from rtdeliver.process.host import IHost
+from rtdeliver.process.listeners import Listener, browser_url, url_of
+from rtdeliver.process.service import RoleService
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import RedisAddress, parse_redis_url
-from rtdeliver.service import RoleService
 from rtdeliver.tokens import TokenKey
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import PublishLimits

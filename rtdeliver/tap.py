@@ -13,22 +13,22 @@ from twisted.python import usage
 from rtdeliver.assembly import build_combined, build_dispatcher, build_frontend, build_likes
 from rtdeliver.config import Config, load_config, node_name
 from rtdeliver.errors import ConfigError
-from rtdeliver.interfaces import IHost
-from rtdeliver.service import OwnProcess, RoleService
-from rtdeliver.signals import end_at_once, stop_once
-from rtdeliver.worker import (
-    Assignment,
-    WorkerHost,
-    heed_the_parent_alone,
-    take_assignment,
-    worker_config,
-)
-from rtdeliver.workers import (
+from rtdeliver.process.host import IHost, OwnProcess
+from rtdeliver.process.parent import (
     ParentProcess,
     WorkersService,
     WorkersSettings,
     check_workers,
     end_in_failure,
+)
+from rtdeliver.process.service import RoleService
+from rtdeliver.process.signals import end_at_once, stop_once
+from rtdeliver.process.worker import (
+    Assignment,
+    WorkerHost,
+    heed_the_parent_alone,
+    take_assignment,
+    worker_config,
 )
 
 # What twistd is started as, whichever way this process was.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from rtdeliver.errors import BadEvent, BadJson, BadRequest, BadTopic, Refusal, TooLarge
-from rtdeliver.interfaces import (
+from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
     Heartbeat,

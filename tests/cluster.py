@@ -21,16 +21,13 @@ from rtdeliver.errors import AnsweredNo, AnswerLost, Refusal, Unavailable, Unrea
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import (
-    Acknowledgement,
-    Announcement,
     IDispatcherClient,
     IFrontendClient,
     IStream,
     IStreamOwner,
     ITopicIndex,
-    NodeStatus,
-    TopicsChange,
 )
+from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus, TopicsChange
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
 from tests.fakes import RecordingStream
 

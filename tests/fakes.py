@@ -25,9 +25,6 @@ from rtdeliver.frontend.heartbeats import HeartbeatSettings
 from rtdeliver.frontend.interest import InterestSettings
 from rtdeliver.frontend.supervisor import BusyRetry
 from rtdeliver.interfaces import (
-    Acknowledgement,
-    Announcement,
-    Heartbeat,
     IActor,
     IDispatcherClient,
     IFrontendClient,
@@ -36,8 +33,8 @@ from rtdeliver.interfaces import (
     IStream,
     IStreamOwner,
     ITopicIndex,
-    NodeStatus,
 )
+from rtdeliver.messages import Acknowledgement, Announcement, Heartbeat, NodeStatus
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import Draft, encode_event

@@ -38,7 +38,7 @@ from rtdeliver.frontend.frontend import Frontend, FrontendSettings
 from rtdeliver.frontend.heartbeats import HeartbeatSettings
 from rtdeliver.frontend.interest import InterestSettings
 from rtdeliver.frontend.supervisor import BusyRetry
-from rtdeliver.interfaces import NodeStatus
+from rtdeliver.messages import NodeStatus
 from rtdeliver.metrics import Sample
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.wheel import TimingWheel

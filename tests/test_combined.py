@@ -13,9 +13,6 @@ from rtdeliver.errors import Unreachable
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import (
-    Acknowledgement,
-    Announcement,
-    Heartbeat,
     IDispatcherClient,
     IFrontendClient,
     IFrontendDeliveries,
@@ -23,6 +20,7 @@ from rtdeliver.interfaces import (
     IPresenceClient,
     ITopicIndex,
 )
+from rtdeliver.messages import Acknowledgement, Announcement, Heartbeat
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.wire import Draft

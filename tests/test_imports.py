@@ -17,6 +17,7 @@ PURE = {
     "rtdeliver.wire",
     "rtdeliver.actor",
     "rtdeliver.interfaces",
+    "rtdeliver.messages",
     "rtdeliver.wheel",
     "rtdeliver.metrics",
     "rtdeliver.redis.url",
@@ -41,8 +42,9 @@ GROUND_FLOOR = {module for module in PURE if module.count(".") == 1} | {
     "rtdeliver.http.requests",
     "rtdeliver.http.routes",
     "rtdeliver.http.site",
-    "rtdeliver.listeners",
-    "rtdeliver.service",
+    "rtdeliver.process.host",
+    "rtdeliver.process.listeners",
+    "rtdeliver.process.service",
 }
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.errors import Refusal
-from rtdeliver.interfaces import Acknowledgement, Announcement
+from rtdeliver.messages import Acknowledgement, Announcement
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.wire import (
     Draft,

@@ -14,13 +14,8 @@ from rtdeliver.dispatcher.links import Links, LinkSettings
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import Unavailable
 from rtdeliver.event_ids import EventIds
-from rtdeliver.interfaces import (
-    Acknowledgement,
-    Announcement,
-    IFrontendClient,
-    ITopicIndex,
-    NodeStatus,
-)
+from rtdeliver.interfaces import IFrontendClient, ITopicIndex
+from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus
 from rtdeliver.metrics import Sample, counter
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.wire import Draft, encode_event

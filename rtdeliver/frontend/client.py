@@ -10,17 +10,8 @@ from zope.interface import implementer
 from rtdeliver.errors import AnsweredNo, Refusal, RemoteFailure, TooManyTopics, UnknownConnection
 from rtdeliver.http.client import Answer, NodeClient
 from rtdeliver.http.requests import JSON
-from rtdeliver.interfaces import (
-    Acknowledgement,
-    Announcement,
-    Heartbeat,
-    IConnections,
-    IDispatcherClient,
-    IOwnerClient,
-    IPresenceClient,
-    Subscriptions,
-    TopicsChange,
-)
+from rtdeliver.interfaces import IConnections, IDispatcherClient, IOwnerClient, IPresenceClient
+from rtdeliver.messages import Acknowledgement, Announcement, Heartbeat, Subscriptions, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef
 from rtdeliver.wire import decode_acknowledgement, decode_frontends, decode_subscriptions, encode
 

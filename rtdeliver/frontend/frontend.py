@@ -26,9 +26,8 @@ from rtdeliver.interfaces import (
     IFrontendDeliveries,
     IPresenceClient,
     IStreamOwner,
-    Subscriptions,
-    TopicsChange,
 )
+from rtdeliver.messages import Subscriptions, TopicsChange
 from rtdeliver.metrics import Sample, counter, gauge
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
 from rtdeliver.tokens import Identity

@@ -9,7 +9,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rtdeliver.errors import RemoteFailure
-from rtdeliver.interfaces import Heartbeat, IPresenceClient
+from rtdeliver.interfaces import IPresenceClient
+from rtdeliver.messages import Heartbeat
 from rtdeliver.metrics import Sample, counter
 from rtdeliver.model import Member
 

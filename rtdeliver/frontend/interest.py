@@ -9,7 +9,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rtdeliver.errors import RemoteFailure
-from rtdeliver.interfaces import Acknowledgement, Announcement, IDispatcherClient
+from rtdeliver.interfaces import IDispatcherClient
+from rtdeliver.messages import Acknowledgement, Announcement
 from rtdeliver.model import FrontendRef, Topic
 
 log = Logger()

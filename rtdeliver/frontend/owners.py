@@ -7,13 +7,8 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from rtdeliver.errors import RemoteFailure, Unavailable, UnknownConnection
-from rtdeliver.interfaces import (
-    IConnections,
-    IDispatcherClient,
-    IOwnerClient,
-    Subscriptions,
-    TopicsChange,
-)
+from rtdeliver.interfaces import IConnections, IDispatcherClient, IOwnerClient
+from rtdeliver.messages import Subscriptions, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef, node_of
 
 _GONE = "the frontend of this stream is gone: connect, and use the new id"

@@ -21,7 +21,8 @@ from rtdeliver.http.requests import (
     query_values,
     token_cookie,
 )
-from rtdeliver.interfaces import IConnections, Subscriptions
+from rtdeliver.interfaces import IConnections
+from rtdeliver.messages import Subscriptions
 from rtdeliver.model import ConnectionId, Topic, check_topic
 from rtdeliver.tokens import Identity
 from rtdeliver.wire import decode_batch, decode_topics_change

@@ -7,7 +7,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from rtdeliver.interfaces import Announcement, ITopicIndex, NodeStatus
+from rtdeliver.interfaces import ITopicIndex
+from rtdeliver.messages import Announcement, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
 
 

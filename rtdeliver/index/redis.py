@@ -12,7 +12,8 @@ from zope.interface import implementer
 
 from rtdeliver.errors import Unavailable
 from rtdeliver.index import lua
-from rtdeliver.interfaces import Announcement, ITopicIndex, NodeStatus
+from rtdeliver.interfaces import ITopicIndex
+from rtdeliver.messages import Announcement, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.redis.connection import RedisConnection, RedisSettings
 from rtdeliver.wire import encode

@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rtdeliver.deferreds import all_of
-from rtdeliver.interfaces import Announcement, ITopicIndex, NodeStatus
+from rtdeliver.interfaces import ITopicIndex
+from rtdeliver.messages import Announcement, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.redis.sharding import shard_of
 

@@ -22,7 +22,8 @@ from rtdeliver.errors import (
 from rtdeliver.event_ids import EventIds
 from rtdeliver.http.client import Answer, NodeClient
 from rtdeliver.http.requests import JSON
-from rtdeliver.interfaces import IPlatform, Presence
+from rtdeliver.interfaces import IPlatform
+from rtdeliver.messages import Presence
 from rtdeliver.model import Member, Topic
 from rtdeliver.wire import decode_presence, decode_topic_viewers, encode
 

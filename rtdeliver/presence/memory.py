@@ -9,13 +9,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from rtdeliver.interfaces import (
-    Heartbeat,
-    IPresenceStore,
-    Presence,
-    PresenceChange,
-    PresenceSweep,
-)
+from rtdeliver.interfaces import IPresenceStore
+from rtdeliver.messages import Heartbeat, Presence, PresenceChange, PresenceSweep
 from rtdeliver.model import Member
 
 

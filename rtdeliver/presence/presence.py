@@ -10,7 +10,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rtdeliver.errors import Unavailable
-from rtdeliver.interfaces import Heartbeat, IPresenceStore, Presence, PresenceChange
+from rtdeliver.interfaces import IPresenceStore
+from rtdeliver.messages import Heartbeat, Presence, PresenceChange
 from rtdeliver.metrics import Sample, counter
 from rtdeliver.model import Member, presence_topic
 from rtdeliver.wire import Draft, encode

@@ -6,13 +6,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from rtdeliver.interfaces import (
-    Heartbeat,
-    IPresenceStore,
-    Presence,
-    PresenceChange,
-    PresenceSweep,
-)
+from rtdeliver.interfaces import IPresenceStore
+from rtdeliver.messages import Heartbeat, Presence, PresenceChange, PresenceSweep
 from rtdeliver.model import Member
 from rtdeliver.presence import lua
 from rtdeliver.presence.memory import PresenceTimes

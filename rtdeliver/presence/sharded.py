@@ -8,13 +8,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rtdeliver.deferreds import all_of
-from rtdeliver.interfaces import (
-    Heartbeat,
-    IPresenceStore,
-    Presence,
-    PresenceChange,
-    PresenceSweep,
-)
+from rtdeliver.interfaces import IPresenceStore
+from rtdeliver.messages import Heartbeat, Presence, PresenceChange, PresenceSweep
 from rtdeliver.model import Member
 from rtdeliver.redis.sharding import shard_of
 

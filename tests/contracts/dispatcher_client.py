@@ -6,7 +6,8 @@ from zope.interface.verify import verifyObject
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import RemoteFailure
 from rtdeliver.index.memory import MemoryTopicIndex
-from rtdeliver.interfaces import Acknowledgement, Announcement, IDispatcherClient, ITopicIndex
+from rtdeliver.interfaces import IDispatcherClient, ITopicIndex
+from rtdeliver.messages import Acknowledgement, Announcement
 from rtdeliver.model import FrontendRef, Topic
 from tests.fakes import FailingIndex, ScriptedFrontendClient, new_dispatcher
 

@@ -12,7 +12,8 @@ from zope.interface.verify import verifyObject
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import RemoteFailure, Unavailable
 from rtdeliver.index.memory import MemoryTopicIndex
-from rtdeliver.interfaces import Announcement, Heartbeat, IPlatform, ITopicIndex, Presence
+from rtdeliver.interfaces import IPlatform, ITopicIndex
+from rtdeliver.messages import Announcement, Heartbeat, Presence
 from rtdeliver.model import FrontendRef, Member, Topic, check_event_id
 from rtdeliver.presence.memory import MemoryPresenceStore, PresenceTimes
 from rtdeliver.presence.presence import PresenceSettings, PresenceTracker

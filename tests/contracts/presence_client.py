@@ -7,7 +7,8 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from rtdeliver.errors import RemoteFailure, Unavailable
-from rtdeliver.interfaces import Heartbeat, IPresenceClient, PresenceChange
+from rtdeliver.interfaces import IPresenceClient
+from rtdeliver.messages import Heartbeat, PresenceChange
 from rtdeliver.model import Member
 from rtdeliver.presence.memory import MemoryPresenceStore, PresenceTimes
 from rtdeliver.presence.presence import PresenceSettings, PresenceTracker

@@ -5,7 +5,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from rtdeliver.interfaces import Heartbeat, IPresenceStore, Presence, PresenceChange
+from rtdeliver.interfaces import IPresenceStore
+from rtdeliver.messages import Heartbeat, Presence, PresenceChange
 from rtdeliver.model import Member
 from rtdeliver.presence.memory import PresenceTimes
 

@@ -6,7 +6,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from rtdeliver.interfaces import Announcement, ITopicIndex
+from rtdeliver.interfaces import ITopicIndex
+from rtdeliver.messages import Announcement
 from rtdeliver.model import FrontendRef, Topic
 
 LEASE_SECONDS = 30.0

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from rtdeliver.dispatcher.dispatcher import TopicStatus
 from rtdeliver.errors import StaleIncarnation, Unavailable, Unreachable
 from rtdeliver.index.memory import MemoryTopicIndex
-from rtdeliver.interfaces import Acknowledgement, Announcement, NodeStatus
+from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.wire import Draft
 from tests.fakes import (

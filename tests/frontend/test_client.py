@@ -23,14 +23,8 @@ from rtdeliver.frontend.routes import add_topics_routes
 from rtdeliver.http.client import NodeClient
 from rtdeliver.http.routes import new_app
 from rtdeliver.index.memory import MemoryTopicIndex
-from rtdeliver.interfaces import (
-    Acknowledgement,
-    Announcement,
-    IConnections,
-    IDispatcherClient,
-    IPresenceClient,
-    TopicsChange,
-)
+from rtdeliver.interfaces import IConnections, IDispatcherClient, IPresenceClient
+from rtdeliver.messages import Acknowledgement, Announcement, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.presence.routes import add_presence_routes

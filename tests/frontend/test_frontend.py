@@ -17,7 +17,8 @@ from rtdeliver.errors import (
 )
 from rtdeliver.frontend.frontend import Subscriptions
 from rtdeliver.index.memory import MemoryTopicIndex
-from rtdeliver.interfaces import Acknowledgement, IFrontendDeliveries, IStreamOwner
+from rtdeliver.interfaces import IFrontendDeliveries, IStreamOwner
+from rtdeliver.messages import Acknowledgement
 from rtdeliver.model import ConnectionId, FrontendRef, Gap, Topic
 from rtdeliver.wire import TopicsChange
 from tests.fakes import (

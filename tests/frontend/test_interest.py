@@ -15,7 +15,8 @@ from rtdeliver.errors import AnswerLost, Unreachable
 from rtdeliver.frontend.interest import Interest, InterestSettings
 from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.index.memory import MemoryTopicIndex
-from rtdeliver.interfaces import Acknowledgement, Announcement, IDispatcherClient
+from rtdeliver.interfaces import IDispatcherClient
+from rtdeliver.messages import Acknowledgement, Announcement
 from rtdeliver.model import FrontendRef, Topic
 from tests.fakes import IndexDispatcherClient, PlainGroup, ScriptedDispatcherClient
 

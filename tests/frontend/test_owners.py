@@ -17,15 +17,8 @@ from rtdeliver.errors import (
     Unreachable,
 )
 from rtdeliver.frontend.owners import OwnedConnections
-from rtdeliver.interfaces import (
-    Acknowledgement,
-    Announcement,
-    IConnections,
-    IDispatcherClient,
-    IOwnerClient,
-    Subscriptions,
-    TopicsChange,
-)
+from rtdeliver.interfaces import IConnections, IDispatcherClient, IOwnerClient
+from rtdeliver.messages import Acknowledgement, Announcement, Subscriptions, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef, Topic, make_connection_id
 
 RED = Topic("live:red")

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.index.memory import MemoryTopicIndex
-from rtdeliver.interfaces import Announcement
+from rtdeliver.messages import Announcement
 from rtdeliver.model import FrontendRef, Topic
 from tests.contracts.topic_index import (
     BLUE,

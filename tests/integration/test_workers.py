@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from rtdeliver.worker import VARIABLE
+from rtdeliver.process.worker import VARIABLE
 from tests.integration.conftest import WriteConfig
 from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (

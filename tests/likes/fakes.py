@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
 
 from rtdeliver.errors import Unavailable
-from rtdeliver.interfaces import IPlatform, Presence
+from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.database import connect, upgrade
+from rtdeliver.messages import Presence
 from rtdeliver.metrics import Sample
 from rtdeliver.model import Member, Topic
 from rtdeliver.wire import encode

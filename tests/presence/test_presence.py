@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.errors import Unavailable
-from rtdeliver.interfaces import Heartbeat
+from rtdeliver.messages import Heartbeat
 from rtdeliver.metrics import Sample
 from rtdeliver.model import Member
 from rtdeliver.presence.memory import MemoryPresenceStore, PresenceTimes

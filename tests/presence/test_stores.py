@@ -6,7 +6,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.interfaces import Heartbeat, IPresenceStore
+from rtdeliver.interfaces import IPresenceStore
+from rtdeliver.messages import Heartbeat
 from rtdeliver.model import Member
 from rtdeliver.presence.memory import MemoryPresenceStore
 from rtdeliver.presence.sharded import ShardedPresenceStore

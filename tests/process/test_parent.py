@@ -17,16 +17,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.config import Config
 from rtdeliver.errors import ConfigError
-from rtdeliver.interfaces import Listener
-from rtdeliver.service import RoleService, StartError
-from rtdeliver.worker import STOP_ALL, VARIABLE, Assignment, take_assignment
-from rtdeliver.workers import (
+from rtdeliver.process.listeners import Listener
+from rtdeliver.process.parent import (
     ParentProcess,
     WorkerProcess,
     WorkersService,
     WorkersSettings,
     check_workers,
 )
+from rtdeliver.process.service import RoleService, StartError
+from rtdeliver.process.worker import STOP_ALL, VARIABLE, Assignment, take_assignment
 
 PUBLIC = 40
 

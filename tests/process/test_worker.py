@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.config import Config
 from rtdeliver.errors import ConfigError
-from rtdeliver.interfaces import Listener
-from rtdeliver.worker import (
+from rtdeliver.process.listeners import Listener
+from rtdeliver.process.worker import (
     STOP_ALL,
     VARIABLE,
     Assignment,

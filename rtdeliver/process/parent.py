@@ -20,12 +20,12 @@ from zope.interface import implementer
 
 from rtdeliver.config import Config, node_name
 from rtdeliver.errors import BadRequest, ConfigError
-from rtdeliver.interfaces import IHost, Listener
-from rtdeliver.listeners import places
 from rtdeliver.model import check_node
-from rtdeliver.service import OwnProcess, RoleService, notify_systemd
-from rtdeliver.sharing import share
-from rtdeliver.worker import FAILED, READY, STOP_ALL, VARIABLE, Assignment, shift_url
+from rtdeliver.process.host import IHost, OwnProcess, notify_systemd
+from rtdeliver.process.listeners import Listener, places
+from rtdeliver.process.service import RoleService
+from rtdeliver.process.shared_port import share
+from rtdeliver.process.worker import FAILED, READY, STOP_ALL, VARIABLE, Assignment, shift_url
 
 log = Logger()
 

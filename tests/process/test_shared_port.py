@@ -5,7 +5,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.errors import ConfigError
-from rtdeliver.sharing import listen_beside
+from rtdeliver.process.shared_port import listen_beside
 
 
 class ListenBesideTests(SynchronousTestCase):

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from rtdeliver.errors import ConfigError
-from rtdeliver.listeners import browser_url, describe, is_private, listen, url_of
+from rtdeliver.process.listeners import browser_url, describe, is_private, listen, url_of
 
 
 @implementer(IListeningPort)

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rtdeliver.errors import ConfigError
-from rtdeliver.listeners import listen
+from rtdeliver.process.listeners import listen
 
 log = Logger()
 
@@ -50,7 +50,7 @@ def listen_shared(
 ) -> IListeningPort:
     """Listen as an endpoint string says, TLS and all, but on a socket that is bound already.
 
-    :raises ConfigError: as `rtdeliver.listeners.listen` does.
+    :raises ConfigError: as `rtdeliver.process.listeners.listen` does.
     """
     # It names a socket that the service manager has bound, and means nothing but that.
     if description.startswith("systemd:"):
@@ -69,7 +69,7 @@ def listen_beside(
 ) -> IListeningPort:
     """Listen as an endpoint string says, but ``number`` ports further, or at a path that ends so.
 
-    :raises ConfigError: as `rtdeliver.listeners.listen` does.
+    :raises ConfigError: as `rtdeliver.process.listeners.listen` does.
     """
     return listen(ShiftedReactor(reactor, number), key, description, factory, backlog=backlog)
 

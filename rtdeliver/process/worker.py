@@ -26,10 +26,10 @@ from zope.interface import implementer
 
 from rtdeliver.config import Config
 from rtdeliver.errors import ConfigError
-from rtdeliver.interfaces import IHost, Listener
-from rtdeliver.listeners import places
-from rtdeliver.sharing import listen_beside, listen_shared
-from rtdeliver.signals import stop_once
+from rtdeliver.process.host import IHost
+from rtdeliver.process.listeners import Listener, places
+from rtdeliver.process.shared_port import listen_beside, listen_shared
+from rtdeliver.process.signals import stop_once
 
 log = Logger()
 

@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Mapping
 
+import msgspec
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
@@ -11,6 +12,19 @@ from twisted.python.failure import Failure
 from rtdeliver.errors import ConfigError
 
 _TAKE_BACKLOG = ("tcp", "tcp6", "ssl", "tls", "unix")
+
+
+class Listener(msgspec.Struct, frozen=True, kw_only=True):
+    """One place where a role listens.
+
+    :param key: the setting that ``description``, an endpoint string, comes from.
+    :param guarded: whether other machines may reach it only where requests need a secret.
+    """
+
+    key: str
+    description: str
+    factory: IProtocolFactory
+    guarded: bool = True
 
 
 def listen(

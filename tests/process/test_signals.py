@@ -1,4 +1,4 @@
-"""Tests of rtdeliver.signals."""
+"""Tests of rtdeliver.process.signals."""
 
 import signal
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.signals import stop_once
+from rtdeliver.process.signals import stop_once
 
 
 class StartingReactor:

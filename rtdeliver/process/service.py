@@ -1,8 +1,5 @@
 """A role as a service of twistd: it listens, begins, and drains before it ends."""
 
-import os
-import socket
-import sys
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +8,10 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from rtdeliver.errors import ConfigError
-from rtdeliver.interfaces import IHost, Listener
-from rtdeliver.listeners import describe, is_private, listen, places
+from rtdeliver.process.host import IHost
+from rtdeliver.process.listeners import Listener, describe, is_private
 
 log = Logger()
 
@@ -31,30 +27,6 @@ class StartError(SystemExit, ValueError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.code = 1
-
-
-@implementer(IHost)
-class OwnProcess:
-    """A process with one role, which the service manager watches."""
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-
-    def listen(self, listener: Listener, *, backlog: int) -> IListeningPort:
-        return listen(
-            self._reactor, listener.key, listener.description, listener.factory, backlog=backlog
-        )
-
-    def failed(self, line: str) -> None:
-        complain(line)
-
-    def ready(self, role: str, ports: Mapping[str, IListeningPort]) -> None:
-        log.info("{role} is ready: {places}", role=role, places=places(ports))
-        notify_systemd("READY=1")
-
-    def stopping(self) -> Collection[str]:
-        notify_systemd("STOPPING=1")
-        return ()
 
 
 class RoleService(Service):
@@ -145,18 +117,3 @@ class RoleService(Service):
         for port in self._ports.values():
             await maybeDeferred(port.stopListening)
         log.info("{role} has ended", role=self.role)
-
-
-def complain(line: str) -> None:
-    """Tell the operator why the process cannot go on."""
-    if sys.__stderr__ is not None:
-        sys.__stderr__.write(line + "\n")
-
-
-def notify_systemd(state: str) -> None:
-    """Tell the service manager; see sd_notify(3)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.connect("\0" + address[1:] if address.startswith("@") else address)
-            sock.send(state.encode())
