@@ -65,8 +65,8 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     if config.workers > 1 and not config.redis:
         raise ConfigError("workers: dispatchers share a routing table in Redis: give its --redis")
     parts = Parts(config, reactor, host)
-    index, store = parts.tables()
-    dispatcher = parts.dispatcher(index, HttpFrontendClient(parts.fast_client))
+    routing_table, store = parts.tables()
+    dispatcher = parts.dispatcher(routing_table, HttpFrontendClient(parts.fast_client))
     presence = parts.presence(store, dispatcher)
     app = new_app()
     add_dispatcher_routes(app, dispatcher)
@@ -102,9 +102,9 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         heartbeat=lambda heartbeat: presence.heartbeat(heartbeat),
     )
     frontend = parts.frontend(dispatchers, dispatchers)
-    index, store = parts.tables()
+    routing_table, store = parts.tables()
     dispatcher = parts.dispatcher(
-        index,
+        routing_table,
         LocalFrontendClient(
             incarnation=parts.incarnation,
             local=frontend,
@@ -117,7 +117,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     if config.app:
         key = application_key(config.token_key_file, config.database)
         platform = LocalPlatform(
-            publish=dispatcher.publish, viewers=index.viewers, presence=presence.presence
+            publish=dispatcher.publish, viewers=routing_table.viewers, presence=presence.presence
         )
         app = LiveVideoApp(config=config, platform=platform, key=key, reactor=reactor)
         apps.append(app)

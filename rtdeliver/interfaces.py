@@ -77,7 +77,7 @@ class IStreamOwner(IProtocol):
         """The stream takes data again, after a ``send`` that took less than all."""
 
 
-class ITopicIndex(Interface):
+class IRoutingTable(Interface):
     """The routing table: topic -> frontends that have viewers of it.
 
     A frontend's rows stand as long as its lease, which every ``apply`` renews. Every Deferred

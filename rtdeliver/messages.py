@@ -23,8 +23,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
         whole frontend out.
     :param sequence: grows with each announcement of an incarnation, so that one which was
         delayed on the way cannot undo a later one. 0 is always applied.
-    :param after: the sequence of the last announcement that was acknowledged. An index that has
-        not applied so much has lost something, and asks for all.
+    :param after: the sequence of the last announcement that was acknowledged. A routing table
+        that has not applied so much has lost something, and asks for all.
     """
 
     frontend: FrontendRef
@@ -43,7 +43,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
 class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to an announcement.
 
-    :param full: the index knew nothing of this incarnation before, and asks it to announce all.
+    :param full: the routing table knew nothing of this incarnation before, and asks it to announce
+        all.
     """
 
     lease_seconds: float
@@ -51,7 +52,7 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A frontend as the index knows it."""
+    """A frontend as the routing table knows it."""
 
     frontend: FrontendRef
     topics: int

@@ -33,15 +33,12 @@ from rtdeliver.http.fast_path import FastPathSite
 from rtdeliver.http.replies import PostHandler
 from rtdeliver.http.routes import add_health, add_metrics, add_posts, new_app
 from rtdeliver.http.site import BoundedSite, ValidatingResource
-from rtdeliver.index.memory import MemoryTopicIndex
-from rtdeliver.index.redis import RedisIndexSettings, RedisTopicIndex
-from rtdeliver.index.sharded import ShardedTopicIndex
 from rtdeliver.interfaces import (
     IDispatcherClient,
     IFrontendClient,
     IPresenceClient,
     IPresenceStore,
-    ITopicIndex,
+    IRoutingTable,
 )
 from rtdeliver.metrics import Exposition, Sample
 from rtdeliver.model import parse_peer
@@ -55,6 +52,9 @@ from rtdeliver.process.listeners import Listener, browser_url, url_of
 from rtdeliver.process.service import RoleService
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import RedisAddress, parse_redis_url
+from rtdeliver.routing.memory import MemoryRoutingTable
+from rtdeliver.routing.redis import RedisRoutingTable, RedisTableSettings
+from rtdeliver.routing.sharded import ShardedRoutingTable
 from rtdeliver.tokens import TokenKey
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import PublishLimits
@@ -140,10 +140,10 @@ class Parts:
             wheel=self._wheel,
         )
 
-    def dispatcher(self, index: ITopicIndex, frontends: IFrontendClient) -> Dispatcher:
+    def dispatcher(self, routing_table: IRoutingTable, frontends: IFrontendClient) -> Dispatcher:
         config = self._config
         return Dispatcher(
-            index=index,
+            routing_table=routing_table,
             frontends=frontends,
             links=self._link_settings(
                 MailboxLimits(
@@ -157,7 +157,7 @@ class Parts:
             run_queue=self._run_queue,
         )
 
-    def tables(self) -> tuple[ITopicIndex, IPresenceStore]:
+    def tables(self) -> tuple[IRoutingTable, IPresenceStore]:
         """Where is kept who watches what, and who is there; the first connects for both."""
         config = self._config
         times = PresenceTimes(
@@ -166,21 +166,21 @@ class Parts:
         )
         if not config.redis:
             return (
-                MemoryTopicIndex(clock=self._reactor),
+                MemoryRoutingTable(clock=self._reactor),
                 MemoryPresenceStore(times=times, clock=self._reactor),
             )
-        indexes = {
-            address.name: self._redis_index(address)
+        tables = {
+            address.name: self._redis_table(address)
             for address in map(parse_redis_url, config.redis)
         }
         stores = {
-            name: RedisPresenceStore(redis=index.redis, times=times)
-            for name, index in indexes.items()
+            name: RedisPresenceStore(redis=routing_table.redis, times=times)
+            for name, routing_table in tables.items()
         }
-        if len(indexes) > 1:
-            return ShardedTopicIndex(indexes), ShardedPresenceStore(stores)
-        [only] = indexes
-        return indexes[only], stores[only]
+        if len(tables) > 1:
+            return ShardedRoutingTable(tables), ShardedPresenceStore(stores)
+        [only] = tables
+        return tables[only], stores[only]
 
     def presence(self, store: IPresenceStore, dispatcher: Dispatcher) -> PresenceTracker:
         config = self._config
@@ -362,11 +362,11 @@ class Parts:
             backoff_max_seconds=config.retry_max_seconds,
         )
 
-    def _redis_index(self, address: RedisAddress) -> RedisTopicIndex:
+    def _redis_table(self, address: RedisAddress) -> RedisRoutingTable:
         config = self._config
-        return RedisTopicIndex(
+        return RedisRoutingTable(
             endpoint=redis_endpoint(self._reactor, address, ca_file=config.redis_ca_file),
-            settings=RedisIndexSettings(
+            settings=RedisTableSettings(
                 username=address.username,
                 password=address.password,
                 database=address.database,

@@ -19,16 +19,16 @@ from rtdeliver.actor import RunQueue
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import AnsweredNo, AnswerLost, Refusal, Unavailable, Unreachable
 from rtdeliver.frontend.frontend import Frontend
-from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import (
     IDispatcherClient,
     IFrontendClient,
+    IRoutingTable,
     IStream,
     IStreamOwner,
-    ITopicIndex,
 )
 from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus, TopicsChange
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
+from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.fakes import RecordingStream
 
 REQUEST_SECONDS = 5
@@ -338,12 +338,12 @@ class Store:
 
     def empty(self) -> None:
         """Begin again, as after a restart without a file."""
-        self.index = MemoryTopicIndex(clock=self.clock)
+        self.routing_table = MemoryRoutingTable(clock=self.clock)
         self.whole.clear()
 
     def apply(self, announcement: Announcement) -> Deferred[bool]:
         self.observe()
-        known = self.index.apply(announcement)
+        known = self.routing_table.apply(announcement)
         self.observe()
         incarnation = announcement.frontend.incarnation
         if announcement.sequence > self._applied[incarnation]:
@@ -354,11 +354,11 @@ class Store:
 
     def observe(self) -> None:
         """Note whose lease has ended."""
-        statuses = result_of(self.index.nodes())
+        statuses = result_of(self.routing_table.nodes())
         self.whole.intersection_update(status.frontend.incarnation for status in statuses)
 
 
-@implementer(ITopicIndex)
+@implementer(IRoutingTable)
 class StoreConnection:
     """The way of one dispatcher to the store: answers come in the order of the questions.
 
@@ -397,20 +397,20 @@ class StoreConnection:
             self.routes = frontends
             return frontends
 
-        return self._ask(lambda: self._store.index.frontends(topic)).addCallback(keep)
+        return self._ask(lambda: self._store.routing_table.frontends(topic)).addCallback(keep)
 
     def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
-        return self._ask(lambda: self._store.index.viewers(topic))
+        return self._ask(lambda: self._store.routing_table.viewers(topic))
 
     def nodes(self) -> Deferred[Sequence[NodeStatus]]:
         def tell(nodes: Sequence[NodeStatus]) -> Sequence[NodeStatus]:
             self._swept(nodes)
             return nodes
 
-        return self._ask(lambda: self._store.index.nodes()).addCallback(tell)
+        return self._ask(lambda: self._store.routing_table.nodes()).addCallback(tell)
 
     def forget(self, frontend: FrontendRef) -> Deferred[None]:
-        return self._ask(lambda: self._store.index.forget(frontend))
+        return self._ask(lambda: self._store.routing_table.forget(frontend))
 
     def _ask(self, question: Callable[[], Deferred[T]]) -> Deferred[T]:
         state, clock = self._store.state, self._store.clock

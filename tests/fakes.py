@@ -30,9 +30,9 @@ from rtdeliver.interfaces import (
     IFrontendClient,
     IPeerClient,
     IPresenceClient,
+    IRoutingTable,
     IStream,
     IStreamOwner,
-    ITopicIndex,
 )
 from rtdeliver.messages import Acknowledgement, Announcement, Heartbeat, NodeStatus
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
@@ -111,19 +111,21 @@ class RecordingActor:
 
 
 @implementer(IDispatcherClient)
-class IndexDispatcherClient:
-    """Applies announcements to an index, as a dispatcher does, with no wire between."""
+class TableDispatcherClient:
+    """Applies announcements to a routing table, as a dispatcher does, with no wire between."""
 
-    def __init__(self, index: ITopicIndex) -> None:
-        self.index = index
+    def __init__(self, routing_table: IRoutingTable) -> None:
+        self.routing_table = routing_table
         self.announcements: list[Announcement] = []
 
     def frontends(self) -> Deferred[Sequence[FrontendRef]]:
-        return self.index.nodes().addCallback(lambda found: [status.frontend for status in found])
+        return self.routing_table.nodes().addCallback(
+            lambda found: [status.frontend for status in found]
+        )
 
     def announce(self, announcement: Announcement) -> Deferred[Acknowledgement]:
         self.announcements.append(announcement)
-        return self.index.apply(announcement).addCallback(
+        return self.routing_table.apply(announcement).addCallback(
             lambda known: Acknowledgement(lease_seconds=announcement.lease_seconds, full=not known)
         )
 
@@ -161,8 +163,8 @@ class ScriptedPresenceClient:
         return answer
 
 
-@implementer(ITopicIndex)
-class FailingIndex:
+@implementer(IRoutingTable)
+class FailingRoutingTable:
     """A routing table that cannot be reached."""
 
     def start(self) -> None:
@@ -409,14 +411,14 @@ def new_link_settings(
 
 def new_dispatcher(
     clock: IReactorTime,
-    index: ITopicIndex,
+    routing_table: IRoutingTable,
     frontends: IFrontendClient,
     peers: Mapping[str, IPeerClient] | None = None,
 ) -> Dispatcher:
     """A dispatcher that sweeps every five seconds."""
     run_queue = RunQueue(clock=clock, slice_seconds=1)
     return Dispatcher(
-        index=index,
+        routing_table=routing_table,
         frontends=frontends,
         links=new_link_settings(),
         peers=Peers(

@@ -23,10 +23,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from rtdeliver.index.redis import RedisIndexSettings, RedisTopicIndex
 from rtdeliver.model import check_topic
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import parse_redis_url
+from rtdeliver.routing.redis import RedisRoutingTable, RedisTableSettings
 from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
     RoleProcess,
@@ -105,7 +105,7 @@ def stall() -> dict[str, dict[str, float]]:
     return {"before": before, "after": after, "stalled": {"mailbox_bytes": waiting}}
 
 
-def index() -> dict[str, float]:
+def routing_table() -> dict[str, float]:
     """What 100,000 topics of one frontend cost: look-ups, Redis at rest, an emptied Redis."""
     with (
         RedisServer() as server,
@@ -150,9 +150,9 @@ def _wait_for_topics(server: RedisServer, topics: int) -> None:
 
 
 async def _lookups(url: str) -> dict[str, float]:
-    table = RedisTopicIndex(
+    table = RedisRoutingTable(
         endpoint=redis_endpoint(reactor, parse_redis_url(url), ca_file=""),
-        settings=RedisIndexSettings(
+        settings=RedisTableSettings(
             prefix="rtdeliver:",
             command_seconds=5,
             reconnect_seconds=1,
@@ -430,7 +430,7 @@ _FIGURES = {
     "fanout": fanout,
     "latency": latency,
     "stall": stall,
-    "index": index,
+    "routing_table": routing_table,
     "rolling": rolling,
     "datacenters": datacenters,
     "likes": one_like,

@@ -110,7 +110,7 @@ def build_frontend(process: Process[Frontend], network: Network) -> Frontend:
 
 
 def build_dispatcher(
-    process: Process[Dispatcher], index: StoreConnection, frontends: SimulatedFrontends
+    process: Process[Dispatcher], routing_table: StoreConnection, frontends: SimulatedFrontends
 ) -> Dispatcher:
     links = LinkSettings(
         limits=LINK_LIMITS,
@@ -121,7 +121,7 @@ def build_dispatcher(
         backoff_max_seconds=3,
     )
     return Dispatcher(
-        index=index,
+        routing_table=routing_table,
         frontends=frontends,
         links=links,
         peers=Peers(clients={}, settings=links, clock=process.clock, run_queue=process.run_queue),
@@ -366,7 +366,7 @@ class Cluster:
         )
 
     def _build_dispatcher(self, process: Process[Dispatcher]) -> Dispatcher:
-        index = self._connections[process.incarnation] = StoreConnection(
+        routing_table = self._connections[process.incarnation] = StoreConnection(
             store=self.store,
             process=process,
             swept=lambda nodes: self.account.sweep(process.incarnation, nodes),
@@ -374,7 +374,7 @@ class Cluster:
         frontends = SimulatedFrontends(
             process=process, network=self.network, delivered=self._note_delivered
         )
-        return build_dispatcher(process, index, frontends)
+        return build_dispatcher(process, routing_table, frontends)
 
     def _reconnect(self, topics: Sequence[Topic]) -> None:
         alive = [n for n in FRONTENDS if self.processes[n].state is not ProcessState.DEAD]
@@ -558,7 +558,7 @@ class ClusterMachine(RuleBasedStateMachine):
         told = result_of(browser.process.role.subscriptions(browser.id))
         assert sorted(browser.since) == list(told.topics)
         for topic in set(told.topics).difference(told.pending):
-            routes = result_of(self.cluster.store.index.frontends(topic))
+            routes = result_of(self.cluster.store.routing_table.frontends(topic))
             assert browser.process.incarnation in [ref.incarnation for ref in routes], topic
 
     def teardown(self) -> None:
@@ -575,26 +575,26 @@ class ClusterMachine(RuleBasedStateMachine):
         for browser in cluster.browsers:
             browser.read(PLENTY)
         cluster.pass_seconds(1)
-        self.check_index()
+        self.check_routing_table()
         self.check_account()
         self.check_publishing()
         self.nothing_is_wrong()
 
-    def check_index(self) -> None:
-        cluster, index = self.cluster, self.cluster.store.index
+    def check_routing_table(self) -> None:
+        cluster, routing_table = self.cluster, self.cluster.store.routing_table
         alive = cluster.running(*FRONTENDS)
         counts = {process.node: cluster.counts(process) for process in alive}
         for topic in TOPICS:
             viewers = {node: count[topic] for node, count in counts.items() if count[topic]}
-            assert result_of(index.viewers(topic)) == viewers, topic
-            routes = result_of(index.frontends(topic))
+            assert result_of(routing_table.viewers(topic)) == viewers, topic
+            routes = result_of(routing_table.frontends(topic))
             assert {ref.incarnation for ref in routes} == {
                 cluster.processes[node].incarnation for node in viewers
             }
             assert len(routes) == len(viewers)
         assert [
             (status.frontend.incarnation, status.topics, status.viewers)
-            for status in result_of(index.nodes())
+            for status in result_of(routing_table.nodes())
         ] == [
             (process.incarnation, len(counts[process.node]), counts[process.node].total())
             for process in sorted(alive, key=lambda process: process.node)
@@ -655,7 +655,9 @@ class ClusterMachine(RuleBasedStateMachine):
 class ClusterTests(SynchronousTestCase):
     """Nodes that know each other by what they say, and not by what they are."""
 
-    def test_the_index_becomes_what_the_tables_are_and_every_event_is_accounted_for(self) -> None:
+    def test_the_routing_table_becomes_what_the_tables_are_and_every_event_is_accounted_for(
+        self,
+    ) -> None:
         run_state_machine_as_test(  # type: ignore[no-untyped-call]
             ClusterMachine,
             settings=settings(deadline=None, max_examples=80, stateful_step_count=40),

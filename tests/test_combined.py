@@ -11,18 +11,18 @@ from rtdeliver.combined import LocalDispatcherClient, LocalFrontendClient, Local
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import Unreachable
 from rtdeliver.frontend.frontend import Frontend
-from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import (
     IDispatcherClient,
     IFrontendClient,
     IFrontendDeliveries,
     IPlatform,
     IPresenceClient,
-    ITopicIndex,
+    IRoutingTable,
 )
 from rtdeliver.messages import Acknowledgement, Announcement, Heartbeat
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.presence.presence import PresenceTracker
+from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.wire import Draft
 from tests.contracts.dispatcher_client import DispatcherClientContract
 from tests.contracts.frontend_client import N1, N1_AGAIN, FrontendClientContract
@@ -59,7 +59,7 @@ class LocalPresenceClientContractTests(PresenceClientContract, SynchronousTestCa
 
     def make_client(self, presence: PresenceTracker) -> IPresenceClient:
         dispatcher = new_dispatcher(
-            self.clock, MemoryTopicIndex(clock=self.clock), ScriptedFrontendClient()
+            self.clock, MemoryRoutingTable(clock=self.clock), ScriptedFrontendClient()
         )
         return LocalDispatcherClient(
             announce=dispatcher.announce, nodes=dispatcher.nodes, heartbeat=presence.heartbeat
@@ -81,10 +81,10 @@ class LocalPlatformContractTests(PlatformContract, SynchronousTestCase):
     """The contract, with a call instead of a request."""
 
     def make_platform(
-        self, dispatcher: Dispatcher, index: ITopicIndex, presence: PresenceTracker
+        self, dispatcher: Dispatcher, routing_table: IRoutingTable, presence: PresenceTracker
     ) -> IPlatform:
         return LocalPlatform(
-            publish=dispatcher.publish, viewers=index.viewers, presence=presence.presence
+            publish=dispatcher.publish, viewers=routing_table.viewers, presence=presence.presence
         )
 
 
@@ -154,7 +154,7 @@ class LocalDispatcherClientTests(SynchronousTestCase):
             self.successResultOf(
                 LocalDispatcherClient(
                     announce=announce,
-                    nodes=MemoryTopicIndex(clock=Clock()).nodes,
+                    nodes=MemoryRoutingTable(clock=Clock()).nodes,
                     heartbeat=unheard,
                 ).announce(announcement)
             ),
@@ -177,7 +177,7 @@ class BothTests(SynchronousTestCase):
         )
         dispatcher = new_dispatcher(
             clock,
-            MemoryTopicIndex(clock=clock),
+            MemoryRoutingTable(clock=clock),
             LocalFrontendClient(
                 incarnation="first", local=frontend, remote=ScriptedFrontendClient()
             ),

@@ -14,7 +14,7 @@ from rtdeliver.dispatcher.links import Links, LinkSettings
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import Unavailable
 from rtdeliver.event_ids import EventIds
-from rtdeliver.interfaces import IFrontendClient, ITopicIndex
+from rtdeliver.interfaces import IFrontendClient, IRoutingTable
 from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus
 from rtdeliver.metrics import Sample, counter
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
@@ -41,7 +41,7 @@ class Dispatcher:
     def __init__(
         self,
         *,
-        index: ITopicIndex,
+        routing_table: IRoutingTable,
         frontends: IFrontendClient,
         links: LinkSettings,
         peers: Peers,
@@ -49,7 +49,7 @@ class Dispatcher:
         clock: IReactorTime,
         run_queue: RunQueue,
     ) -> None:
-        self._index = index
+        self._routing_table = routing_table
         self._clock = clock
         self._ids = EventIds(clock=clock)
         self._links = Links(
@@ -63,7 +63,7 @@ class Dispatcher:
 
     def start(self) -> None:
         """Begin to reach the routing table, and to look after the links."""
-        self._index.start()
+        self._routing_table.start()
         self._sweep.start(self._sweep_seconds, now=False)
 
     async def stop(self, flush_seconds: float) -> None:
@@ -73,7 +73,7 @@ class Dispatcher:
         await flush(self._waiting_events, at_most_seconds=flush_seconds, clock=self._clock)
         self._links.close()
         self._peers.close()
-        await self._index.stop()
+        await self._routing_table.stop()
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Event]:
         """Accept events and start their delivery here, and then in the peer datacenters.
@@ -99,7 +99,8 @@ class Dispatcher:
         shares: dict[FrontendRef, list[Event | Gap]] = {}
         routes = {
             topic: [
-                shares.setdefault(frontend, []) for frontend in await self._index.frontends(topic)
+                shares.setdefault(frontend, [])
+                for frontend in await self._routing_table.frontends(topic)
             ]
             for topic in {item.topic: None for item in batch}
         }
@@ -115,23 +116,23 @@ class Dispatcher:
         :raises Unavailable: if the routing table cannot be reached.
         """
         if announcement.lease_seconds == 0:
-            await self._index.forget(announcement.frontend)
+            await self._routing_table.forget(announcement.frontend)
             return Acknowledgement(lease_seconds=0)
-        known = await self._index.apply(announcement)
+        known = await self._routing_table.apply(announcement)
         return Acknowledgement(lease_seconds=announcement.lease_seconds, full=not known)
 
     async def topic(self, topic: Topic) -> TopicStatus:
         """Tell who watches ``topic`` in this datacenter."""
-        viewers = await self._index.viewers(topic)
+        viewers = await self._routing_table.viewers(topic)
         return TopicStatus(topic=topic, viewers=sum(viewers.values()), frontends=sorted(viewers))
 
     def nodes(self) -> Deferred[Sequence[NodeStatus]]:
         """Fires with the frontends of this datacenter."""
-        return self._index.nodes()
+        return self._routing_table.nodes()
 
     def missing(self) -> list[str]:
         """What keeps this dispatcher from taking events; empty when it is ready."""
-        return self._index.missing()
+        return self._routing_table.missing()
 
     def samples(self) -> list[Sample]:
         return [
@@ -149,7 +150,7 @@ class Dispatcher:
             node=frontend.node,
             incarnation=frontend.incarnation,
         )
-        self._index.forget(frontend).addErrback(
+        self._routing_table.forget(frontend).addErrback(
             lambda failure: log.warn(
                 "{node} was not forgotten: {e}", node=frontend.node, e=failure.value
             )
@@ -157,9 +158,9 @@ class Dispatcher:
 
     async def _close_dead_links(self) -> None:
         try:
-            nodes = await self._index.nodes()
+            nodes = await self._routing_table.nodes()
         except Unavailable:
-            # Links are kept as the cached rows are; the index tells of it in the log.
+            # Links are kept as the cached rows are; the routing table tells of it in the log.
             return
         except Exception:
             log.failure("the links were not looked after")

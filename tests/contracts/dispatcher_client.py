@@ -5,11 +5,11 @@ from zope.interface.verify import verifyObject
 
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import RemoteFailure
-from rtdeliver.index.memory import MemoryTopicIndex
-from rtdeliver.interfaces import IDispatcherClient, ITopicIndex
+from rtdeliver.interfaces import IDispatcherClient, IRoutingTable
 from rtdeliver.messages import Acknowledgement, Announcement
 from rtdeliver.model import FrontendRef, Topic
-from tests.fakes import FailingIndex, ScriptedFrontendClient, new_dispatcher
+from rtdeliver.routing.memory import MemoryRoutingTable
+from tests.fakes import FailingRoutingTable, ScriptedFrontendClient, new_dispatcher
 
 RED, GREEN = Topic("live:red"), Topic("live:green ä€😀")
 N1 = FrontendRef(node="n1", url="http://10.0.0.5:8081", incarnation="first")
@@ -24,11 +24,11 @@ class DispatcherClientContract:
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.index = MemoryTopicIndex(clock=self.clock)
-        self.client = self.client_of(self.index)
+        self.routing_table = MemoryRoutingTable(clock=self.clock)
+        self.client = self.client_of(self.routing_table)
 
-    def client_of(self, index: ITopicIndex) -> IDispatcherClient:
-        return self.make_client(new_dispatcher(self.clock, index, ScriptedFrontendClient()))
+    def client_of(self, routing_table: IRoutingTable) -> IDispatcherClient:
+        return self.make_client(new_dispatcher(self.clock, routing_table, ScriptedFrontendClient()))
 
     def announce(
         self,
@@ -45,7 +45,7 @@ class DispatcherClientContract:
         return answer
 
     def viewers(self, topic: Topic) -> dict[str, int]:
-        return dict(self.successResultOf(self.index.viewers(topic)))
+        return dict(self.successResultOf(self.routing_table.viewers(topic)))
 
     def test_it_keeps_its_promise(self) -> None:
         self.assertTrue(verifyObject(IDispatcherClient, self.client))
@@ -55,7 +55,7 @@ class DispatcherClientContract:
         self.assertEqual(Acknowledgement(lease_seconds=20, full=False), answer)
         self.assertEqual({"n1": 12}, self.viewers(RED))
         self.assertEqual({"n1": 1}, self.viewers(GREEN))
-        [node] = self.successResultOf(self.index.nodes())
+        [node] = self.successResultOf(self.routing_table.nodes())
         self.assertEqual((N1, 20), (node.frontend, node.lease_seconds_left))
 
     def test_a_full_announcement_replaces_all(self) -> None:
@@ -70,7 +70,7 @@ class DispatcherClientContract:
         self.assertEqual([], self.successResultOf(self.client.frontends()))
 
     def test_no_frontends_are_told_by_one_that_cannot_reach_the_table(self) -> None:
-        self.failureResultOf(self.client_of(FailingIndex()).frontends(), RemoteFailure)
+        self.failureResultOf(self.client_of(FailingRoutingTable()).frontends(), RemoteFailure)
 
     def test_the_answer_asks_for_all_where_nothing_is_known(self) -> None:
         self.assertTrue(self.announce({RED: 1}).full)
@@ -84,9 +84,9 @@ class DispatcherClientContract:
         self.announce({RED: 1}, full=True)
         self.assertEqual(0, self.announce({}, full=True, lease_seconds=0).lease_seconds)
         self.assertEqual({}, self.viewers(RED))
-        self.assertEqual([], self.successResultOf(self.index.nodes()))
+        self.assertEqual([], self.successResultOf(self.routing_table.nodes()))
 
     def test_a_table_that_cannot_be_reached_is_a_failure_of_the_other_node(self) -> None:
-        client = self.client_of(FailingIndex())
+        client = self.client_of(FailingRoutingTable())
         told = Announcement(frontend=N1, counts={RED: 1}, full=True, lease_seconds=30)
         self.failureResultOf(client.announce(told), RemoteFailure)

@@ -5,10 +5,10 @@ from zope.interface.verify import verifyObject
 
 from rtdeliver.errors import StaleIncarnation
 from rtdeliver.frontend.frontend import Frontend
-from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import IFrontendClient
 from rtdeliver.model import FrontendRef, Gap, Topic
-from tests.fakes import IndexDispatcherClient, Viewer, new_event, new_frontend
+from rtdeliver.routing.memory import MemoryRoutingTable
+from tests.fakes import TableDispatcherClient, Viewer, new_event, new_frontend
 
 RED, GREEN = Topic("live:red"), Topic("live:green")
 URL = "http://10.0.0.5:8081"
@@ -26,7 +26,7 @@ class FrontendClientContract:
     def setUp(self) -> None:
         self.clock = Clock()
         self.frontend = new_frontend(
-            self.clock, IndexDispatcherClient(MemoryTopicIndex(clock=self.clock))
+            self.clock, TableDispatcherClient(MemoryRoutingTable(clock=self.clock))
         )
         self.frontend.start(URL)
         self.client = self.make_client(self.frontend)

@@ -11,13 +11,13 @@ from zope.interface.verify import verifyObject
 
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import RemoteFailure, Unavailable
-from rtdeliver.index.memory import MemoryTopicIndex
-from rtdeliver.interfaces import IPlatform, ITopicIndex
+from rtdeliver.interfaces import IPlatform, IRoutingTable
 from rtdeliver.messages import Announcement, Heartbeat, Presence
 from rtdeliver.model import FrontendRef, Member, Topic, check_event_id
 from rtdeliver.presence.memory import MemoryPresenceStore, PresenceTimes
 from rtdeliver.presence.presence import PresenceSettings, PresenceTracker
-from tests.fakes import FailingIndex, ScriptedFrontendClient, new_dispatcher
+from rtdeliver.routing.memory import MemoryRoutingTable
+from tests.fakes import FailingRoutingTable, ScriptedFrontendClient, new_dispatcher
 
 RED, ODD = Topic("live:red"), Topic("live:ä€😀 &topic=a+b%20#?/")
 MEMBERS = [Member("ann"), Member("böb ☃ &member=a+b%20#"), Member("eve")]
@@ -44,7 +44,7 @@ class PlatformContract:
     """To be mixed into a SynchronousTestCase that says how one dispatcher is reached."""
 
     def make_platform(
-        self, dispatcher: Dispatcher, index: ITopicIndex, presence: PresenceTracker
+        self, dispatcher: Dispatcher, routing_table: IRoutingTable, presence: PresenceTracker
     ) -> IPlatform:
         """Return the platform that is ``dispatcher``, with its table and its presence."""
         raise NotImplementedError
@@ -54,10 +54,10 @@ class PlatformContract:
         self.clock.advance(1_795_417_956)
         self.frontends = ScriptedFrontendClient()
         self.frontends.answer_at_once = True
-        self.index = MemoryTopicIndex(clock=self.clock)
-        self.dispatcher = new_dispatcher(self.clock, self.index, self.frontends)
+        self.routing_table = MemoryRoutingTable(clock=self.clock)
+        self.dispatcher = new_dispatcher(self.clock, self.routing_table, self.frontends)
         self.presence = self.tracker(MemoryPresenceStore(times=TIMES, clock=self.clock))
-        self.platform = self.make_platform(self.dispatcher, self.index, self.presence)
+        self.platform = self.make_platform(self.dispatcher, self.routing_table, self.presence)
 
     def tracker(self, store: MemoryPresenceStore) -> PresenceTracker:
         return PresenceTracker(
@@ -69,10 +69,10 @@ class PlatformContract:
 
     def away(self) -> IPlatform:
         """A platform that can reach neither its table nor who is there."""
-        index = FailingIndex()
+        routing_table = FailingRoutingTable()
         return self.make_platform(
-            new_dispatcher(self.clock, index, self.frontends),
-            index,
+            new_dispatcher(self.clock, routing_table, self.frontends),
+            routing_table,
             self.tracker(AwayStore(times=TIMES, clock=self.clock)),
         )
 
@@ -80,7 +80,7 @@ class PlatformContract:
         """Have so many viewers of the red and of the odd topic at a frontend."""
         told = {RED: counts.get("red", 0), ODD: counts.get("odd", 0)}
         announcement = Announcement(frontend=frontend, counts=told, full=True, lease_seconds=30)
-        self.successResultOf(self.index.apply(announcement))
+        self.successResultOf(self.routing_table.apply(announcement))
 
     def publish(self, topic: Topic, data: object) -> None:
         self.assertIsNone(self.successResultOf(self.platform.publish(topic, "like", data)))

@@ -11,12 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.dispatcher.dispatcher import TopicStatus
 from rtdeliver.errors import StaleIncarnation, Unavailable, Unreachable
-from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.wire import Draft
 from tests.fakes import (
-    FailingIndex,
+    FailingRoutingTable,
     ScriptedFrontendClient,
     ScriptedPeerClient,
     new_dispatcher,
@@ -37,7 +37,7 @@ def announcement(
     return Announcement(frontend=frontend, counts=counts, full=True, lease_seconds=lease_seconds)
 
 
-class SwitchableIndex(MemoryTopicIndex):
+class SwitchableRoutingTable(MemoryRoutingTable):
     """Cannot be reached for some topics, or not at all."""
 
     away = False
@@ -72,10 +72,10 @@ class DispatcherTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1_795_417_956.553)
-        self.index = SwitchableIndex(clock=self.clock)
+        self.routing_table = SwitchableRoutingTable(clock=self.clock)
         self.client = ScriptedFrontendClient()
         self.client.answer_at_once = True
-        self.dispatcher = new_dispatcher(self.clock, self.index, self.client)
+        self.dispatcher = new_dispatcher(self.clock, self.routing_table, self.client)
 
     def begin(self, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         return Deferred.fromCoroutine(coroutine)
@@ -147,7 +147,7 @@ class PublishTests(DispatcherTestCase):
 
     def test_nothing_is_published_when_the_table_cannot_be_reached(self) -> None:
         self.announce(N1, {RED: 1, GREEN: 1})
-        self.index.away_for = (GREEN,)
+        self.routing_table.away_for = (GREEN,)
         self.failureResultOf(
             self.begin(self.dispatcher.publish([draft(RED), draft(GREEN)])), Unavailable
         )
@@ -169,7 +169,9 @@ class PeersTests(DispatcherTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.peer = ScriptedPeerClient()
-        self.dispatcher = new_dispatcher(self.clock, self.index, self.client, {"dc2": self.peer})
+        self.dispatcher = new_dispatcher(
+            self.clock, self.routing_table, self.client, {"dc2": self.peer}
+        )
 
     def test_every_event_is_forwarded_with_viewers_here_or_without(self) -> None:
         self.announce(N1, {RED: 1})
@@ -190,13 +192,13 @@ class PeersTests(DispatcherTestCase):
 
     def test_delivery_here_begins_before_the_forward(self) -> None:
         peer = WatchingPeerClient(self.client)
-        self.dispatcher = new_dispatcher(self.clock, self.index, self.client, {"dc2": peer})
+        self.dispatcher = new_dispatcher(self.clock, self.routing_table, self.client, {"dc2": peer})
         self.announce(N1, {RED: 1})
         self.publish(draft(RED))
         self.assertEqual([1], peer.deliveries_before)
 
     def test_nothing_is_forwarded_of_what_is_not_published(self) -> None:
-        self.index.away = True
+        self.routing_table.away = True
         self.failureResultOf(self.begin(self.dispatcher.publish([draft(RED)])), Unavailable)
         self.clock.advance(10)
         self.assertEqual([], self.peer.forwards)
@@ -244,7 +246,7 @@ class AnnounceTests(DispatcherTestCase):
         self.assertEqual({"n2": ["1"]}, self.delivered())
 
     def test_a_table_that_cannot_be_reached_is_told(self) -> None:
-        dispatcher = new_dispatcher(self.clock, FailingIndex(), self.client)
+        dispatcher = new_dispatcher(self.clock, FailingRoutingTable(), self.client)
         for told in (announcement(N1, {RED: 1}), announcement(N1, {}, lease_seconds=0)):
             self.failureResultOf(self.begin(dispatcher.announce(told)), Unavailable)
 
@@ -286,7 +288,7 @@ class LinkTests(DispatcherTestCase):
         self.client.answer_at_once = False
         self.announce(N1, {RED: 1})
         self.publish(draft(RED))
-        self.index.away = True
+        self.routing_table.away = True
         with capturedLogs() as logged:
             self.client.answers[0].errback(StaleIncarnation("another process runs here"))
         self.assertIn("n1 was not forgotten", " ".join(map(formatEvent, logged)))
@@ -317,10 +319,10 @@ class LinkTests(DispatcherTestCase):
         self.dispatcher.start()
         self.announce(N1, {RED: 1})
         self.publish(draft(RED))
-        self.index.away = True
+        self.routing_table.away = True
         self.clock.pump([5] * 4)
         self.assertEqual(1, self.samples()["links"])
-        self.index.away = False
+        self.routing_table.away = False
         self.clock.pump([5] * 4)
         self.assertEqual(0, self.samples()["links"])
 
@@ -362,7 +364,9 @@ class StopTests(DispatcherTestCase):
     def test_what_waits_for_a_peer_is_forwarded_within_the_same_time(self) -> None:
         for answered in (True, False):
             peer = ScriptedPeerClient()
-            self.dispatcher = new_dispatcher(self.clock, self.index, self.client, {"dc2": peer})
+            self.dispatcher = new_dispatcher(
+                self.clock, self.routing_table, self.client, {"dc2": peer}
+            )
             self.client.answer_at_once = True
             self.publish(draft(RED, id="1"))
             self.publish(draft(RED, id="2"))
@@ -386,5 +390,5 @@ class StopTests(DispatcherTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_one_that_was_not_started_stops(self) -> None:
-        dispatcher = new_dispatcher(self.clock, self.index, self.client)
+        dispatcher = new_dispatcher(self.clock, self.routing_table, self.client)
         self.successResultOf(self.begin(dispatcher.stop(5)))

@@ -24,14 +24,14 @@ from rtdeliver.dispatcher.routes import dispatcher_posts
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.http.client import NodeClient
 from rtdeliver.http.routes import add_posts, new_app
-from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import IFrontendClient, IFrontendDeliveries, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.wire import Draft, PublishLimits
 from tests.fakes import (
-    IndexDispatcherClient,
     MemoryAgent,
     ScriptedPeerClient,
+    TableDispatcherClient,
     Viewer,
     new_dispatcher,
     new_event,
@@ -227,13 +227,15 @@ class Datacenter:
     """Two dispatchers with one routing table, and one frontend."""
 
     def __init__(self, number: int, numbers: Sequence[int], agent: IAgent, clock: Clock) -> None:
-        index = MemoryTopicIndex(clock=clock)
-        self.frontend = new_frontend(clock, IndexDispatcherClient(index), mailbox_events=10_000)
+        routing_table = MemoryRoutingTable(clock=clock)
+        self.frontend = new_frontend(
+            clock, TableDispatcherClient(routing_table), mailbox_events=10_000
+        )
         self.frontend.start("http://10.0.0.5:8081")
         self.dispatchers = [
             new_dispatcher(
                 clock,
-                index,
+                routing_table,
                 OneFrontendClient(self.frontend),
                 {
                     f"dc{peer}": HttpPeerClient(

@@ -22,15 +22,15 @@ from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient
 from rtdeliver.frontend.routes import add_topics_routes
 from rtdeliver.http.client import NodeClient
 from rtdeliver.http.routes import new_app
-from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import IConnections, IDispatcherClient, IPresenceClient
 from rtdeliver.messages import Acknowledgement, Announcement, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.presence.routes import add_presence_routes
+from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.dispatcher_client import DispatcherClientContract
 from tests.contracts.presence_client import PresenceClientContract
-from tests.fakes import IndexDispatcherClient, MemoryAgent, Viewer, new_frontend
+from tests.fakes import MemoryAgent, TableDispatcherClient, Viewer, new_frontend
 
 RED, GREEN = Topic("live:red"), Topic("live:green")
 N1 = FrontendRef(node="n1", url="http://10.0.0.5:8081", incarnation="first")
@@ -192,8 +192,8 @@ class HttpOwnerClientTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        index = MemoryTopicIndex(clock=self.clock)
-        self.owner = new_frontend(self.clock, IndexDispatcherClient(index))
+        routing_table = MemoryRoutingTable(clock=self.clock)
+        self.owner = new_frontend(self.clock, TableDispatcherClient(routing_table))
         self.owner.start(N1.url)
         app = new_app()
         add_topics_routes(app, self.owner)

@@ -16,15 +16,15 @@ from rtdeliver.errors import (
     UnknownConnection,
 )
 from rtdeliver.frontend.frontend import Subscriptions
-from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import IFrontendDeliveries, IStreamOwner
 from rtdeliver.messages import Acknowledgement
 from rtdeliver.model import ConnectionId, FrontendRef, Gap, Topic
+from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.wire import TopicsChange
 from tests.fakes import (
-    IndexDispatcherClient,
     PromptStream,
     ScriptedDispatcherClient,
+    TableDispatcherClient,
     Viewer,
     new_event,
     new_frontend,
@@ -37,12 +37,12 @@ N1 = FrontendRef(node="n1", url=URL, incarnation="first")
 
 
 class FrontendTestCase(SynchronousTestCase):
-    """A started frontend, known to an index."""
+    """A started frontend, known to a routing table."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.index = MemoryTopicIndex(clock=self.clock)
-        self.use(IndexDispatcherClient(self.index))
+        self.routing_table = MemoryRoutingTable(clock=self.clock)
+        self.use(TableDispatcherClient(self.routing_table))
 
     def use(self, dispatchers: Any, **limits: int) -> None:
         self.frontend = new_frontend(self.clock, dispatchers, **limits)
@@ -74,8 +74,11 @@ class FrontendTestCase(SynchronousTestCase):
         self.turns()
 
     def counts(self, *topics: Topic) -> list[int]:
-        """The viewers that the index knows of."""
-        return [sum(self.successResultOf(self.index.viewers(topic)).values()) for topic in topics]
+        """The viewers that the routing table knows of."""
+        return [
+            sum(self.successResultOf(self.routing_table.viewers(topic)).values())
+            for topic in topics
+        ]
 
     def samples(self) -> dict[str, float]:
         return {
@@ -108,7 +111,7 @@ class ConnectTests(FrontendTestCase):
         self.use(ScriptedDispatcherClient())
         self.assertEqual([], self.connect().frames[0][1]["topics"])
 
-    def test_topics_are_in_the_index_when_the_viewer_is_greeted(self) -> None:
+    def test_topics_are_in_the_routing_table_when_the_viewer_is_greeted(self) -> None:
         self.connect(RED)
         self.connect(RED, GREEN)
         self.pass_seconds(3)
@@ -178,7 +181,7 @@ class ConnectTests(FrontendTestCase):
         self.assertEqual(b"", viewer.stream.data)
         self.assertEqual(0, self.samples()["subscriptions"])
 
-    def test_a_viewer_that_leaves_is_not_in_the_index_any_more(self) -> None:
+    def test_a_viewer_that_leaves_is_not_in_the_routing_table_any_more(self) -> None:
         viewer = self.connect(RED, GREEN)
         self.connect(GREEN)
         viewer.stream.owner.connectionLost()
@@ -409,7 +412,7 @@ class DeliverTests(FrontendTestCase):
 
     def test_viewers_are_told_when_the_dispatchers_had_forgotten_them_all(self) -> None:
         both, none = self.connect(RED, GREEN), self.connect()
-        self.successResultOf(self.index.forget(N1))
+        self.successResultOf(self.routing_table.forget(N1))
         self.pass_seconds(3)
         self.assertEqual([{"lost": None, "topics": [GREEN, RED]}], both.control("gap"))
         self.assertEqual([], none.control("gap"))
@@ -426,7 +429,7 @@ class DeliverTests(FrontendTestCase):
 
     def connect_slow(self, **limits: int) -> Viewer:
         """A viewer that reads nothing, and has been sent an event with the id 0."""
-        self.use(IndexDispatcherClient(self.index), **limits)
+        self.use(TableDispatcherClient(self.routing_table), **limits)
         viewer = self.connect(RED)
         viewer.stream.room = 0
         self.deliver(RED, "0")
@@ -462,7 +465,7 @@ class ReadinessTests(FrontendTestCase):
         self.assertEqual(["no dispatcher answers"], self.frontend.missing())
 
     def test_a_full_one_sends_viewers_away(self) -> None:
-        self.use(IndexDispatcherClient(self.index), max_connections=1)
+        self.use(TableDispatcherClient(self.routing_table), max_connections=1)
         self.assertIsNone(self.frontend.busy())
         self.connect(RED)
         self.assertEqual(["this frontend is full"], self.frontend.missing())
@@ -485,7 +488,7 @@ class ReadinessTests(FrontendTestCase):
 class EndTests(FrontendTestCase):
     """A frontend that stops."""
 
-    def test_it_ends_all_streams_and_leaves_the_index(self) -> None:
+    def test_it_ends_all_streams_and_leaves_the_routing_table(self) -> None:
         viewers = [self.connect(RED) for _ in range(5)]
         drained = self.frontend.drain(1)
         self.pass_seconds(1)
@@ -500,7 +503,7 @@ class EndTests(FrontendTestCase):
         self.assertEqual([], self.nodes())
 
     def nodes(self) -> list[FrontendRef]:
-        return [node.frontend for node in self.successResultOf(self.index.nodes())]
+        return [node.frontend for node in self.successResultOf(self.routing_table.nodes())]
 
 
 class SamplesTests(FrontendTestCase):

@@ -14,11 +14,11 @@ from zope.interface import implementer
 from rtdeliver.errors import AnswerLost, Unreachable
 from rtdeliver.frontend.interest import Interest, InterestSettings
 from rtdeliver.frontend.subscriptions import SubscriptionTable
-from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.interfaces import IDispatcherClient
 from rtdeliver.messages import Acknowledgement, Announcement
 from rtdeliver.model import FrontendRef, Topic
-from tests.fakes import IndexDispatcherClient, PlainGroup, ScriptedDispatcherClient
+from rtdeliver.routing.memory import MemoryRoutingTable
+from tests.fakes import PlainGroup, ScriptedDispatcherClient, TableDispatcherClient
 
 N1 = FrontendRef(node="n1", url="http://10.0.0.5:8081", incarnation="first")
 RED, GREEN, BLUE = (Topic(f"live:{name}") for name in ("red", "green", "blue"))
@@ -499,16 +499,16 @@ class LeavingTests(InterestTestCase):
         self.successResultOf(self.leave())
         self.assertEqual([], self.client.announcements)
 
-    def test_leaving_takes_out_what_an_index_holds(self) -> None:
-        index = MemoryTopicIndex(clock=self.clock)
-        node = Node(IndexDispatcherClient(index), self.clock)
+    def test_leaving_takes_out_what_the_routing_table_holds(self) -> None:
+        routing_table = MemoryRoutingTable(clock=self.clock)
+        node = Node(TableDispatcherClient(routing_table), self.clock)
         node.table.change("ann", add=[RED])
         node.interest.start(N1)
         self.pass_seconds(0)
-        self.assertEqual((N1,), self.successResultOf(index.frontends(RED)))
+        self.assertEqual((N1,), self.successResultOf(routing_table.frontends(RED)))
         self.successResultOf(Deferred.fromCoroutine(node.interest.leave()))
-        self.assertEqual((), self.successResultOf(index.frontends(RED)))
-        self.assertEqual([], self.successResultOf(index.nodes()))
+        self.assertEqual((), self.successResultOf(routing_table.frontends(RED)))
+        self.assertEqual([], self.successResultOf(routing_table.nodes()))
 
 
 class Weather(enum.Enum):
@@ -525,7 +525,7 @@ class Weather(enum.Enum):
 
 @implementer(IDispatcherClient)
 class UnreliableDispatchers:
-    """Dispatchers that share an index, on a network that loses, delays and reorders."""
+    """Dispatchers that share a routing table, on a network that loses, delays and reorders."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -533,8 +533,8 @@ class UnreliableDispatchers:
         self.restart()
 
     def restart(self) -> None:
-        """Begin again with an empty index; what was on the way is lost."""
-        self.index = MemoryTopicIndex(clock=self._clock)
+        """Begin again with an empty routing_table; what was on the way is lost."""
+        self.routing_table = MemoryRoutingTable(clock=self._clock)
         self.emptied = True
 
     def change_weather(self, weather: Weather) -> None:
@@ -553,10 +553,10 @@ class UnreliableDispatchers:
         return answer
 
     def holds(self, topic: Topic) -> bool:
-        return N1 in result_of(self.index.frontends(topic))
+        return N1 in result_of(self.routing_table.frontends(topic))
 
     def _apply(self, announcement: Announcement, known: list[bool]) -> None:
-        known.append(result_of(self.index.apply(announcement)))
+        known.append(result_of(self.routing_table.apply(announcement)))
         self.emptied = self.emptied and not announcement.full
 
     def _answer(self, answer: Deferred[Acknowledgement], known: list[bool]) -> None:
@@ -618,7 +618,7 @@ class ConvergingTests(SynchronousTestCase):
             ("pass", 6),
         ]
     )
-    def test_the_index_becomes_what_the_table_is_and_no_confirmation_is_false(
+    def test_the_routing_table_becomes_what_the_table_is_and_no_confirmation_is_false(
         self, steps: list[tuple[Any, ...]]
     ) -> None:
         clock = Clock()
@@ -643,18 +643,18 @@ class ConvergingTests(SynchronousTestCase):
             actions[name](*arguments)
             for topic in (RED, GREEN):
                 check(node.interest.unconfirmed([topic]), topic)
-            self.assertEqual([], false, "confirmed, and not in the index")
+            self.assertEqual([], false, "confirmed, and not in the routing_table")
         dispatchers.change_weather(Weather.FINE)
         pass_seconds(clock, 60)
         for topic in (RED, GREEN):
             viewers = node.table.count(topic)
             self.assertEqual(
                 {"n1": viewers} if viewers else {},
-                self.successResultOf(dispatchers.index.viewers(topic)),
+                self.successResultOf(dispatchers.routing_table.viewers(topic)),
             )
         self.assertTrue(node.interest.answered)
         self.assertEqual([], node.interest.unconfirmed(node.table.counts()))
-        self.assertEqual([], false, "confirmed, and not in the index")
+        self.assertEqual([], false, "confirmed, and not in the routing_table")
 
     def test_a_frontend_that_was_not_heard_for_longer_than_its_lease_announces_all(self) -> None:
         clock = Clock()
@@ -687,7 +687,7 @@ class ConvergingTests(SynchronousTestCase):
             pass_seconds(clock, 0.1)
             self.assertTrue(dispatchers.holds(RED))
 
-    def test_an_empty_index_is_filled_with_the_next_renewal(self) -> None:
+    def test_an_empty_routing_table_is_filled_with_the_next_renewal(self) -> None:
         clock = Clock()
         dispatchers = UnreliableDispatchers(clock)
         node = Node(dispatchers, clock)

@@ -87,8 +87,8 @@ class Crowd:
         self.visitors.append(Visitor(NODES[number], stream, set(topics)))
 
     def leave(self) -> None:
-        index = self._random.randrange(len(self.visitors))
-        self.visitors[index], visitor = self.visitors[-1], self.visitors[index]
+        routing_table = self._random.randrange(len(self.visitors))
+        self.visitors[routing_table], visitor = self.visitors[-1], self.visitors[routing_table]
         self.visitors.pop()
         self._viewers.close(visitor.stream)
 
@@ -181,7 +181,7 @@ def assert_told(cluster: Cluster, rows: dict[str, dict[str, int]]) -> None:
             assert told == (len(counts), sum(counts))
 
 
-def test_after_much_coming_and_going_the_index_is_the_sum_of_the_tables(
+def test_after_much_coming_and_going_the_routing_table_is_the_sum_of_the_tables(
     server: RedisServer, cluster: Cluster, viewers: Viewers
 ) -> None:
     with ThreadPoolExecutor(THREADS) as threads:

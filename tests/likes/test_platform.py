@@ -15,7 +15,7 @@ from rtdeliver.dispatcher.routes import add_dispatcher_routes, dispatcher_posts
 from rtdeliver.errors import AnsweredNo, AnswerLost, RemoteFailure, Unreachable
 from rtdeliver.http.client import NodeClient
 from rtdeliver.http.routes import add_posts, new_app
-from rtdeliver.interfaces import IPlatform, ITopicIndex
+from rtdeliver.interfaces import IPlatform, IRoutingTable
 from rtdeliver.likes.platform import HttpPlatform
 from rtdeliver.model import Member, Topic
 from rtdeliver.presence.presence import PresenceTracker
@@ -41,7 +41,7 @@ class HttpPlatformContractTests(PlatformContract, SynchronousTestCase):
     """The contract, with a dispatcher's routes at the other end."""
 
     def make_platform(
-        self, dispatcher: Dispatcher, index: ITopicIndex, presence: PresenceTracker
+        self, dispatcher: Dispatcher, index: IRoutingTable, presence: PresenceTracker
     ) -> IPlatform:
         app = new_app()
         add_posts(app, dispatcher_posts(dispatcher, LIMITS))

@@ -1,4 +1,4 @@
-"""Tests of rtdeliver.index.memory."""
+"""Tests of rtdeliver.routing.memory."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.index.memory import MemoryTopicIndex
 from rtdeliver.messages import Announcement
 from rtdeliver.model import FrontendRef, Topic
-from tests.contracts.topic_index import (
+from rtdeliver.routing.memory import MemoryRoutingTable
+from tests.contracts.routing_table import (
     BLUE,
     GREEN,
     N1,
     N1_AGAIN,
     N2,
     RED,
-    TopicIndexContract,
+    RoutingTableContract,
     announcement,
 )
 
@@ -27,12 +27,12 @@ TOPICS = [RED, GREEN, BLUE]
 FRONTENDS = [N1, N1_AGAIN, N2]
 
 
-class MemoryTopicIndexTests(TopicIndexContract, SynchronousTestCase):
+class MemoryRoutingTableTests(RoutingTableContract, SynchronousTestCase):
     """The contract, on a clock that is advanced."""
 
-    def make_index(self) -> MemoryTopicIndex:
+    def make_table(self) -> MemoryRoutingTable:
         self.clock = Clock()
-        return MemoryTopicIndex(clock=self.clock)
+        return MemoryRoutingTable(clock=self.clock)
 
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -42,7 +42,7 @@ class MemoryTopicIndexTests(TopicIndexContract, SynchronousTestCase):
 
 
 class Seat(msgspec.Struct):
-    """What a naive index knows of a node."""
+    """What a naive routing table knows of a node."""
 
     frontend: FrontendRef
     ends_at: float = 0.0
@@ -51,7 +51,7 @@ class Seat(msgspec.Struct):
     counts: dict[Topic, int] = {}
 
 
-class NaiveIndex:
+class NaiveTable:
     """The contract word by word, searched from one end to the other."""
 
     def __init__(self, clock: Clock) -> None:
@@ -114,32 +114,34 @@ STEPS = st.one_of(
 
 
 class ModelTests(SynchronousTestCase):
-    """The index beside one that is too simple to be wrong."""
+    """The routing table beside one that is too simple to be wrong."""
 
     @settings(deadline=None)
     @given(st.lists(STEPS, max_size=30))
-    def test_it_tells_what_a_naive_index_tells(
+    def test_it_tells_what_a_naive_table_tells(
         self, steps: list[Announcement | float | FrontendRef]
     ) -> None:
         clock = Clock()
-        index, naive = MemoryTopicIndex(clock=clock), NaiveIndex(clock)
+        routing_table, naive = MemoryRoutingTable(clock=clock), NaiveTable(clock)
         for step in steps:
             if isinstance(step, Announcement):
-                self.assertEqual(naive.apply(step), self.successResultOf(index.apply(step)))
+                self.assertEqual(naive.apply(step), self.successResultOf(routing_table.apply(step)))
             elif isinstance(step, FrontendRef):
                 naive.forget(step)
-                self.successResultOf(index.forget(step))
+                self.successResultOf(routing_table.forget(step))
             else:
                 clock.advance(step)
-            self.compare(index, naive)
+            self.compare(routing_table, naive)
 
-    def compare(self, index: MemoryTopicIndex, naive: NaiveIndex) -> None:
+    def compare(self, routing_table: MemoryRoutingTable, naive: NaiveTable) -> None:
         for topic in TOPICS:
             expected = naive.viewers(topic)
-            self.assertEqual(set(expected), set(self.successResultOf(index.frontends(topic))))
+            self.assertEqual(
+                set(expected), set(self.successResultOf(routing_table.frontends(topic)))
+            )
             self.assertEqual(
                 {frontend.node: count for frontend, count in expected.items()},
-                self.successResultOf(index.viewers(topic)),
+                self.successResultOf(routing_table.viewers(topic)),
             )
-        nodes = self.successResultOf(index.nodes())
+        nodes = self.successResultOf(routing_table.nodes())
         self.assertEqual(naive.nodes(), [(n.frontend, n.topics, n.viewers) for n in nodes])

@@ -1,4 +1,4 @@
-"""The contract of ITopicIndex, for every implementation."""
+"""The contract of IRoutingTable, for every implementation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from rtdeliver.interfaces import ITopicIndex
+from rtdeliver.interfaces import IRoutingTable
 from rtdeliver.messages import Announcement
 from rtdeliver.model import FrontendRef, Topic
 
@@ -36,17 +36,17 @@ def announcement(
     )
 
 
-class TopicIndexContract:
-    """To be mixed into a test case, which says how an index is made and how time passes."""
+class RoutingTableContract:
+    """To be mixed into a test case, which says how a routing table is made and how time passes."""
 
-    index: ITopicIndex
+    routing_table: IRoutingTable
 
-    def make_index(self) -> ITopicIndex:
-        """Return an empty index."""
+    def make_table(self) -> IRoutingTable:
+        """Return an empty routing table."""
         raise NotImplementedError
 
     def advance(self, seconds: float) -> None:
-        """Let so much time pass for the index."""
+        """Let so much time pass for the routing table."""
         raise NotImplementedError
 
     def get(self, deferred: Deferred[Any]) -> Any:
@@ -56,26 +56,26 @@ class TopicIndexContract:
     # Short for the tests below.
 
     def apply(self, *announcements: Announcement) -> list[bool]:
-        return [self.get(self.index.apply(told)) for told in announcements]
+        return [self.get(self.routing_table.apply(told)) for told in announcements]
 
     def frontends(self, topic: Topic) -> set[FrontendRef]:
-        found: Sequence[FrontendRef] = self.get(self.index.frontends(topic))
+        found: Sequence[FrontendRef] = self.get(self.routing_table.frontends(topic))
         assert len(found) == len(set(found)), found
         return set(found)
 
     def viewers(self, topic: Topic) -> dict[str, int]:
-        return dict(self.get(self.index.viewers(topic)))
+        return dict(self.get(self.routing_table.viewers(topic)))
 
     def nodes(self) -> list[tuple[FrontendRef, int, int]]:
-        return [(n.frontend, n.topics, n.viewers) for n in self.get(self.index.nodes())]
+        return [(n.frontend, n.topics, n.viewers) for n in self.get(self.routing_table.nodes())]
 
     def setUp(self) -> None:
-        self.index = self.make_index()
+        self.routing_table = self.make_table()
 
     def test_it_keeps_its_promise(self) -> None:
-        assert verifyObject(ITopicIndex, self.index)
+        assert verifyObject(IRoutingTable, self.routing_table)
 
-    def test_an_empty_index_knows_nobody(self) -> None:
+    def test_an_empty_table_knows_nobody(self) -> None:
         assert self.frontends(RED) == set()
         assert self.viewers(RED) == {}
         assert self.nodes() == []
@@ -221,7 +221,7 @@ class TopicIndexContract:
         )
         assert self.viewers(RED) == {"n1": 2}
 
-    def test_an_index_that_lacks_what_was_acknowledged_asks_for_all(self) -> None:
+    def test_a_table_that_lacks_what_was_acknowledged_asks_for_all(self) -> None:
         known = self.apply(
             announcement(N1, {RED: 1}, full=True, sequence=3, after=0),
             announcement(N1, {GREEN: 1}, sequence=8, after=7),
@@ -322,7 +322,7 @@ class TopicIndexContract:
     def test_the_end_of_the_lease_is_told(self) -> None:
         self.apply(announcement(N1, {RED: 1}, full=True))
         self.advance(10)
-        [node] = self.get(self.index.nodes())
+        [node] = self.get(self.routing_table.nodes())
         assert LEASE_SECONDS - 15 < node.lease_seconds_left <= LEASE_SECONDS - 10
 
     # Forgetting.
@@ -331,31 +331,31 @@ class TopicIndexContract:
         self.apply(
             announcement(N1, {RED: 1, GREEN: 1}, full=True), announcement(N2, {RED: 1}, full=True)
         )
-        assert self.get(self.index.forget(N1)) is None
+        assert self.get(self.routing_table.forget(N1)) is None
         assert self.frontends(RED) == {N2}
         assert self.frontends(GREEN) == set()
         assert self.nodes() == [(N2, 1, 1)]
 
     def test_a_frontend_that_is_forgotten_begins_anew(self) -> None:
         self.apply(announcement(N1, {RED: 1}, full=True, sequence=9))
-        self.get(self.index.forget(N1))
+        self.get(self.routing_table.forget(N1))
         assert self.apply(announcement(N1, {GREEN: 1}, sequence=1)) == [False]
         assert self.frontends(RED) == set()
         assert self.frontends(GREEN) == {N1}
 
     def test_forgetting_again_or_a_stranger_changes_nothing(self) -> None:
-        self.get(self.index.forget(N1))
+        self.get(self.routing_table.forget(N1))
         self.apply(announcement(N1, {RED: 1}, full=True))
-        self.get(self.index.forget(N2))
+        self.get(self.routing_table.forget(N2))
         assert self.frontends(RED) == {N1}
-        self.get(self.index.forget(N1))
-        self.get(self.index.forget(N1))
+        self.get(self.routing_table.forget(N1))
+        self.get(self.routing_table.forget(N1))
         assert self.nodes() == []
 
     def test_forgetting_an_incarnation_leaves_the_one_that_replaced_it(self) -> None:
         self.apply(
             announcement(N1, {RED: 1}, full=True), announcement(N1_AGAIN, {RED: 2}, full=True)
         )
-        self.get(self.index.forget(N1))
+        self.get(self.routing_table.forget(N1))
         assert self.frontends(RED) == {N1_AGAIN}
         assert self.viewers(RED) == {"n1": 2}

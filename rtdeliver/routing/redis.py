@@ -11,17 +11,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rtdeliver.errors import Unavailable
-from rtdeliver.index import lua
-from rtdeliver.interfaces import ITopicIndex
+from rtdeliver.interfaces import IRoutingTable
 from rtdeliver.messages import Announcement, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.redis.connection import RedisConnection, RedisSettings
+from rtdeliver.routing import lua
 from rtdeliver.wire import encode
 
 log = Logger()
 
 
-class RedisIndexSettings(RedisSettings, frozen=True, kw_only=True):
+class RedisTableSettings(RedisSettings, frozen=True, kw_only=True):
     """How the routing table is kept in one Redis.
 
     :param grace_seconds: how long rows from before a loss of Redis stand beside the fresh ones,
@@ -55,8 +55,8 @@ class _Row(msgspec.Struct):
     suspect: bool
 
 
-@implementer(ITopicIndex)
-class RedisTopicIndex:
+@implementer(IRoutingTable)
+class RedisRoutingTable:
     """Rows are cached, and read again when Redis tells that they have changed.
 
     While Redis cannot be reached, cached rows go on being served. After it has come back,
@@ -66,7 +66,7 @@ class RedisTopicIndex:
     """
 
     def __init__(
-        self, *, endpoint: IStreamClientEndpoint, settings: RedisIndexSettings, clock: IReactorTime
+        self, *, endpoint: IStreamClientEndpoint, settings: RedisTableSettings, clock: IReactorTime
     ) -> None:
         self._settings = settings
         self._clock = clock

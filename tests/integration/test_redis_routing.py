@@ -11,19 +11,19 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 
 from rtdeliver.errors import Unavailable
-from rtdeliver.index.redis import RedisIndexSettings, RedisTopicIndex
-from rtdeliver.index.sharded import ShardedTopicIndex
-from rtdeliver.interfaces import ITopicIndex
+from rtdeliver.interfaces import IRoutingTable
 from rtdeliver.model import FrontendRef
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import parse_redis_url
-from tests.contracts.topic_index import (
+from rtdeliver.routing.redis import RedisRoutingTable, RedisTableSettings
+from rtdeliver.routing.sharded import ShardedRoutingTable
+from tests.contracts.routing_table import (
     GREEN,
     N1,
     N1_AGAIN,
     N2,
     RED,
-    TopicIndexContract,
+    RoutingTableContract,
     announcement,
 )
 from tests.integration.redis_server import RedisServer
@@ -70,18 +70,18 @@ def clock() -> LeapingClock:
     return LeapingClock()
 
 
-MakeIndex = Callable[..., RedisTopicIndex]
+MakeTable = Callable[..., RedisRoutingTable]
 
 
 @pytest.fixture
-def make_index(server: RedisServer, clock: LeapingClock) -> Iterator[MakeIndex]:
-    started: list[ITopicIndex] = []
+def make_table(server: RedisServer, clock: LeapingClock) -> Iterator[MakeTable]:
+    started: list[IRoutingTable] = []
 
-    def make(of: RedisServer = server, prefix: str = PREFIX, **settings: Any) -> RedisTopicIndex:
+    def make(of: RedisServer = server, prefix: str = PREFIX, **settings: Any) -> RedisRoutingTable:
         address = parse_redis_url(of.url)
-        index = RedisTopicIndex(
+        routing_table = RedisRoutingTable(
             endpoint=redis_endpoint(reactor, address, ca_file=""),
-            settings=RedisIndexSettings(
+            settings=RedisTableSettings(
                 password=address.password,
                 prefix=prefix,
                 **{
@@ -94,21 +94,21 @@ def make_index(server: RedisServer, clock: LeapingClock) -> Iterator[MakeIndex]:
             ),
             clock=clock,
         )
-        index.start()
-        started.append(index)
-        wait_until(lambda: not index.missing(), "Redis is reached")
-        return index
+        routing_table.start()
+        started.append(routing_table)
+        wait_until(lambda: not routing_table.missing(), "Redis is reached")
+        return routing_table
 
     yield make
-    for index in started:
-        pytest_twisted.blockon(index.stop())
+    for routing_table in started:
+        pytest_twisted.blockon(routing_table.stop())
 
 
 def get(deferred: Deferred[Any]) -> Any:
     return pytest_twisted.blockon(deferred)
 
 
-class _OnRedis(TopicIndexContract):
+class _OnRedis(RoutingTableContract):
     servers: list[RedisServer]
     clock: LeapingClock
 
@@ -130,24 +130,28 @@ class _OnRedis(TopicIndexContract):
         return get(deferred)
 
 
-class TestRedisTopicIndex(_OnRedis):
+class TestRedisRoutingTable(_OnRedis):
     """The contract, on one Redis."""
 
     @pytest.fixture(autouse=True)
-    def _index(self, server: RedisServer, clock: LeapingClock, make_index: MakeIndex) -> None:
+    def _routing_table(
+        self, server: RedisServer, clock: LeapingClock, make_table: MakeTable
+    ) -> None:
         server.client.flushall()
-        self.servers, self.clock, self.index = [server], clock, make_index()
+        self.servers, self.clock, self.routing_table = [server], clock, make_table()
 
 
-class TestShardedTopicIndex(_OnRedis):
+class TestShardedRoutingTable(_OnRedis):
     """The contract, on three, which are three prefixes of the same server."""
 
     @pytest.fixture(autouse=True)
-    def _index(self, server: RedisServer, clock: LeapingClock, make_index: MakeIndex) -> None:
+    def _routing_table(
+        self, server: RedisServer, clock: LeapingClock, make_table: MakeTable
+    ) -> None:
         server.client.flushall()
         self.servers, self.clock = [server], clock
-        self.index = ShardedTopicIndex(
-            {name: make_index(prefix=f"{PREFIX}{name}:") for name in ("a", "b", "c")}
+        self.routing_table = ShardedRoutingTable(
+            {name: make_table(prefix=f"{PREFIX}{name}:") for name in ("a", "b", "c")}
         )
 
 
@@ -156,53 +160,56 @@ class TestCache:
     def _empty(self, server: RedisServer) -> None:
         server.client.flushall()
 
-    def test_a_row_is_read_once(self, server: RedisServer, make_index: MakeIndex) -> None:
-        index = make_index()
-        get(index.apply(announcement(N1, {RED: 1}, full=True)))
-        get(index.frontends(RED))
+    def test_a_row_is_read_once(self, server: RedisServer, make_table: MakeTable) -> None:
+        routing_table = make_table()
+        get(routing_table.apply(announcement(N1, {RED: 1}, full=True)))
+        get(routing_table.frontends(RED))
         before = server.client.info("stats")["total_commands_processed"]
         for _ in range(100):
-            assert set(get(index.frontends(RED))) == {N1}
+            assert set(get(routing_table.frontends(RED))) == {N1}
         assert server.client.info("stats")["total_commands_processed"] - before < 50
 
-    def test_another_dispatcher_hears_of_a_change(self, make_index: MakeIndex) -> None:
-        writing, reading = make_index(), make_index()
+    def test_another_dispatcher_hears_of_a_change(self, make_table: MakeTable) -> None:
+        writing, reading = make_table(), make_table()
         assert set(get(reading.frontends(RED))) == set()
         get(writing.apply(announcement(N1, {RED: 1}, full=True)))
         wait_until(lambda: set(get(reading.frontends(RED))) == {N1}, "it is heard of")
         get(writing.apply(announcement(N1, {RED: 0})))
         wait_until(lambda: set(get(reading.frontends(RED))) == set(), "it is heard of")
 
-    def test_another_dispatcher_hears_of_another_incarnation(self, make_index: MakeIndex) -> None:
-        writing, reading = make_index(), make_index()
+    def test_another_dispatcher_hears_of_another_incarnation(self, make_table: MakeTable) -> None:
+        writing, reading = make_table(), make_table()
         get(writing.apply(announcement(N1, {RED: 1}, full=True)))
         assert set(get(reading.frontends(RED))) == {N1}
         get(writing.apply(announcement(N1_AGAIN, {RED: 1}, full=True)))
         wait_until(lambda: set(get(reading.frontends(RED))) == {N1_AGAIN}, "it is heard of")
 
-    def test_the_cache_is_bounded(self, make_index: MakeIndex) -> None:
-        index = make_index(cached_topics=2)
-        get(index.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True)))
+    def test_the_cache_is_bounded(self, make_table: MakeTable) -> None:
+        routing_table = make_table(cached_topics=2)
+        get(routing_table.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True)))
         for number in range(10):
-            get(index.frontends(f"topic:{number}"))
-        assert set(get(index.frontends(RED))) == {N1}
-        assert len(index._rows) == 2
+            get(routing_table.frontends(f"topic:{number}"))
+        assert set(get(routing_table.frontends(RED))) == {N1}
+        assert len(routing_table._rows) == 2
 
     def test_dead_rows_are_cleaned_up_on_sight(
-        self, server: RedisServer, make_index: MakeIndex
+        self, server: RedisServer, make_table: MakeTable
     ) -> None:
-        index = make_index()
-        get(index.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True)))
-        get(index.apply(announcement(N2, {RED: 1}, full=True)))
+        routing_table = make_table()
+        get(routing_table.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True)))
+        get(routing_table.apply(announcement(N2, {RED: 1}, full=True)))
         server.client.delete(f"{PREFIX}node:n1")
-        reading = make_index()
+        reading = make_table()
         assert set(get(reading.frontends(RED))) == {N2}
         wait_until(lambda: not server.client.exists(f"{PREFIX}row:{GREEN}"), "all are taken out")
         assert server.client.smembers(f"{PREFIX}nodes") == {"n2"}
 
-    def test_who_ask_while_a_row_is_read_go_on_in_their_order(self, make_index: MakeIndex) -> None:
-        index, order = make_index(), []
-        asked = [index.frontends(RED).addCallback(lambda _, n=n: order.append(n)) for n in range(5)]
+    def test_who_ask_while_a_row_is_read_go_on_in_their_order(self, make_table: MakeTable) -> None:
+        routing_table, order = make_table(), []
+        asked = [
+            routing_table.frontends(RED).addCallback(lambda _, n=n: order.append(n))
+            for n in range(5)
+        ]
         for answer in asked:
             get(answer)
         assert order == [0, 1, 2, 3, 4]
@@ -217,97 +224,97 @@ class TestLoss:
             yield own
 
     def test_without_redis_what_is_not_cached_is_unavailable(
-        self, own: RedisServer, make_index: MakeIndex
+        self, own: RedisServer, make_table: MakeTable
     ) -> None:
-        index = make_index(own)
-        get(index.apply(announcement(N1, {RED: 1}, full=True)))
-        get(index.frontends(RED))
+        routing_table = make_table(own)
+        get(routing_table.apply(announcement(N1, {RED: 1}, full=True)))
+        get(routing_table.frontends(RED))
         own.kill()
-        wait_until(index.missing, "the loss is noticed")
+        wait_until(routing_table.missing, "the loss is noticed")
         for asked in (
-            index.frontends(GREEN),
-            index.viewers(RED),
-            index.nodes(),
-            index.apply(announcement(N1, {})),
-            index.forget(N1),
+            routing_table.frontends(GREEN),
+            routing_table.viewers(RED),
+            routing_table.nodes(),
+            routing_table.apply(announcement(N1, {})),
+            routing_table.forget(N1),
         ):
             with pytest.raises(Unavailable):
                 get(asked)
 
     def test_cached_rows_are_served_all_the_while(
-        self, own: RedisServer, make_index: MakeIndex
+        self, own: RedisServer, make_table: MakeTable
     ) -> None:
-        index = make_index(own)
-        get(index.apply(announcement(N1, {RED: 1}, full=True)))
-        get(index.frontends(RED))
+        routing_table = make_table(own)
+        get(routing_table.apply(announcement(N1, {RED: 1}, full=True)))
+        get(routing_table.frontends(RED))
         own.kill()
-        wait_until(index.missing, "the loss is noticed")
-        assert set(get(index.frontends(RED))) == {N1}
+        wait_until(routing_table.missing, "the loss is noticed")
+        assert set(get(routing_table.frontends(RED))) == {N1}
         own.start()
-        wait_until(lambda: not index.missing(), "Redis is back")
+        wait_until(lambda: not routing_table.missing(), "Redis is back")
         # It is empty, and the frontend has not announced anew.
-        assert set(get(index.frontends(RED))) == {N1}
+        assert set(get(routing_table.frontends(RED))) == {N1}
 
     def test_after_a_loss_a_frontend_that_announces_all_anew_is_believed(
-        self, own: RedisServer, make_index: MakeIndex
+        self, own: RedisServer, make_table: MakeTable
     ) -> None:
-        index = make_index(own)
-        get(index.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True, sequence=1)))
-        get(index.frontends(RED))
-        get(index.frontends(GREEN))
+        routing_table = make_table(own)
+        get(routing_table.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True, sequence=1)))
+        get(routing_table.frontends(RED))
+        get(routing_table.frontends(GREEN))
         own.kill()
-        wait_until(index.missing, "the loss is noticed")
+        wait_until(routing_table.missing, "the loss is noticed")
         own.start()
-        wait_until(lambda: not index.missing(), "Redis is back")
-        assert get(index.apply(announcement(N1, {}, sequence=2))) is False
-        assert set(get(index.frontends(RED))) == {N1}
-        assert get(index.apply(announcement(N1, {GREEN: 1}, full=True, sequence=3))) is True
-        assert set(get(index.frontends(RED))) == set()
-        assert set(get(index.frontends(GREEN))) == {N1}
+        wait_until(lambda: not routing_table.missing(), "Redis is back")
+        assert get(routing_table.apply(announcement(N1, {}, sequence=2))) is False
+        assert set(get(routing_table.frontends(RED))) == {N1}
+        assert get(routing_table.apply(announcement(N1, {GREEN: 1}, full=True, sequence=3))) is True
+        assert set(get(routing_table.frontends(RED))) == set()
+        assert set(get(routing_table.frontends(GREEN))) == {N1}
 
     def test_after_a_loss_a_frontend_that_stays_away_is_given_up(
-        self, own: RedisServer, clock: LeapingClock, make_index: MakeIndex
+        self, own: RedisServer, clock: LeapingClock, make_table: MakeTable
     ) -> None:
-        index = make_index(own)
-        get(index.apply(announcement(N1, {RED: 1}, full=True)))
-        get(index.frontends(RED))
+        routing_table = make_table(own)
+        get(routing_table.apply(announcement(N1, {RED: 1}, full=True)))
+        get(routing_table.frontends(RED))
         own.kill()
-        wait_until(index.missing, "the loss is noticed")
+        wait_until(routing_table.missing, "the loss is noticed")
         own.start()
-        wait_until(lambda: not index.missing(), "Redis is back")
+        wait_until(lambda: not routing_table.missing(), "Redis is back")
         clock.advance(GRACE_SECONDS)
-        assert set(get(index.frontends(RED))) == set()
+        assert set(get(routing_table.frontends(RED))) == set()
 
     def test_changes_while_it_did_not_hear_are_seen_afterwards(
-        self, own: RedisServer, make_index: MakeIndex
+        self, own: RedisServer, make_table: MakeTable
     ) -> None:
-        index, other = make_index(own), make_index(own)
+        routing_table, other = make_table(own), make_table(own)
         get(other.apply(announcement(N1, {RED: 1}, full=True)))
-        get(index.frontends(RED))
+        get(routing_table.frontends(RED))
         own.client.client_kill_filter(_type="pubsub")
         get(other.apply(announcement(N1, {RED: 0})))
-        wait_until(lambda: not index.missing(), "it hears again")
-        wait_until(lambda: set(get(index.frontends(RED))) == set(), "the change is seen")
+        wait_until(lambda: not routing_table.missing(), "it hears again")
+        wait_until(lambda: set(get(routing_table.frontends(RED))) == set(), "the change is seen")
 
     def test_a_redis_that_hangs_is_unavailable_in_time(
-        self, own: RedisServer, make_index: MakeIndex
+        self, own: RedisServer, make_table: MakeTable
     ) -> None:
-        index = make_index(own, command_seconds=0.3)
-        get(index.apply(announcement(N1, {RED: 1}, full=True)))
-        get(index.frontends(RED))
+        routing_table = make_table(own, command_seconds=0.3)
+        get(routing_table.apply(announcement(N1, {RED: 1}, full=True)))
+        get(routing_table.frontends(RED))
         own.pause()
         with pytest.raises(Unavailable):
-            get(index.frontends(GREEN))
-        wait_until(index.missing, "the loss is noticed")
-        assert set(get(index.frontends(RED))) == {N1}
+            get(routing_table.frontends(GREEN))
+        wait_until(routing_table.missing, "the loss is noticed")
+        assert set(get(routing_table.frontends(RED))) == {N1}
         own.resume()
-        wait_until(lambda: not index.missing(), "Redis is back")
-        assert set(get(index.frontends(RED))) == {N1}
+        wait_until(lambda: not routing_table.missing(), "Redis is back")
+        assert set(get(routing_table.frontends(RED))) == {N1}
 
     def test_a_wrong_password_is_unavailable(self, own: RedisServer, clock: LeapingClock) -> None:
-        index = RedisTopicIndex(
+        routing_table = RedisRoutingTable(
             endpoint=redis_endpoint(reactor, parse_redis_url(own.url), ca_file=""),
-            settings=RedisIndexSettings(
+            settings=RedisTableSettings(
                 password="wrong",
                 prefix=PREFIX,
                 command_seconds=1.0,
@@ -317,35 +324,35 @@ class TestLoss:
             ),
             clock=clock,
         )
-        index.start()
+        routing_table.start()
         with pytest.raises(Unavailable):
-            get(index.frontends(RED))
-        assert index.missing()
-        get(index.stop())
+            get(routing_table.frontends(RED))
+        assert routing_table.missing()
+        get(routing_table.stop())
 
 
 def test_a_node_of_one_shard_alone_is_not_listed(
-    server: RedisServer, make_index: MakeIndex
+    server: RedisServer, make_table: MakeTable
 ) -> None:
     server.client.flushall()
-    shards = {name: make_index(prefix=f"{PREFIX}{name}:") for name in ("a", "b")}
-    index = ShardedTopicIndex(shards)
-    get(index.apply(announcement(N1, {RED: 1}, full=True)))
+    shards = {name: make_table(prefix=f"{PREFIX}{name}:") for name in ("a", "b")}
+    routing_table = ShardedRoutingTable(shards)
+    get(routing_table.apply(announcement(N1, {RED: 1}, full=True)))
     get(shards["a"].apply(announcement(N2, {RED: 1}, full=True)))
-    assert [status.frontend for status in get(index.nodes())] == [N1]
+    assert [status.frontend for status in get(routing_table.nodes())] == [N1]
 
 
 def test_a_frontends_topics_are_spread_and_added_up(
-    server: RedisServer, make_index: MakeIndex
+    server: RedisServer, make_table: MakeTable
 ) -> None:
     server.client.flushall()
-    shards = {name: make_index(prefix=f"{PREFIX}{name}:") for name in ("a", "b", "c")}
-    index = ShardedTopicIndex(shards)
+    shards = {name: make_table(prefix=f"{PREFIX}{name}:") for name in ("a", "b", "c")}
+    routing_table = ShardedRoutingTable(shards)
     counts = {f"topic:{number}": number for number in range(1, 301)}
-    get(index.apply(announcement(N1, counts, full=True)))
+    get(routing_table.apply(announcement(N1, counts, full=True)))
     shares = [get(shard.nodes())[0].topics for shard in shards.values()]
     assert sum(shares) == 300
     assert min(shares) > 50
-    [status] = get(index.nodes())
+    [status] = get(routing_table.nodes())
     assert (status.topics, status.viewers) == (300, sum(range(1, 301)))
     assert FrontendRef(node="n1", url=N1.url, incarnation="first") == status.frontend

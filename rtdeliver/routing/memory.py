@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from rtdeliver.interfaces import ITopicIndex
+from rtdeliver.interfaces import IRoutingTable
 from rtdeliver.messages import Announcement, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
 
@@ -20,8 +20,8 @@ class _Node(msgspec.Struct):
     known: bool = False
 
 
-@implementer(ITopicIndex)
-class MemoryTopicIndex:
+@implementer(IRoutingTable)
+class MemoryRoutingTable:
     """Serves a single dispatcher. A node whose lease has ended is taken out on sight."""
 
     def __init__(self, *, clock: IReactorTime) -> None:

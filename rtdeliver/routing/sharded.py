@@ -8,14 +8,14 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rtdeliver.deferreds import all_of
-from rtdeliver.interfaces import ITopicIndex
+from rtdeliver.interfaces import IRoutingTable
 from rtdeliver.messages import Announcement, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.redis.sharding import shard_of
 
 
-@implementer(ITopicIndex)
-class ShardedTopicIndex:
+@implementer(IRoutingTable)
+class ShardedRoutingTable:
     """Spreads topics by rendezvous hashing.
 
     Every frontend is announced to every shard, and has a lease in each.
@@ -23,7 +23,7 @@ class ShardedTopicIndex:
     :param shards: by name, at least one. Every dispatcher must have the same names.
     """
 
-    def __init__(self, shards: Mapping[str, ITopicIndex]) -> None:
+    def __init__(self, shards: Mapping[str, IRoutingTable]) -> None:
         self._shards = dict(shards)
 
     def start(self) -> None:
