@@ -13,7 +13,7 @@ from rtdeliver.errors import ConfigError
 from rtdeliver.frontend.client import HttpDispatcherClient
 from rtdeliver.frontend.routes import add_topics_routes, frontend_posts
 from rtdeliver.http.routes import new_app
-from rtdeliver.likes.app import LiveVideoApp
+from rtdeliver.likes.app import LikesApp
 from rtdeliver.likes.platform import HttpPlatform
 from rtdeliver.parts import Parts
 from rtdeliver.process.host import IHost
@@ -113,13 +113,13 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     )
     presence = parts.presence(store, dispatcher)
     key = read_token_key(config.token_key_file) if config.token_key_file else None
-    apps: list[LiveVideoApp] = []
+    apps: list[LikesApp] = []
     if config.app:
         key = application_key(config.token_key_file, config.database)
         platform = LocalPlatform(
             publish=dispatcher.publish, viewers=routing_table.viewers, presence=presence.presence
         )
-        app = LiveVideoApp(config=config, platform=platform, key=key, reactor=reactor)
+        app = LikesApp(config=config, platform=platform, key=key, reactor=reactor)
         apps.append(app)
     internal = new_app()
     add_dispatcher_routes(internal, dispatcher)
@@ -177,7 +177,7 @@ def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
         shun_seconds=config.retry_max_seconds,
     )
     key = application_key(config.token_key_file, config.database)
-    app = LiveVideoApp(config=config, platform=platform, key=key, reactor=reactor)
+    app = LikesApp(config=config, platform=platform, key=key, reactor=reactor)
     description = config.listen or _LIKES_LISTEN
     listeners = [parts.app_listener("listen", description, app.resource())]
     if config.internal:

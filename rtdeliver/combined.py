@@ -14,7 +14,13 @@ from rtdeliver.interfaces import (
     IPlatform,
     IPresenceClient,
 )
-from rtdeliver.messages import Acknowledgement, Announcement, Heartbeat, NodeStatus, Presence
+from rtdeliver.messages import (
+    Acknowledgement,
+    Announcement,
+    NodeStatus,
+    Presence,
+    PresenceHeartbeat,
+)
 from rtdeliver.model import Event, FrontendRef, Gap, Member, Topic
 from rtdeliver.wire import Draft, encode
 
@@ -35,7 +41,7 @@ class LocalDispatcherClient:
         *,
         announce: Callable[[Announcement], Coroutine[Any, Any, Acknowledgement]],
         nodes: Callable[[], Deferred[Sequence[NodeStatus]]],
-        heartbeat: Callable[[Heartbeat], Coroutine[Any, Any, None]],
+        heartbeat: Callable[[PresenceHeartbeat], Coroutine[Any, Any, None]],
     ) -> None:
         self._announce = announce
         self._nodes = nodes
@@ -47,7 +53,7 @@ class LocalDispatcherClient:
     def frontends(self) -> Deferred[Sequence[FrontendRef]]:
         return Deferred.fromCoroutine(_or_fail(self._frontends()))
 
-    def heartbeat(self, heartbeat: Heartbeat) -> Deferred[None]:
+    def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[None]:
         return Deferred.fromCoroutine(_or_fail(self._heartbeat(heartbeat)))
 
     async def _frontends(self) -> Sequence[FrontendRef]:

@@ -9,10 +9,10 @@ from zope.interface import Attribute, Interface
 from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
-    Heartbeat,
     NodeStatus,
     Presence,
     PresenceChange,
+    PresenceHeartbeat,
     PresenceSweep,
     Subscriptions,
     TopicsChange,
@@ -132,7 +132,7 @@ class IDispatcherClient(Interface):
 class IPresenceClient(Interface):
     """What a frontend asks of the dispatchers for its members."""
 
-    def heartbeat(heartbeat: Heartbeat) -> Deferred[None]:
+    def heartbeat(heartbeat: PresenceHeartbeat) -> Deferred[None]:
         """Fires once any one dispatcher has noted it.
 
         Fails with `RemoteFailure` if none did; the next call goes to another dispatcher.
@@ -144,18 +144,18 @@ class IPresenceStore(Interface):
 
     A member is online from the first heartbeat on, and goes offline when none came for the
     heartbeat's own interval and twice a grace. A change is recorded in the step that decides it,
-    and given to one caller, who publishes it and says so with `told` before a claim runs out.
+    and given to one caller, who publishes it and calls `mark_published` before a claim runs out.
     After that, it is given to whoever sweeps next. Of each member the last change is kept, and the
-    one before it where that was not told either.
+    one before it where that was not published either.
 
     Every Deferred fails with `Unavailable` when the store cannot be reached.
     """
 
-    def heartbeat(heartbeat: Heartbeat) -> Deferred[Sequence[PresenceChange]]:
+    def heartbeat(heartbeat: PresenceHeartbeat) -> Deferred[Sequence[PresenceChange]]:
         """Note that members are there.
 
         :return: fires with what the caller has to publish, in this order. Of a member whose going
-            offline is not told yet that is this first, since nobody knows whether it was published.
+            offline is not marked as published, that is the first, since it may not have been.
         """
 
     def sweep(limit: int) -> Deferred[PresenceSweep]:
@@ -164,7 +164,7 @@ class IPresenceStore(Interface):
         A limit of 0 only finds out whether the store can be reached.
         """
 
-    def told(changes: Sequence[PresenceChange]) -> Deferred[None]:
+    def mark_published(changes: Sequence[PresenceChange]) -> Deferred[None]:
         """Note that these have been published. Members who are offline are forgotten then."""
 
     def presence(members: Sequence[Member]) -> Deferred[Sequence[Presence]]:

@@ -60,7 +60,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds_left: float
 
 
-class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+class PresenceHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """What a frontend tells of the members that have streams at it.
 
     :param members: at most as many as one request may name; a frontend with more sends several.

@@ -13,16 +13,16 @@ from rtdeliver.actor import MailboxLimits, RunQueue
 from rtdeliver.config import Config, max_connections, node_name, read_secret
 from rtdeliver.dispatcher.client import HttpPeerClient
 from rtdeliver.dispatcher.dispatcher import Dispatcher
-from rtdeliver.dispatcher.links import LinkSettings
+from rtdeliver.dispatcher.link import LinkSettings
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import ConfigError
 from rtdeliver.frontend.client import HttpOwnerClient
 from rtdeliver.frontend.connection import ConnectionSettings
 from rtdeliver.frontend.feed import FeedSettings
 from rtdeliver.frontend.frontend import Frontend, FrontendSettings
-from rtdeliver.frontend.heartbeats import HeartbeatSettings
 from rtdeliver.frontend.interest import InterestSettings
 from rtdeliver.frontend.owners import OwnedConnections
+from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeatSettings
 from rtdeliver.frontend.routes import add_connect_route, add_topics_routes
 from rtdeliver.frontend.supervisor import BusyRetry
 from rtdeliver.frontend.takeover import SocketSettings
@@ -121,7 +121,7 @@ class Parts:
                     retry_min_seconds=config.retry_min_seconds,
                     retry_max_seconds=config.retry_max_seconds,
                 ),
-                heartbeats=HeartbeatSettings(
+                heartbeats=PresenceHeartbeatSettings(
                     heartbeat_seconds=config.presence_heartbeat_seconds,
                     batch_members=config.presence_batch_members,
                     retry_min_seconds=config.retry_min_seconds,

@@ -16,7 +16,7 @@ from rtdeliver.errors import ConfigError
 from rtdeliver.process.host import IHost, OwnProcess
 from rtdeliver.process.parent import (
     ParentProcess,
-    WorkersService,
+    ParentService,
     WorkersSettings,
     check_workers,
     end_in_failure,
@@ -26,7 +26,7 @@ from rtdeliver.process.signals import end_at_once, stop_once
 from rtdeliver.process.worker import (
     Assignment,
     WorkerHost,
-    heed_the_parent_alone,
+    leave_signals_to_parent,
     take_assignment,
     worker_config,
 )
@@ -197,7 +197,7 @@ class Role(msgspec.Struct, frozen=True):
         return service
 
     def _worker(self, config: Config, reactor: Any, assignment: Assignment) -> IService:
-        heed_the_parent_alone(reactor)
+        leave_signals_to_parent(reactor)
         host = WorkerHost(assignment=assignment, reactor=reactor)
         return self.build(worker_config(config, assignment), reactor, host)
 
@@ -206,7 +206,7 @@ class Role(msgspec.Struct, frozen=True):
         host = ParentProcess(reactor=reactor, workers=config.workers)
         # Also finds what is wrong with the settings before any worker does.
         role = self.build(config, reactor, host)
-        return WorkersService(
+        return ParentService(
             role=role,
             shared=self.shared,
             host=host,

@@ -13,8 +13,8 @@ from rtdeliver.errors import BadEvent, BadJson, BadRequest, BadTopic, Refusal, T
 from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
-    Heartbeat,
     Presence,
+    PresenceHeartbeat,
     Subscriptions,
     TopicsChange,
 )
@@ -225,7 +225,7 @@ def decode_announcement(body: bytes) -> Announcement:
 
 def decode_heartbeat(
     body: bytes, *, max_members: int, default_heartbeat_seconds: float
-) -> Heartbeat:
+) -> PresenceHeartbeat:
     """Read what a frontend tells of its members.
 
     :param default_heartbeat_seconds: stands where the body does not say.
@@ -239,7 +239,7 @@ def decode_heartbeat(
         raise BadRequest("heartbeat_seconds is more than 0, and 3600 at most")
     if len(fields.members) > max_members:
         raise TooLarge(f"a heartbeat tells of at most {max_members} members")
-    return Heartbeat(
+    return PresenceHeartbeat(
         members=tuple(check_member(text) for text in fields.members), heartbeat_seconds=seconds
     )
 

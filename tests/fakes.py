@@ -15,14 +15,14 @@ from zope.interface import implementer
 
 from rtdeliver.actor import MailboxLimits, RunQueue
 from rtdeliver.dispatcher.dispatcher import Dispatcher
-from rtdeliver.dispatcher.links import LinkSettings
+from rtdeliver.dispatcher.link import LinkSettings
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import StreamLost, Unavailable
 from rtdeliver.frontend.connection import ConnectionSettings
 from rtdeliver.frontend.feed import FeedSettings
 from rtdeliver.frontend.frontend import Frontend, FrontendSettings
-from rtdeliver.frontend.heartbeats import HeartbeatSettings
 from rtdeliver.frontend.interest import InterestSettings
+from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeatSettings
 from rtdeliver.frontend.supervisor import BusyRetry
 from rtdeliver.interfaces import (
     IActor,
@@ -34,7 +34,7 @@ from rtdeliver.interfaces import (
     IStream,
     IStreamOwner,
 )
-from rtdeliver.messages import Acknowledgement, Announcement, Heartbeat, NodeStatus
+from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus, PresenceHeartbeat
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import Draft, encode_event
@@ -153,10 +153,10 @@ class ScriptedPresenceClient:
     """Notes heartbeats, and answers each when and how the test says."""
 
     def __init__(self) -> None:
-        self.heartbeats: list[Heartbeat] = []
+        self.heartbeats: list[PresenceHeartbeat] = []
         self.answers: list[Deferred[None]] = []
 
-    def heartbeat(self, heartbeat: Heartbeat) -> Deferred[None]:
+    def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[None]:
         self.heartbeats.append(heartbeat)
         answer: Deferred[None] = Deferred()
         self.answers.append(answer)
@@ -374,7 +374,7 @@ def new_frontend(
                 retry_min_seconds=0.1,
                 retry_max_seconds=3,
             ),
-            heartbeats=HeartbeatSettings(
+            heartbeats=PresenceHeartbeatSettings(
                 heartbeat_seconds=30,
                 batch_members=100,
                 retry_min_seconds=0.1,

@@ -29,14 +29,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.actor import MailboxLimits
 from rtdeliver.dispatcher.dispatcher import Dispatcher
-from rtdeliver.dispatcher.links import LinkSettings
+from rtdeliver.dispatcher.link import LinkSettings
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import Unavailable
 from rtdeliver.frontend.connection import ConnectionSettings
 from rtdeliver.frontend.feed import FeedSettings
 from rtdeliver.frontend.frontend import Frontend, FrontendSettings
-from rtdeliver.frontend.heartbeats import HeartbeatSettings
 from rtdeliver.frontend.interest import InterestSettings
+from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeatSettings
 from rtdeliver.frontend.supervisor import BusyRetry
 from rtdeliver.messages import NodeStatus
 from rtdeliver.metrics import Sample
@@ -95,7 +95,7 @@ def build_frontend(process: Process[Frontend], network: Network) -> Frontend:
                 retry_min_seconds=0.1,
                 retry_max_seconds=3,
             ),
-            heartbeats=HeartbeatSettings(
+            heartbeats=PresenceHeartbeatSettings(
                 heartbeat_seconds=30, batch_members=10, retry_min_seconds=0.1, retry_max_seconds=3
             ),
         ),

@@ -19,7 +19,7 @@ from rtdeliver.interfaces import (
     IPresenceClient,
     IRoutingTable,
 )
-from rtdeliver.messages import Acknowledgement, Announcement, Heartbeat
+from rtdeliver.messages import Acknowledgement, Announcement, PresenceHeartbeat
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.routing.memory import MemoryRoutingTable
@@ -41,7 +41,7 @@ RED, GREEN = Topic("live:red"), Topic("live:green")
 N2 = FrontendRef(node="n2", url="http://10.0.0.6:8081", incarnation="other")
 
 
-async def unheard(_: Heartbeat) -> None:
+async def unheard(_: PresenceHeartbeat) -> None:
     raise AssertionError("nobody has come")
 
 

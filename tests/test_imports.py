@@ -40,7 +40,14 @@ PURE = (
     *FLOORS["values and promises"],
     *("actor", "wheel", "metrics", "redis.url"),
     *("frontend.feed", "frontend.sse", "frontend.subscriptions"),
-    *("likes.model", "likes.bodies", "likes.limits", "likes.page", "likes.news", "likes.store"),
+    *(
+        "likes.model",
+        "likes.bodies",
+        "likes.limits",
+        "likes.page",
+        "likes.publisher",
+        "likes.store",
+    ),
 )
 """What knows neither reactor nor HTTP nor Redis."""
 

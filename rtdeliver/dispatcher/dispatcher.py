@@ -10,7 +10,8 @@ from twisted.logger import Logger
 
 from rtdeliver.actor import RunQueue
 from rtdeliver.deferreds import flush
-from rtdeliver.dispatcher.links import Links, LinkSettings
+from rtdeliver.dispatcher.link import LinkSettings
+from rtdeliver.dispatcher.links import Links
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import Unavailable
 from rtdeliver.event_ids import EventIds

@@ -1,28 +1,19 @@
-"""The ways from this dispatcher to the frontends: one at most to each, with a mailbox.
+"""The links from this dispatcher to the frontends: one at most to each."""
 
-A `Link` leads to any place that takes batches; `rtdeliver.dispatcher.peers` uses it too.
-"""
-
-import enum
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from rtdeliver.actor import Mailbox, MailboxLimits, RunQueue
-from rtdeliver.errors import AnsweredNo, AnswerLost, StaleIncarnation, Unreachable
-from rtdeliver.interfaces import IActor, IFrontendClient
+from rtdeliver.actor import RunQueue
+from rtdeliver.dispatcher.link import Link, LinkCounts, LinkSettings
+from rtdeliver.errors import StaleIncarnation
+from rtdeliver.interfaces import IFrontendClient
 from rtdeliver.metrics import Sample, counter, dropped, gauge
-from rtdeliver.model import Event, FrontendRef, Gap, Topic
-
-log = Logger()
+from rtdeliver.model import Event, FrontendRef, Gap
 
 _DROP_REASONS = {
     "full": "link_full",
@@ -35,234 +26,7 @@ _DROP_REASONS = {
 }
 
 
-class LinkSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What all links of one kind have in common.
-
-    :param batch_events: events in one batch.
-    :param batch_bytes: bytes of their lines.
-    :param repeat_seconds: how long after its answer was lost a batch may be repeated; frontends
-        remember for longer what they have seen.
-    :param backoff_min_seconds: the pause after a first failure; it doubles with each further one.
-    :param backoff_max_seconds: where the doubling ends.
-    """
-
-    limits: MailboxLimits
-    batch_events: int
-    batch_bytes: int
-    repeat_seconds: float
-    backoff_min_seconds: float
-    backoff_max_seconds: float
-
-
-class _State(enum.Enum):
-    IDLE = "a turn may send the next batch"
-    IN_FLIGHT = "a batch is sent and not answered"
-    PAUSED = "the last batch failed"
-    CLOSED = "nothing more is sent"
-
-
-# An enum's members are found slowly.
-_CLOSED = _State.CLOSED
-
-
-class LinkCounts:
-    """Counts over one or several links.
-
-    ``dropped`` has the reasons ``full``, ``answer_lost``, ``refused``, ``failed``, and those for
-    which links were closed.
-    """
-
-    def __init__(self) -> None:
-        self.delivered = 0
-        self.deliveries = 0
-        self.repeats = 0
-        self.dropped: Counter[str] = Counter()
-
-
-@implementer(IActor)
-class Link:
-    """Brings events to one place, in order, one batch in flight.
-
-    What gathers meanwhile becomes the next batch. A batch that could not be sent is sent after a
-    pause; one whose answer was lost is repeated once, since frontends drop what they have seen.
-    What is lost here is told with the next batch, so that viewers get to know.
-
-    :param name: of the place, for the log.
-    :param send: takes a batch there; its Deferred fails with `Unreachable` (nothing arrived),
-        `AnswerLost` (it may have) or `AnsweredNo`. With whatever else it fails, the link ends.
-    :param broken: called with the link when a fault of this process ends it; closes it.
-    """
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        send: Callable[[Sequence[Event | Gap]], Deferred[None]],
-        settings: LinkSettings,
-        clock: IReactorTime,
-        run_queue: RunQueue,
-        counts: LinkCounts,
-        broken: Callable[["Link"], None],
-    ) -> None:
-        self.queued = False
-        self._name = name
-        self._send = send
-        self._settings = settings
-        self._clock = clock
-        self._run_queue = run_queue
-        self._counts = counts
-        self._broken = broken
-        self._mailbox: Mailbox[Event] = Mailbox(settings.limits)
-        self._gaps: Counter[Topic] = Counter()
-        self._batch: list[Event | Gap] = []
-        self._state = _State.IDLE
-        self._close_reason = ""
-        self._repeat_until: float | None = None
-        self._failures = 0
-        self._pause: IDelayedCall | None = None
-
-    @property
-    def mailbox_bytes(self) -> int:
-        """How many bytes wait to be taken there."""
-        return self._mailbox.size + self._mailbox.held_bytes
-
-    @property
-    def mailbox_events(self) -> int:
-        """How many events wait to be taken there."""
-        return len(self._mailbox) + _events_in(self._batch)
-
-    def post(self, *items: Event | Gap) -> None:
-        """Send events soon, after what waits already; a full mailbox drops its oldest.
-
-        A gap is told before what waits, since it tells of something earlier.
-        """
-        put = self._mailbox.put
-        for item in items:
-            if isinstance(item, Gap):
-                self._tell(item.topic, item.lost)
-            elif self._state is _CLOSED:
-                self._drop([item], self._close_reason)
-            else:
-                dropped = put(item)
-                if dropped:
-                    self._drop(dropped, "full")
-        if self._state is _State.IDLE:
-            self._run_queue.add(self)
-
-    def close(self, reason: str) -> None:
-        """Send no more; what waits is dropped for ``reason``."""
-        in_flight = self._state is _State.IN_FLIGHT
-        self._state = _State.CLOSED
-        self._close_reason = reason
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
-        self._drop(self._mailbox.clear(), reason)
-        if not in_flight:
-            self._drop_batch(reason)
-
-    def turn(self) -> None:
-        if self._state is not _State.IDLE:
-            return
-        if self._repeat_until is not None and self._clock.seconds() > self._repeat_until:
-            self._drop_batch("answer_lost")
-        if not self._batch:
-            self._batch = self._next_batch()
-        if self._batch:
-            self._state = _State.IN_FLIGHT
-            self._counts.deliveries += 1
-            self._send(self._batch).addCallbacks(self._delivered, self._failed).addErrback(
-                self._fault
-            )
-
-    def failed(self) -> None:
-        # Whatever was in flight: no answer to it is waited for any more.
-        self._state = _State.IDLE
-        self._broken(self)
-
-    def _next_batch(self) -> list[Event | Gap]:
-        gaps = [Gap(topic=topic, lost=lost) for topic, lost in self._gaps.items()]
-        self._gaps.clear()
-        events = self._mailbox.take(
-            at_most_bytes=self._settings.batch_bytes, at_most_events=self._settings.batch_events
-        )
-        self._mailbox.held_bytes = sum(event.size for event in events)
-        return [*gaps, *events]
-
-    def _delivered(self, _: None) -> None:
-        self._counts.delivered += _events_in(self._batch)
-        self._end_batch()
-        if self._failures:
-            log.info("{name} takes events again", name=self._name)
-            self._failures = 0
-        self._go_on()
-
-    def _failed(self, failure: Failure) -> None:
-        error = failure.value
-        if self._state is _State.CLOSED:
-            self._drop_batch(self._close_reason)
-        elif isinstance(error, Unreachable):
-            self._wait(error)
-        elif isinstance(error, AnswerLost) and self._repeat_until is None:
-            self._repeat_until = self._clock.seconds() + self._settings.repeat_seconds
-            self._counts.repeats += 1
-            self._go_on()
-        elif isinstance(error, AnswerLost | AnsweredNo):
-            self._drop_batch("refused" if isinstance(error, AnsweredNo) else "answer_lost")
-            self._wait(error)
-        else:
-            failure.raiseException()
-
-    def _fault(self, failure: Failure) -> None:
-        log.failure("the link to {name} failed and ends", failure, name=self._name)
-        self.failed()
-
-    def _wait(self, error: Exception) -> None:
-        if not self._failures:
-            log.warn("{name} takes no events: {e}", name=self._name, e=error)
-        settings = self._settings
-        seconds = min(
-            settings.backoff_min_seconds * 2**self._failures, settings.backoff_max_seconds
-        )
-        self._failures = min(self._failures + 1, 30)
-        self._state = _State.PAUSED
-        self._pause = self._clock.callLater(seconds, self._end_pause)
-
-    def _end_pause(self) -> None:
-        self._pause = None
-        self._go_on()
-
-    def _go_on(self) -> None:
-        if self._state is not _State.CLOSED:
-            self._state = _State.IDLE
-            if self._batch or self._gaps or len(self._mailbox):
-                self._run_queue.add(self)
-
-    def _end_batch(self) -> list[Event | Gap]:
-        batch, self._batch = self._batch, []
-        self._mailbox.held_bytes = 0
-        self._repeat_until = None
-        return batch
-
-    def _drop_batch(self, reason: str) -> None:
-        self._drop(self._end_batch(), reason)
-
-    def _drop(self, lost: Sequence[Event | Gap], reason: str) -> None:
-        self._counts.dropped[reason] += _events_in(lost)
-        for item in lost:
-            self._tell(item.topic, item.lost if isinstance(item, Gap) else 1)
-
-    def _tell(self, topic: Topic, lost: int) -> None:
-        # Bounded: of further topics the counter alone tells.
-        if topic in self._gaps or len(self._gaps) < self._settings.batch_events:
-            self._gaps[topic] += lost
-
-
-def _events_in(batch: Sequence[Event | Gap]) -> int:
-    return sum(isinstance(item, Event) for item in batch)
-
-
-class _Way(NamedTuple):
+class _FrontendLink(NamedTuple):
     """A link, and the process that it leads to."""
 
     frontend: FrontendRef
@@ -289,7 +53,7 @@ class Links:
         self._clock = clock
         self._run_queue = run_queue
         self._stale = stale
-        self._ways: dict[str, _Way] = {}
+        self._ways: dict[str, _FrontendLink] = {}
         self._missing: set[FrontendRef] = set()
         self._counts = LinkCounts()
 
@@ -351,7 +115,7 @@ class Links:
             ),
         ]
 
-    def _replace(self, old: _Way | None, frontend: FrontendRef) -> _Way:
+    def _replace(self, old: _FrontendLink | None, frontend: FrontendRef) -> _FrontendLink:
         if old is not None:
             self._close(old, "stale_incarnation")
         link = Link(
@@ -363,7 +127,7 @@ class Links:
             counts=self._counts,
             broken=partial(self._end_broken, frontend),
         )
-        way = self._ways[frontend.node] = _Way(frontend, link)
+        way = self._ways[frontend.node] = _FrontendLink(frontend, link)
         return way
 
     def _deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
@@ -383,6 +147,6 @@ class Links:
             del self._ways[frontend.node]
         link.close("failed")
 
-    def _close(self, way: _Way, reason: str) -> None:
+    def _close(self, way: _FrontendLink, reason: str) -> None:
         del self._ways[way.frontend.node]
         way.link.close(reason)

@@ -6,7 +6,7 @@ from functools import partial
 from twisted.internet.interfaces import IReactorTime
 
 from rtdeliver.actor import RunQueue
-from rtdeliver.dispatcher.links import Link, LinkCounts, LinkSettings
+from rtdeliver.dispatcher.link import Link, LinkCounts, LinkSettings
 from rtdeliver.interfaces import IPeerClient
 from rtdeliver.metrics import Sample, counter, dropped, gauge
 from rtdeliver.model import Event

@@ -11,7 +11,13 @@ from rtdeliver.errors import AnsweredNo, Refusal, RemoteFailure, TooManyTopics, 
 from rtdeliver.http.client import Answer, NodeClient
 from rtdeliver.http.requests import JSON
 from rtdeliver.interfaces import IConnections, IDispatcherClient, IOwnerClient, IPresenceClient
-from rtdeliver.messages import Acknowledgement, Announcement, Heartbeat, Subscriptions, TopicsChange
+from rtdeliver.messages import (
+    Acknowledgement,
+    Announcement,
+    PresenceHeartbeat,
+    Subscriptions,
+    TopicsChange,
+)
 from rtdeliver.model import ConnectionId, FrontendRef
 from rtdeliver.wire import decode_acknowledgement, decode_frontends, decode_subscriptions, encode
 
@@ -40,7 +46,7 @@ class HttpDispatcherClient:
     def frontends(self) -> Deferred[Sequence[FrontendRef]]:
         return self._ask(lambda url: self._client.get(f"{url}/frontends"), decode_frontends)
 
-    def heartbeat(self, heartbeat: Heartbeat) -> Deferred[None]:
+    def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[None]:
         body = encode(heartbeat)
         return self._ask(
             lambda url: self._client.post(f"{url}/presence", body, content_type=JSON),

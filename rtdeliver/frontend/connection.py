@@ -13,7 +13,7 @@ from zope.interface import implementer
 from rtdeliver.actor import RunQueue
 from rtdeliver.errors import StreamLost
 from rtdeliver.frontend import sse
-from rtdeliver.frontend.feed import Feed, News
+from rtdeliver.frontend.feed import Cursor, Feed
 from rtdeliver.interfaces import IActor, IStream, IStreamOwner, IVisited
 from rtdeliver.model import CloseReason, ConnectionId, Member, Topic
 from rtdeliver.tokens import Identity
@@ -71,11 +71,11 @@ class Connection:
     __slots__ = (
         "_control",
         "_counts",
+        "_cursors",
         "_gaps",
         "_identity",
         "_last_moved",
         "_lost",
-        "_news",
         "_reason",
         "_rest",
         "_run_queue",
@@ -107,7 +107,7 @@ class Connection:
         self._wheel = wheel
         self._counts = counts
         self._lost = lost
-        self._news: tuple[News, ...] = ()
+        self._cursors: tuple[Cursor, ...] = ()
         self._control = b""
         self._state = _State.OPENING
         self._stream: IStream | None = None
@@ -125,18 +125,18 @@ class Connection:
     @property
     def mailbox_bytes(self) -> int:
         """How many bytes wait to be sent."""
-        waiting = sum(feed.bytes_since(position) for feed, position in self._news)
+        waiting = sum(feed.bytes_since(position) for feed, position in self._cursors)
         return len(self._rest) + len(self._control) + waiting
 
     @property
     def mailbox_events(self) -> int:
         """How many events wait to be sent."""
-        return sum(feed.end - max(position, feed.start) for feed, position in self._news)
+        return sum(feed.end - max(position, feed.start) for feed, position in self._cursors)
 
     @property
     def missed_events(self) -> int:
         """How many events were dropped since it last took a turn."""
-        return sum(max(0, feed.start - position) for feed, position in self._news)
+        return sum(max(0, feed.start - position) for feed, position in self._cursors)
 
     # What the frontend asks.
 
@@ -161,7 +161,7 @@ class Connection:
     def end(self, last: bytes, reason: CloseReason) -> None:
         """Send what waits, then ``last``, and end the stream."""
         if self._state is _State.OPEN:
-            while self._state is _State.OPEN and (self._rest or self._news):
+            while self._state is _State.OPEN and (self._rest or self._cursors):
                 self._run_queue.give_turn(self)
             self._control += last
             self._run_queue.give_turn(self)
@@ -180,19 +180,19 @@ class Connection:
 
     # What its feeds tell.
 
-    def wake(self, news: tuple[News]) -> None:
-        self._news = self._news + news if self._news else news
+    def wake(self, cursors: tuple[Cursor]) -> None:
+        self._cursors = self._cursors + cursors if self._cursors else cursors
         if self._state is _OPEN and not self.queued:
             self._run_queue.add(self)
 
     def forget(self, feed: Feed["Connection"]) -> None:
-        self._drop((news for news in self._news if news[0] is feed), "unsubscribed")
-        self._news = tuple(news for news in self._news if news[0] is not feed)
+        self._drop((cursors for cursors in self._cursors if cursors[0] is feed), "unsubscribed")
+        self._cursors = tuple(cursors for cursors in self._cursors if cursors[0] is not feed)
         if self._gaps is not None:
             self._gaps.pop(feed.topic, None)
 
     def overtaken(self, feed: Feed["Connection"]) -> None:
-        if any(of is feed and position < feed.start for of, position in self._news):
+        if any(of is feed and position < feed.start for of, position in self._cursors):
             self.abort(CloseReason.OVERFLOW)
 
     # An actor's turns.
@@ -219,7 +219,7 @@ class Connection:
         self._last_moved = self._wheel.now
         if taken < len(data):
             self._block(stream, data[taken:])
-        elif self._news or self._gaps or self._control:
+        elif self._cursors or self._gaps or self._control:
             self._run_queue.add(self)
 
     def failed(self) -> None:
@@ -249,8 +249,8 @@ class Connection:
             return
         self._state = _State.CLOSED
         self._stream = None
-        self._drop(self._news, "closed")
-        self._news = ()
+        self._drop(self._cursors, "closed")
+        self._cursors = ()
         self._rest = self._control = b""
         self._lost(self, self._reason)
 
@@ -263,7 +263,7 @@ class Connection:
             self.end(sse.expired_frame(), CloseReason.EXPIRED)
         elif self._state is _State.BLOCKED:
             self._check_stall(now)
-        elif now - self._last_moved >= self._settings.heartbeat_seconds and not self._news:
+        elif now - self._last_moved >= self._settings.heartbeat_seconds and not self._cursors:
             self._control = sse.HEARTBEAT
             self._last_moved = now
             self._run_queue.add(self)
@@ -290,9 +290,9 @@ class Connection:
 
     def _take(self) -> tuple[bytes, int]:
         """Return what is to be sent next, and how many events are in it."""
-        news, self._news = self._news, ()
-        if len(news) == 1:
-            [(feed, position)] = news
+        cursors, self._cursors = self._cursors, ()
+        if len(cursors) == 1:
+            [(feed, position)] = cursors
             data, events, end = feed.take(self, position)
             if end < feed.end or events < end - position:
                 self._note_taken(feed, position, events, end)
@@ -300,7 +300,7 @@ class Connection:
                 return data, events
             pieces = [data]
         else:
-            pieces, events = self._take_in_order(news)
+            pieces, events = self._take_in_order(cursors)
         if self._gaps:
             pieces.insert(0, self._gap_frame())
         if self._control:
@@ -308,15 +308,15 @@ class Connection:
             self._control = b""
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), events
 
-    def _take_in_order(self, news: Sequence[News]) -> tuple[list[bytes], int]:
+    def _take_in_order(self, cursors: Sequence[Cursor]) -> tuple[list[bytes], int]:
         """Take from several feeds what came first."""
         waiting = sorted(
             (number, place, data, end)
-            for place, (feed, position) in enumerate(news)
+            for place, (feed, position) in enumerate(cursors)
             for number, data, end in feed.since(position)
         )
         pieces: list[bytes] = []
-        ends = [position for _, position in news]
+        ends = [position for _, position in cursors]
         size = events = 0
         for _, place, data, end in waiting:
             size += len(data)
@@ -324,14 +324,14 @@ class Connection:
                 break
             pieces.append(data)
             ends[place] = end
-        for (feed, position), end in zip(news, ends, strict=True):
+        for (feed, position), end in zip(cursors, ends, strict=True):
             taken = max(0, end - max(position, feed.start))
             events += taken
             if taken:
                 feed.advance(self, end)
                 self._note_taken(feed, position, taken, end)
             else:
-                self._news += ((feed, position),)
+                self._cursors += ((feed, position),)
         return pieces, events
 
     def _note_taken(self, feed: Feed["Connection"], position: int, events: int, end: int) -> None:
@@ -340,7 +340,7 @@ class Connection:
             self._counts.dropped["mailbox_full"] += lost
             self._note_gap(feed.topic, lost)
         if end < feed.end:
-            self._news += ((feed, end),)
+            self._cursors += ((feed, end),)
 
     def _block(self, stream: IStream, rest: bytes) -> None:
         self._rest = rest
@@ -371,7 +371,7 @@ class Connection:
         if self._stream is not None and now - self._last_moved >= self._settings.stall_seconds:
             self._stream.abort()
 
-    def _drop(self, lost: Iterable[News], reason: str) -> None:
+    def _drop(self, lost: Iterable[Cursor], reason: str) -> None:
         """Count what was not taken: for ``reason``, but for what was dropped before."""
         for feed, position in lost:
             start = max(position, feed.start)

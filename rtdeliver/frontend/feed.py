@@ -35,7 +35,7 @@ class FeedSettings(msgspec.Struct, frozen=True, kw_only=True):
 class FeedViewer(Protocol):
     """Who watches topics."""
 
-    def wake(self, news: "tuple[News]") -> None:
+    def wake(self, cursors: "tuple[Cursor]") -> None:
         """There is something to take, for the first time since all was taken."""
 
     def forget(self, feed: "Feed[Any]") -> None:
@@ -123,11 +123,11 @@ class Feed(Generic[V]):
         self._joined.clear()
         self._make_room()
         # Made once for all: a tuple for each viewer would keep the garbage collector busy.
-        news = ((self, position),)
+        cursors = ((self, position),)
         idle, self._idle = self._idle, {}
         self._behind += len(idle)
         for viewer in idle:
-            viewer.wake(news)
+            viewer.wake(cursors)
         if not self._behind:
             self._clear()
 
@@ -205,5 +205,5 @@ class Feed(Generic[V]):
                     viewer.overtaken(self)
 
 
-News = tuple[Feed[Any], int]
+Cursor = tuple[Feed[Any], int]
 """A feed, and a viewer's position in it."""

@@ -14,9 +14,9 @@ from rtdeliver.errors import BadRequest, StaleIncarnation
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.connection import Connection, ConnectionSettings
 from rtdeliver.frontend.feed import Feed, FeedSettings, Frames
-from rtdeliver.frontend.heartbeats import Heartbeats, HeartbeatSettings
 from rtdeliver.frontend.interest import Interest, InterestSettings
 from rtdeliver.frontend.members import Members
+from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeats, PresenceHeartbeatSettings
 from rtdeliver.frontend.recent import RecentEvents
 from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.frontend.supervisor import BusyRetry, Supervisor
@@ -58,7 +58,7 @@ class FrontendSettings(msgspec.Struct, frozen=True, kw_only=True):
     feed: FeedSettings
     connection: ConnectionSettings
     interest: InterestSettings
-    heartbeats: HeartbeatSettings
+    heartbeats: PresenceHeartbeatSettings
 
 
 @implementer(IFrontendDeliveries, IConnections)
@@ -107,7 +107,7 @@ class Frontend:
             ended=self._ended,
         )
         self._members = Members()
-        self._heartbeats = Heartbeats(
+        self._heartbeats = PresenceHeartbeats(
             members=self._members, client=presence, clock=clock, settings=settings.heartbeats
         )
         self._recent = RecentEvents(

@@ -17,19 +17,19 @@ class RecentEvents:
         self._seconds = seconds
         self._young: set[tuple[Topic, str]] = set()
         self._old: set[tuple[Topic, str]] = set()
-        self._turned_at = clock.seconds()
+        self._rotated_at = clock.seconds()
 
     def seen(self, event: Event) -> bool:
         """Whether ``event`` was seen before; it has been from now on."""
-        self._turn_if_due()
+        self._rotate_if_due()
         key = (event.topic, event.id)
         if key in self._young or key in self._old:
             return True
         self._young.add(key)
         return False
 
-    def _turn_if_due(self) -> None:
+    def _rotate_if_due(self) -> None:
         now = self._clock.seconds()
-        if len(self._young) >= self._events or now - self._turned_at >= self._seconds:
+        if len(self._young) >= self._events or now - self._rotated_at >= self._seconds:
             self._old, self._young = self._young, set()
-            self._turned_at = now
+            self._rotated_at = now

@@ -16,9 +16,9 @@ from rtdeliver.likes.crowd import Crowd, CrowdSettings
 from rtdeliver.likes.database import Database, DatabaseSettings
 from rtdeliver.likes.limits import Allowance, RateLimit
 from rtdeliver.likes.model import Video, parse_video
-from rtdeliver.likes.news import News
 from rtdeliver.likes.page import read_page
 from rtdeliver.likes.people import People
+from rtdeliver.likes.publisher import Publisher
 from rtdeliver.likes.routes import (
     RouteSettings,
     add_conversation_routes,
@@ -33,7 +33,7 @@ from rtdeliver.metrics import Sample, counter
 from rtdeliver.tokens import TokenKey
 
 
-class LiveVideoApp:
+class LikesApp:
     """The backend and its page.
 
     :param platform: where it publishes; it knows nothing else of the platform.
@@ -61,7 +61,7 @@ class LiveVideoApp:
             reactor=reactor,
         )
         store = Store(self._database.run)
-        self._news = News(platform=platform, waiting=config.publish_waiting)
+        self._publisher = Publisher(platform=platform, waiting=config.publish_waiting)
         self._viewers = ViewerCounts(
             videos=videos,
             platform=platform,
@@ -85,18 +85,18 @@ class LiveVideoApp:
         self._videos = Videos(
             videos=videos,
             store=store,
-            news=self._news,
+            publisher=self._publisher,
             viewers=self._viewers,
             likes=self._limits["likes"],
             comments=self._limits["comments"],
             clock=reactor,
         )
         self._conversations = Conversations(
-            store=store, news=self._news, messages=self._limits["messages"], clock=reactor
+            store=store, publisher=self._publisher, messages=self._limits["messages"], clock=reactor
         )
         self._people = People(
             store=store,
-            news=self._news,
+            publisher=self._publisher,
             platform=platform,
             key=key,
             sessions=self._limits["sessions"],
@@ -145,7 +145,7 @@ class LiveVideoApp:
         self._viewers.stop()
         self._crowd.leave()
         await flush(
-            lambda: self._database.waiting + self._news.waiting,
+            lambda: self._database.waiting + self._publisher.waiting,
             at_most_seconds=flush_seconds,
             clock=self._reactor,
         )
@@ -159,7 +159,7 @@ class LiveVideoApp:
         return [
             *self._videos.samples(),
             *self._conversations.samples(),
-            *self._news.samples(),
+            *self._publisher.samples(),
             *self._crowd.samples(),
             *refused,
         ]

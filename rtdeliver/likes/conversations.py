@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from rtdeliver.errors import BadRequest
 from rtdeliver.likes.limits import RateLimit
 from rtdeliver.likes.model import Conversation, Message, conversation_topic
-from rtdeliver.likes.news import Delivery, News
+from rtdeliver.likes.publisher import Publisher, PublishOutcome
 from rtdeliver.likes.store import Store
 from rtdeliver.metrics import Sample, counter
 from rtdeliver.model import Member, Topic
@@ -22,14 +22,14 @@ class Sent(msgspec.Struct, frozen=True):
     """A message that is stored."""
 
     message: Message
-    delivery: Delivery
+    delivery: PublishOutcome
 
 
 class Seen(msgspec.Struct, frozen=True):
     """All messages up to this one are stored as seen."""
 
     message: int
-    delivery: Delivery
+    delivery: PublishOutcome
 
 
 class ConversationPage(msgspec.Struct, frozen=True):
@@ -47,10 +47,10 @@ class Conversations:
     """
 
     def __init__(
-        self, *, store: Store, news: News, messages: RateLimit, clock: IReactorTime
+        self, *, store: Store, publisher: Publisher, messages: RateLimit, clock: IReactorTime
     ) -> None:
         self._store = store
-        self._news = news
+        self._publisher = publisher
         self._messages = messages
         self._clock = clock
         self._sent = 0
@@ -79,7 +79,7 @@ class Conversations:
         message = await self._store.message(member, to, text, at=int(self._clock.seconds() * 1000))
         self._sent += 1
         topic = conversation_topic(member, to)
-        return Sent(message, await self._news.tell(topic, "message", message))
+        return Sent(message, await self._publisher.publish(topic, "message", message))
 
     async def see(self, member: Member, sender: Member, message: int) -> Seen:
         """Note that a member has seen what another sent it, up to one message.
@@ -89,7 +89,7 @@ class Conversations:
         await self._store.see(member, sender, message)
         told = {"by": member, "message": message}
         topic = conversation_topic(member, sender)
-        return Seen(message, await self._news.tell(topic, "seen", told))
+        return Seen(message, await self._publisher.publish(topic, "seen", told))
 
     def samples(self) -> list[Sample]:
         return [counter("app_messages", "Messages stored.", self._sent)]

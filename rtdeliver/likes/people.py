@@ -9,7 +9,7 @@ from rtdeliver.errors import BadRequest, RemoteFailure, Unauthorized, Unavailabl
 from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.limits import RateLimit
 from rtdeliver.likes.model import MEMBERS_TOPIC, check_name
-from rtdeliver.likes.news import News
+from rtdeliver.likes.publisher import Publisher
 from rtdeliver.likes.store import Store
 from rtdeliver.model import Member
 from rtdeliver.tokens import Identity, TokenKey
@@ -51,7 +51,7 @@ class People:
         self,
         *,
         store: Store,
-        news: News,
+        publisher: Publisher,
         platform: IPlatform,
         key: TokenKey,
         sessions: RateLimit,
@@ -59,7 +59,7 @@ class People:
         clock: IReactorTime,
     ) -> None:
         self._store = store
-        self._news = news
+        self._publisher = publisher
         self._platform = platform
         self._key = key
         self._sessions = sessions
@@ -114,4 +114,4 @@ class People:
     async def _note(self, member: Member, *, away_milliseconds: int) -> None:
         now = int(self._clock.seconds() * 1000)
         if await self._store.come(member, at=now, away_milliseconds=away_milliseconds):
-            await self._news.tell(MEMBERS_TOPIC, "joined", {"member": member})
+            await self._publisher.publish(MEMBERS_TOPIC, "joined", {"member": member})

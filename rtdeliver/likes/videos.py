@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from rtdeliver.errors import NotFound
 from rtdeliver.likes.limits import RateLimit
 from rtdeliver.likes.model import Comment, Minute, Video, Visitor
-from rtdeliver.likes.news import Delivery, News
+from rtdeliver.likes.publisher import Publisher, PublishOutcome
 from rtdeliver.likes.store import Store
 from rtdeliver.likes.viewers import ViewerCounts
 from rtdeliver.metrics import Sample, counter
@@ -47,14 +47,14 @@ class Liked(msgspec.Struct, frozen=True):
 
     likes: int
     reaction: str
-    delivery: Delivery
+    delivery: PublishOutcome
 
 
 class Commented(msgspec.Struct, frozen=True):
     """A comment that is stored."""
 
     comment: Comment
-    delivery: Delivery
+    delivery: PublishOutcome
 
 
 class Videos:
@@ -69,7 +69,7 @@ class Videos:
         *,
         videos: Iterable[Video],
         store: Store,
-        news: News,
+        publisher: Publisher,
         viewers: ViewerCounts,
         likes: RateLimit,
         comments: RateLimit,
@@ -77,7 +77,7 @@ class Videos:
     ) -> None:
         self._videos = {video.name: video for video in videos}
         self._store = store
-        self._news = news
+        self._publisher = publisher
         self._viewers = viewers
         self._likes = likes
         self._comments = comments
@@ -133,7 +133,7 @@ class Videos:
         likes = await self._store.like(video.name, reaction, at=self._now())
         self._liked += 1
         told = {"member": member, "reaction": reaction, "likes": likes}
-        return Liked(likes, reaction, await self._news.tell(video.live, "like", told))
+        return Liked(likes, reaction, await self._publisher.publish(video.live, "like", told))
 
     async def comment(self, video: Video, member: Member, text: str) -> Commented:
         """Take a member's comment.
@@ -143,15 +143,15 @@ class Videos:
         self._comments.take(member)
         comment = await self._store.comment(video.name, member, text, at=self._now())
         self._commented += 1
-        return Commented(comment, await self._news.tell(video.comments, "comment", comment))
+        return Commented(comment, await self._publisher.publish(video.comments, "comment", comment))
 
-    async def typing(self, video: Video, member: Member) -> Delivery:
+    async def typing(self, video: Video, member: Member) -> PublishOutcome:
         """Tell that a member types a comment; nothing of it is stored.
 
         :raises TooManyRequests: if it tells so too often.
         """
         self._likes.take(member)
-        return await self._news.tell(video.comments, "typing", {"member": member})
+        return await self._publisher.publish(video.comments, "typing", {"member": member})
 
     def samples(self) -> list[Sample]:
         return [

@@ -4,7 +4,8 @@ Keys, all with a prefix; times are milliseconds since the epoch, by Redis' own c
 
     member:MEMBER  hash: online (0 or 1), heartbeat, ends (when it goes offline), changed (when it
                    came or went last), before (when the change before that was, or 0 if that is
-                   told), claimed (until when somebody has to publish the change; 0 once it is told)
+                   published), claimed (until when somebody has to publish the change; 0 once it
+                   is published)
     members        sorted set: members by the time at which they are to be looked at
 
 Both expire a day after the last heartbeat, if nobody is left to look.
@@ -30,15 +31,15 @@ local function write(member, entry)
   if entry.online and (due == 0 or entry.ends < due) then due = entry.ends end
   redis.call('ZADD', members_key, text(due), member)
 end
-local function turn(entry, claim)
+local function flip(entry, claim)
   entry.online = not entry.online
   entry.before = entry.claimed > 0 and entry.changed or 0
   entry.changed = math.max(now, entry.changed + 1)
   entry.claimed = now + claim
 end
-local told = {}
-local function tell(member, entry)
-  told[#told + 1] = {member, entry.online and 1 or 0, text(entry.changed), text(entry.before)}
+local changes = {}
+local function add_change(member, entry)
+  changes[#changes + 1] = {member, entry.online and 1 or 0, text(entry.changed), text(entry.before)}
 end
 """
 
@@ -51,23 +52,23 @@ for i = 4, #ARGV do
   local entry = read(member)
   if not entry then
     entry = {online = true, changed = now, before = 0, claimed = now + claim}
-    tell(member, entry)
+    add_change(member, entry)
   elseif not entry.online then
-    turn(entry, claim)
-    tell(member, entry)
+    flip(entry, claim)
+    add_change(member, entry)
   end
   entry.ends = ends
   write(member, entry)
   redis.call('HSET', key(member), 'heartbeat', text(now))
 end
 redis.call('PEXPIRE', members_key, text(ends - now + day))
-return told
+return changes
 """
 )
 """Arguments: prefix, milliseconds until a member goes offline, of a claim, members.
 
 Returns for each member of whom there is something to publish: name, online, when that was, when
-the change before it was (0 if that is told).
+the change before it was (0 if that is published).
 """
 
 SWEEP = (
@@ -80,18 +81,18 @@ for _, member in ipairs(
   local entry = read(member)
   if entry then
     if entry.online and entry.ends <= now then
-      turn(entry, claim)
+      flip(entry, claim)
     else
       entry.claimed = now + claim
     end
-    tell(member, entry)
+    add_change(member, entry)
     write(member, entry)
   else
     redis.call('ZREM', members_key, member)
   end
 end
 local first = redis.call('ZRANGE', members_key, 0, 0, 'WITHSCORES')
-return {told, first[2] and text(tonumber(first[2]) - now) or ''}
+return {changes, first[2] and text(tonumber(first[2]) - now) or ''}
 """
 )
 """Arguments: prefix, how many members at most, milliseconds of a claim.
@@ -99,7 +100,7 @@ return {told, first[2] and text(tonumber(first[2]) - now) or ''}
 Returns what `HEARTBEAT` does, and in how many milliseconds the next member is to be looked at.
 """
 
-TOLD = (
+MARK_PUBLISHED = (
     _PREAMBLE
     + """
 for i = 2, #ARGV, 2 do
@@ -129,4 +130,4 @@ for i = 2, #ARGV do
 end
 return answer
 """
-"""Arguments: prefix, members. Returns when each was told of last; empty for one who is offline."""
+"""Arguments: prefix, members. Returns when each was last heard of; empty for one who is offline."""

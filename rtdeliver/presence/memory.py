@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from rtdeliver.interfaces import IPresenceStore
-from rtdeliver.messages import Heartbeat, Presence, PresenceChange, PresenceSweep
+from rtdeliver.messages import Presence, PresenceChange, PresenceHeartbeat, PresenceSweep
 from rtdeliver.model import Member
 
 
@@ -30,8 +30,8 @@ class _Entry(msgspec.Struct):
 
     :param ends_at: when it goes offline.
     :param changed_at: when it came or went last.
-    :param before_at: when the change before that was, if nobody said that it was told.
-    :param claimed_until: when somebody else is to publish the change; 0 once it is told.
+    :param before_at: when the change before that was, if it is not marked as published.
+    :param claimed_until: when somebody else is to publish the change; 0 once it is published.
     :param queued_at: its place in the queue of those that are to be looked at.
     """
 
@@ -62,7 +62,7 @@ class MemoryPresenceStore:
         # Each entry has a place here at the time when it is due, or before.
         self._queue: list[tuple[float, Member]] = []
 
-    def heartbeat(self, heartbeat: Heartbeat) -> Deferred[Sequence[PresenceChange]]:
+    def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[Sequence[PresenceChange]]:
         now = self._now()
         ends_at = now + round(1000 * heartbeat.heartbeat_seconds) + self._grace
         changes: list[PresenceChange] = []
@@ -73,7 +73,7 @@ class MemoryPresenceStore:
                 self._entries[member] = entry
                 changes.extend(_changes(member, entry))
             elif not entry.online:
-                self._turn(entry, now)
+                self._flip(entry, now)
                 changes.extend(_changes(member, entry))
             entry.heartbeat_at, entry.ends_at = now, ends_at
             self._put(member, entry)
@@ -91,7 +91,7 @@ class MemoryPresenceStore:
             if entry.due_at <= now:
                 limit -= 1
                 if entry.online and entry.ends_at <= now:
-                    self._turn(entry, now)
+                    self._flip(entry, now)
                 else:
                     entry.claimed_until = now + self._claim
                 changes.extend(_changes(member, entry))
@@ -99,7 +99,7 @@ class MemoryPresenceStore:
         next_seconds = max(0.0, self._queue[0][0] - now) / 1000 if self._queue else None
         return succeed(PresenceSweep(changes=changes, next_seconds=next_seconds))
 
-    def told(self, changes: Sequence[PresenceChange]) -> Deferred[None]:
+    def mark_published(self, changes: Sequence[PresenceChange]) -> Deferred[None]:
         for change in changes:
             entry = self._entries.get(change.member)
             if entry is None:
@@ -123,7 +123,7 @@ class MemoryPresenceStore:
             ]
         )
 
-    def _turn(self, entry: _Entry, now: int) -> None:
+    def _flip(self, entry: _Entry, now: int) -> None:
         entry.online = not entry.online
         entry.before_at = entry.changed_at if entry.claimed_until else 0
         entry.changed_at = max(now, entry.changed_at + 1)

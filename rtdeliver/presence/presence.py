@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IPresenceStore
-from rtdeliver.messages import Heartbeat, Presence, PresenceChange
+from rtdeliver.messages import Presence, PresenceChange, PresenceHeartbeat
 from rtdeliver.metrics import Sample, counter
 from rtdeliver.model import Member, presence_topic
 from rtdeliver.wire import Draft, encode
@@ -73,7 +73,7 @@ class PresenceTracker:
             self._next.cancel()
             self._next = None
 
-    async def heartbeat(self, heartbeat: Heartbeat) -> None:
+    async def heartbeat(self, heartbeat: PresenceHeartbeat) -> None:
         """Note that members are there, and publish who has just come.
 
         :raises Unavailable: if the store cannot be reached.
@@ -93,7 +93,9 @@ class PresenceTracker:
     def samples(self) -> list[Sample]:
         return [
             counter(
-                "presence_heartbeats", "Heartbeats of members that were noted.", self._heartbeats
+                "presence_heartbeats",
+                "Heartbeats of members that were noted.",
+                self._heartbeats,
             ),
             *(
                 counter(
@@ -145,7 +147,7 @@ class PresenceTracker:
             await self._publish([_draft(change) for change in changes])
             for change in changes:
                 self._told[change.online] += 1
-            await self._store.told(changes)
+            await self._store.mark_published(changes)
         except Unavailable as error:
             self._failed += len(changes)
             log.warn("{n} changes of presence wait: {e}", n=len(changes), e=error)

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from rtdeliver.deferreds import all_of
 from rtdeliver.interfaces import IPresenceStore
-from rtdeliver.messages import Heartbeat, Presence, PresenceChange, PresenceSweep
+from rtdeliver.messages import Presence, PresenceChange, PresenceHeartbeat, PresenceSweep
 from rtdeliver.model import Member
 from rtdeliver.redis.sharding import shard_of
 
@@ -24,7 +24,7 @@ class ShardedPresenceStore:
     def __init__(self, shards: Mapping[str, IPresenceStore]) -> None:
         self._shards = dict(shards)
 
-    def heartbeat(self, heartbeat: Heartbeat) -> Deferred[Sequence[PresenceChange]]:
+    def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[Sequence[PresenceChange]]:
         return Deferred.fromCoroutine(
             _join(
                 self._shards[name].heartbeat(msgspec.structs.replace(heartbeat, members=members))
@@ -35,7 +35,7 @@ class ShardedPresenceStore:
     def sweep(self, limit: int) -> Deferred[PresenceSweep]:
         return Deferred.fromCoroutine(self._sweep(limit))
 
-    def told(self, changes: Sequence[PresenceChange]) -> Deferred[None]:
+    def mark_published(self, changes: Sequence[PresenceChange]) -> Deferred[None]:
         return Deferred.fromCoroutine(self._told(changes))
 
     def presence(self, members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
@@ -55,7 +55,7 @@ class ShardedPresenceStore:
         shares: dict[str, list[PresenceChange]] = {}
         for change in changes:
             shares.setdefault(shard_of(self._shards, change.member), []).append(change)
-        await all_of(self._shards[name].told(share) for name, share in shares.items())
+        await all_of(self._shards[name].mark_published(share) for name, share in shares.items())
 
     async def _presence(self, members: Sequence[Member]) -> Sequence[Presence]:
         answers = await _join(

@@ -90,7 +90,7 @@ class ParentProcess:
         return self._own.stopping()
 
 
-class WorkersService(Service):
+class ParentService(Service):
     """Runs a role in several processes.
 
     :param role: what they run; it is not run here.

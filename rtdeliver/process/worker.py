@@ -187,7 +187,7 @@ class WorkerHost:
             os.write(self._assignment.reports, line.encode() + b"\n")
 
 
-def heed_the_parent_alone(reactor: Any) -> None:
+def leave_signals_to_parent(reactor: Any) -> None:
     """Leave the terminal's SIGINT to the parent, and drain once only.
 
     A service manager may signal every process of a service, and the parent passes that on.

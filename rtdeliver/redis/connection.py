@@ -76,7 +76,7 @@ class _Changes(txredisapi.SubscriberProtocol):
             self.factory.refused(f"Redis error: could not subscribe: {error}")
             self.transport.abortConnection()
         else:
-            self.factory.heard()
+            self.factory.subscribed()
 
     def connectionMade(self) -> Any:
         made = super().connectionMade()
@@ -90,7 +90,7 @@ class _Changes(txredisapi.SubscriberProtocol):
 class _ChangesFactory(_Factory):
     """Keeps a connection to the channel of changes.
 
-    :param heard: called when the channel is heard from then on.
+    :param subscribed: called whenever the subscription begins.
     :param changed: called with each message.
     """
 
@@ -100,22 +100,22 @@ class _ChangesFactory(_Factory):
         self,
         channel: str,
         *args: Any,
-        heard: Callable[[], None],
+        subscribed: Callable[[], None],
         changed: Callable[[bytes], None],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.channel = channel
-        self.heard = heard
+        self.subscribed = subscribed
         self.changed = changed
 
 
 class RedisConnection:
-    """Runs scripts on one Redis, and hears its channel of changes.
+    """Runs scripts on one Redis, and is subscribed to its channel of changes.
 
     :param lost: called when Redis cannot be relied on any more, before another connection to it is
         used: the next one may be to an empty one.
-    :param heard: called when changes are told from then on: what is cached may be outdated.
+    :param subscribed: called whenever the subscription begins: what is cached may be outdated.
     :param changed: called with the lines of each message on the channel.
     """
 
@@ -126,7 +126,7 @@ class RedisConnection:
         settings: RedisSettings,
         clock: IReactorTime,
         lost: Callable[[], None],
-        heard: Callable[[], None],
+        subscribed: Callable[[], None],
         changed: Callable[[Sequence[str]], None],
     ) -> None:
         self._endpoint = endpoint
@@ -134,10 +134,10 @@ class RedisConnection:
         self._clock = clock
         self._changed = changed
         self._lost = lost
-        self._heard = heard
+        self._on_subscribed = subscribed
         self._refusals: set[str] = set()
         self._hangs = False
-        self.hears = False
+        self.is_subscribed = False
         shared: dict[str, Any] = {
             "uuid": None,
             "dbid": settings.database or None,
@@ -152,9 +152,9 @@ class RedisConnection:
         self._commands = _Factory(lost=self._lose_commands, **shared)
         self._changes = _ChangesFactory(
             settings.prefix + "changes",
-            heard=self._begin_to_hear,
-            lost=self._cease_to_hear,
-            changed=self._hear,
+            subscribed=self._subscribed,
+            lost=self._unsubscribed,
+            changed=self._message_received,
             **shared,
         )
         self._ping = LoopingCall(self._ping_changes)
@@ -167,7 +167,7 @@ class RedisConnection:
         After one that took too long, none is until Redis tells of changes again, which it is
         asked to all the while: else each event would wait as long.
         """
-        return bool(self._commands.size) and (self.hears or not self._hangs)
+        return bool(self._commands.size) and (self.is_subscribed or not self._hangs)
 
     def start(self) -> None:
         """Connect, and stay connected."""
@@ -219,28 +219,28 @@ class RedisConnection:
         # Changes may have been told meanwhile by a Redis that is not the one of the next commands.
         for connection in self._changes.pool:
             connection.transport.abortConnection()
-        self._cease_to_hear()
+        self._unsubscribed()
 
-    def _begin_to_hear(self) -> None:
-        self.hears = True
+    def _subscribed(self) -> None:
+        self.is_subscribed = True
         self._hangs = False
         self._refusals.clear()
         log.info("Redis tells of changes")
-        self._heard()
+        self._on_subscribed()
 
-    def _cease_to_hear(self) -> None:
-        if self.hears:
-            self.hears = False
+    def _unsubscribed(self) -> None:
+        if self.is_subscribed:
+            self.is_subscribed = False
             log.warn("Redis tells of no changes: the connection is lost")
         self._lost()
 
-    def _hear(self, message: bytes) -> None:
+    def _message_received(self, message: bytes) -> None:
         self._changed(message.decode().split("\n"))
 
     async def _ping_changes(self) -> None:
-        # A cut cable is silent, and a subscriber hears nothing most of the time.
-        if self.hears:
+        # A cut cable is silent, and so is the channel most of the time.
+        if self.is_subscribed:
             try:
                 await self._changes.handler.ping()
             except txredisapi.RedisError:
-                self._cease_to_hear()
+                self._unsubscribed()

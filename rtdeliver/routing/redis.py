@@ -46,7 +46,7 @@ class _Member(msgspec.Struct, frozen=True):
 class _Row(msgspec.Struct):
     """A row in memory.
 
-    :param fresh: whether it is what Redis has, as far as was heard.
+    :param fresh: whether it is what Redis has, as far as its channel has told.
     :param suspect: whether it stems from before a loss of Redis.
     """
 
@@ -75,7 +75,7 @@ class RedisRoutingTable:
             settings=settings,
             clock=clock,
             lost=lambda: self._suspect_all(math.inf),
-            heard=lambda: self._suspect_all(settings.grace_seconds),
+            subscribed=lambda: self._suspect_all(settings.grace_seconds),
             changed=self._outdate,
         )
         self._rows: dict[Topic, _Row] = {}
@@ -91,14 +91,15 @@ class RedisRoutingTable:
         return Deferred.fromCoroutine(self.redis.stop())
 
     def missing(self) -> list[str]:
-        return [] if self.redis.reachable and self.redis.hears else ["Redis cannot be reached"]
+        usable = self.redis.reachable and self.redis.is_subscribed
+        return [] if usable else ["Redis cannot be reached"]
 
     def apply(self, announcement: Announcement) -> Deferred[bool]:
         return Deferred.fromCoroutine(self._apply(announcement))
 
     def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
         row = self._rows.get(topic)
-        if row is not None and row.fresh and self.redis.hears and self._leases_hold(row):
+        if row is not None and row.fresh and self.redis.is_subscribed and self._leases_hold(row):
             return succeed(row.frontends)
         return self._read_once(topic)
 

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import RemoteFailure, Unavailable
 from rtdeliver.interfaces import IPlatform, IRoutingTable
-from rtdeliver.messages import Announcement, Heartbeat, Presence
+from rtdeliver.messages import Announcement, Presence, PresenceHeartbeat
 from rtdeliver.model import FrontendRef, Member, Topic, check_event_id
 from rtdeliver.presence.memory import MemoryPresenceStore, PresenceTimes
 from rtdeliver.presence.presence import PresenceSettings, PresenceTracker
@@ -142,7 +142,7 @@ class PlatformContract:
         self.assertEqual(self.successResultOf(self.platform.viewers(ODD)), 0)
 
     def test_who_is_there_is_told_in_the_order_of_the_question(self) -> None:
-        beat = Heartbeat(members=MEMBERS[1:], heartbeat_seconds=30)
+        beat = PresenceHeartbeat(members=MEMBERS[1:], heartbeat_seconds=30)
         self.successResultOf(Deferred.fromCoroutine(self.presence.heartbeat(beat)))
         for members in (MEMBERS, MEMBERS[::-1], MEMBERS[1:2]):
             told = self.successResultOf(self.platform.presence(members))

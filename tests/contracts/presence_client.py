@@ -8,7 +8,7 @@ from zope.interface.verify import verifyObject
 
 from rtdeliver.errors import RemoteFailure, Unavailable
 from rtdeliver.interfaces import IPresenceClient
-from rtdeliver.messages import Heartbeat, PresenceChange
+from rtdeliver.messages import PresenceChange, PresenceHeartbeat
 from rtdeliver.model import Member
 from rtdeliver.presence.memory import MemoryPresenceStore, PresenceTimes
 from rtdeliver.presence.presence import PresenceSettings, PresenceTracker
@@ -20,7 +20,7 @@ MEMBERS = [Member("ann"), Member("b\u00f6b \u2603")]
 class AwayStore(MemoryPresenceStore):
     """Cannot be reached."""
 
-    def heartbeat(self, heartbeat: Heartbeat) -> Deferred[Sequence[PresenceChange]]:
+    def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[Sequence[PresenceChange]]:
         return fail(Unavailable("Redis is away"))
 
 
@@ -56,7 +56,7 @@ class PresenceClientContract:
 
     def test_members_are_there_when_it_fires(self) -> None:
         self.successResultOf(
-            self.client.heartbeat(Heartbeat(members=MEMBERS, heartbeat_seconds=7.5))
+            self.client.heartbeat(PresenceHeartbeat(members=MEMBERS, heartbeat_seconds=7.5))
         )
         there = self.successResultOf(self.store.presence(MEMBERS))
         self.assertEqual([True, True], [presence.online for presence in there])
@@ -66,7 +66,7 @@ class PresenceClientContract:
 
     def test_the_interval_is_told(self) -> None:
         self.successResultOf(
-            self.client.heartbeat(Heartbeat(members=MEMBERS, heartbeat_seconds=7.5))
+            self.client.heartbeat(PresenceHeartbeat(members=MEMBERS, heartbeat_seconds=7.5))
         )
         self.clock.advance(17)
         self.assertEqual([], self.successResultOf(self.store.sweep(10)).changes)
@@ -74,5 +74,5 @@ class PresenceClientContract:
         self.assertEqual(2, len(self.successResultOf(self.store.sweep(10)).changes))
 
     def test_a_dispatcher_that_has_no_store_is_a_failure(self) -> None:
-        answer = self.away.heartbeat(Heartbeat(members=MEMBERS, heartbeat_seconds=30))
+        answer = self.away.heartbeat(PresenceHeartbeat(members=MEMBERS, heartbeat_seconds=30))
         self.failureResultOf(answer, RemoteFailure)

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
 from rtdeliver.interfaces import IPresenceStore
-from rtdeliver.messages import Heartbeat, Presence, PresenceChange
+from rtdeliver.messages import Presence, PresenceChange, PresenceHeartbeat
 from rtdeliver.model import Member
 from rtdeliver.presence.memory import PresenceTimes
 
@@ -41,7 +41,7 @@ class PresenceStoreContract:
     def beat(
         self, *members: Member, heartbeat_seconds: float = HEARTBEAT_SECONDS
     ) -> list[PresenceChange]:
-        heartbeat = Heartbeat(members=members, heartbeat_seconds=heartbeat_seconds)
+        heartbeat = PresenceHeartbeat(members=members, heartbeat_seconds=heartbeat_seconds)
         return list(self.get(self.store.heartbeat(heartbeat)))
 
     def come(self, *members: Member) -> None:
@@ -49,7 +49,7 @@ class PresenceStoreContract:
         self.tell(self.beat(*members))
 
     def tell(self, changes: list[PresenceChange]) -> None:
-        self.get(self.store.told(changes))
+        self.get(self.store.mark_published(changes))
 
     def sweep(self, limit: int = 100) -> list[PresenceChange]:
         return list(self.get(self.store.sweep(limit)).changes)

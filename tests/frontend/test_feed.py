@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.actor import MailboxLimits
-from rtdeliver.frontend.feed import Feed, FeedSettings, Frames, News
+from rtdeliver.frontend.feed import Cursor, Feed, FeedSettings, Frames
 from rtdeliver.model import Topic
 
 RED = Topic("live:red")
@@ -18,7 +18,7 @@ class Watcher:
     """A viewer that takes when it is told to, and notes what it got."""
 
     def __init__(self) -> None:
-        self.news: News | None = None
+        self.cursor: Cursor | None = None
         self.wakes = 0
         self.overtakings = 0
         self.forgotten = 0
@@ -26,29 +26,29 @@ class Watcher:
         self.events = 0
         self.lost = 0
 
-    def wake(self, news: tuple[News]) -> None:
-        assert self.news is None
-        [self.news] = news
+    def wake(self, cursors: tuple[Cursor]) -> None:
+        assert self.cursor is None
+        [self.cursor] = cursors
         self.wakes += 1
 
     def forget(self, feed: Feed["Watcher"]) -> None:
         self.forgotten += 1
-        self.news = None
+        self.cursor = None
 
     def overtaken(self, feed: Feed["Watcher"]) -> None:
         self.overtakings += 1
 
     def take(self) -> None:
-        if self.news is not None:
-            feed, position = self.news
+        if self.cursor is not None:
+            feed, position = self.cursor
             data, events, end = feed.take(self, position)
             self.data += data
             self.events += events
             self.lost += end - position - events
-            self.news = None if end == feed.end else (feed, end)
+            self.cursor = None if end == feed.end else (feed, end)
 
     def take_all(self) -> None:
-        while self.news is not None:
+        while self.cursor is not None:
             self.take()
 
 
@@ -100,8 +100,8 @@ class FeedTests(SynchronousTestCase):
         feed.post(frames(b"b" * 100))
         taken = []
         for watcher in watchers:
-            assert watcher.news is not None
-            taken.append(feed.take(watcher, watcher.news[1])[0])
+            assert watcher.cursor is not None
+            taken.append(feed.take(watcher, watcher.cursor[1])[0])
         self.assertIs(taken[0], taken[1])
 
     def test_who_comes_later_has_what_comes_later(self) -> None:
@@ -141,7 +141,7 @@ class FeedTests(SynchronousTestCase):
             feed.leave(watcher)
         feed.post(frames(b"b"))
         self.assertEqual([1, 1], [idle.forgotten, behind.forgotten])
-        self.assertEqual((None, None, 0), (idle.news, behind.news, len(feed)))
+        self.assertEqual((None, None, 0), (idle.cursor, behind.cursor, len(feed)))
 
     def test_a_viewer_takes_as_much_as_may_be_sent_at_a_time(self) -> None:
         feed = new_feed(send_bytes=5)
@@ -149,7 +149,7 @@ class FeedTests(SynchronousTestCase):
         for data in (b"aa", b"bb", b"cc", b"dddddddd"):
             feed.post(frames(data))
         taken = []
-        while watcher.news is not None:
+        while watcher.cursor is not None:
             watcher.take()
             taken.append(watcher.data)
         self.assertEqual([b"aabb", b"aabbcc", b"aabbccdddddddd"], taken)

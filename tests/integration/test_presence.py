@@ -46,7 +46,7 @@ def connection(server: RedisServer, prefix: str) -> RedisConnection:
         settings=RedisSettings(prefix=prefix, command_seconds=2, reconnect_seconds=0.2),
         clock=reactor,
         lost=lambda: None,
-        heard=lambda: None,
+        subscribed=lambda: None,
         changed=lambda _: None,
     )
 
@@ -169,7 +169,7 @@ def test_one_of_two_dispatchers_tells_that_a_member_is_gone_though_the_other_was
         for role in (first, second, first, second):
             assert online(role, "ann")
             assert not online(role, "cyd")
-            # Whichever dispatcher hears it.
+            # Whichever dispatcher is_subscribed it.
             assert beat(role, "ann", "bob").status_code == 200
         viewers.wait(lambda: all(len(stream.events) == 2 for stream in streams), "both came")
         first.stop()

@@ -173,16 +173,16 @@ class TestCache:
         writing, reading = make_table(), make_table()
         assert set(get(reading.frontends(RED))) == set()
         get(writing.apply(announcement(N1, {RED: 1}, full=True)))
-        wait_until(lambda: set(get(reading.frontends(RED))) == {N1}, "it is heard of")
+        wait_until(lambda: set(get(reading.frontends(RED))) == {N1}, "it is subscribed of")
         get(writing.apply(announcement(N1, {RED: 0})))
-        wait_until(lambda: set(get(reading.frontends(RED))) == set(), "it is heard of")
+        wait_until(lambda: set(get(reading.frontends(RED))) == set(), "it is subscribed of")
 
     def test_another_dispatcher_hears_of_another_incarnation(self, make_table: MakeTable) -> None:
         writing, reading = make_table(), make_table()
         get(writing.apply(announcement(N1, {RED: 1}, full=True)))
         assert set(get(reading.frontends(RED))) == {N1}
         get(writing.apply(announcement(N1_AGAIN, {RED: 1}, full=True)))
-        wait_until(lambda: set(get(reading.frontends(RED))) == {N1_AGAIN}, "it is heard of")
+        wait_until(lambda: set(get(reading.frontends(RED))) == {N1_AGAIN}, "it is subscribed of")
 
     def test_the_cache_is_bounded(self, make_table: MakeTable) -> None:
         routing_table = make_table(cached_topics=2)
@@ -293,7 +293,7 @@ class TestLoss:
         get(routing_table.frontends(RED))
         own.client.client_kill_filter(_type="pubsub")
         get(other.apply(announcement(N1, {RED: 0})))
-        wait_until(lambda: not routing_table.missing(), "it hears again")
+        wait_until(lambda: not routing_table.missing(), "it is_subscribed again")
         wait_until(lambda: set(get(routing_table.frontends(RED))) == set(), "the change is seen")
 
     def test_a_redis_that_hangs_is_unavailable_in_time(

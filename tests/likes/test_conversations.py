@@ -11,7 +11,7 @@ from rtdeliver.errors import BadRequest, NotFound, TooManyRequests, Unavailable
 from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.conversations import Conversations, Seen
 from rtdeliver.likes.limits import Allowance, RateLimit
-from rtdeliver.likes.news import Delivery, News
+from rtdeliver.likes.publisher import Publisher, PublishOutcome
 from rtdeliver.likes.store import Store, Transactions
 from rtdeliver.model import Member
 from tests.likes.fakes import (
@@ -52,7 +52,7 @@ class ConversationsTestCase(SynchronousTestCase):
         )
         return Conversations(
             store=Store(run or self.database.run),
-            news=News(platform=platform, waiting=100),
+            publisher=Publisher(platform=platform, waiting=100),
             messages=limit,
             clock=self.clock,
         )
@@ -86,7 +86,7 @@ class SendTests(ConversationsTestCase):
             "seen": False,
         }
         self.assertEqual(self.platform.events, [Published("conv:ann.bob", "message", told)])
-        self.assertIs(sent.delivery, Delivery.ACCEPTED)
+        self.assertIs(sent.delivery, PublishOutcome.ACCEPTED)
         self.assertEqual(self.successResultOf(self.store.messages(ANN, BOB, 50)), [sent.message])
 
     def test_it_is_stored_before_it_is_told(self) -> None:
@@ -95,7 +95,7 @@ class SendTests(ConversationsTestCase):
 
     def test_it_is_stored_though_nobody_can_be_told(self) -> None:
         sent = self.result(self.conversations_with(AwayPlatform()).send(ANN, BOB, "hello"))
-        self.assertIs(sent.delivery, Delivery.FAILED)
+        self.assertIs(sent.delivery, PublishOutcome.FAILED)
         self.assertEqual(self.stored(), [("hello", False)])
 
     def test_it_is_stored_while_a_dispatcher_is_slow(self) -> None:
@@ -104,7 +104,7 @@ class SendTests(ConversationsTestCase):
         self.assertEqual(self.stored(), [("hello", False)])
         self.assertNoResult(sent)
         platform.answers[0].callback(None)
-        self.assertIs(self.successResultOf(sent).delivery, Delivery.ACCEPTED)
+        self.assertIs(self.successResultOf(sent).delivery, PublishOutcome.ACCEPTED)
 
     def test_beyond_the_limit_it_is_neither_stored_nor_told(self) -> None:
         self.send(ANN, BOB, "a")
@@ -146,7 +146,7 @@ class SeeTests(ConversationsTestCase):
 
     def test_what_was_seen_is_told_by_its_last_message(self) -> None:
         seen = self.result(self.conversations.see(BOB, ANN, self.second))
-        self.assertEqual(seen, Seen(self.second, Delivery.ACCEPTED))
+        self.assertEqual(seen, Seen(self.second, PublishOutcome.ACCEPTED))
         self.assertEqual(
             self.platform.events,
             [Published("conv:ann.bob", "seen", {"by": "bob", "message": self.second})],
@@ -159,7 +159,7 @@ class SeeTests(ConversationsTestCase):
     def test_it_is_stored_though_nobody_can_be_told(self) -> None:
         conversations = self.conversations_with(AwayPlatform())
         seen = self.result(conversations.see(BOB, ANN, self.second))
-        self.assertIs(seen.delivery, Delivery.FAILED)
+        self.assertIs(seen.delivery, PublishOutcome.FAILED)
         self.assertEqual(self.stored(), [("a", True), ("b", True)])
 
     def test_what_another_was_sent_cannot_be_seen(self) -> None:

@@ -9,7 +9,7 @@ from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.crowd import Crowd, CrowdSettings
 from rtdeliver.likes.limits import Allowance, RateLimit
 from rtdeliver.likes.model import REACTIONS, Video
-from rtdeliver.likes.news import News
+from rtdeliver.likes.publisher import Publisher
 from rtdeliver.likes.store import Store, Transactions
 from rtdeliver.likes.videos import Videos
 from rtdeliver.likes.viewers import ViewerCounts
@@ -41,7 +41,7 @@ class CrowdTestCase(SynchronousTestCase):
         videos = Videos(
             videos=[RED, BLUE],
             store=Store(run),
-            news=News(platform=platform, waiting=1000),
+            publisher=Publisher(platform=platform, waiting=1000),
             viewers=ViewerCounts(
                 videos=[RED, BLUE], platform=platform, every_seconds=2, clock=self.clock
             ),

@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from rtdeliver.errors import AnswerLost, TooManyRequests, Unauthorized, Unavailable
 from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.limits import Allowance, RateLimit
-from rtdeliver.likes.news import News
 from rtdeliver.likes.people import MemberStatus, People, Session
+from rtdeliver.likes.publisher import Publisher
 from rtdeliver.likes.store import Store, Transactions
 from rtdeliver.model import Member
 from rtdeliver.tokens import Identity, TokenKey
@@ -46,7 +46,7 @@ class PeopleTestCase(SynchronousTestCase):
     def people_with(self, platform: IPlatform, run: Transactions | None = None) -> People:
         return People(
             store=Store(run or self.database.run),
-            news=News(platform=platform, waiting=100),
+            publisher=Publisher(platform=platform, waiting=100),
             platform=platform,
             key=self.key,
             sessions=RateLimit(

@@ -11,7 +11,7 @@ from rtdeliver.errors import NotFound, TooManyRequests, Unavailable
 from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.limits import Allowance, RateLimit
 from rtdeliver.likes.model import Minute, Video, Visitor
-from rtdeliver.likes.news import Delivery, News
+from rtdeliver.likes.publisher import Publisher, PublishOutcome
 from rtdeliver.likes.store import Store, Transactions
 from rtdeliver.likes.videos import Videos, VideoSummary
 from rtdeliver.likes.viewers import ViewerCounts
@@ -51,7 +51,7 @@ class VideosTestCase(SynchronousTestCase):
         return Videos(
             videos=[RED, BLUE],
             store=Store(run or self.database.run),
-            news=News(platform=platform, waiting=100),
+            publisher=Publisher(platform=platform, waiting=100),
             viewers=self.viewers,
             likes=self.limit(),
             comments=self.limit(),
@@ -79,7 +79,7 @@ class LikeTests(VideosTestCase):
         self.result(self.videos.like(RED, Visitor(ANN, "10.0.0.1"), "heart"))
         liked = self.result(self.videos.like(RED, SOMEBODY, "star"))
         self.assertEqual((liked.likes, liked.reaction), (2, "star"))
-        self.assertIs(liked.delivery, Delivery.ACCEPTED)
+        self.assertIs(liked.delivery, PublishOutcome.ACCEPTED)
         self.assertEqual(
             self.platform.events,
             [
@@ -95,7 +95,7 @@ class LikeTests(VideosTestCase):
     def test_it_is_stored_though_nobody_can_be_told(self) -> None:
         videos = self.videos_with(AwayPlatform())
         liked = self.result(videos.like(RED, SOMEBODY, "heart"))
-        self.assertEqual((liked.likes, liked.delivery), (1, Delivery.FAILED))
+        self.assertEqual((liked.likes, liked.delivery), (1, PublishOutcome.FAILED))
         self.assertEqual(self.stored(), (1, []))
 
     def test_it_is_stored_while_a_dispatcher_is_slow(self) -> None:
@@ -104,7 +104,7 @@ class LikeTests(VideosTestCase):
         self.assertEqual(self.stored(), (1, []))
         self.assertNoResult(liked)
         platform.answers[0].callback(None)
-        self.assertIs(self.successResultOf(liked).delivery, Delivery.ACCEPTED)
+        self.assertIs(self.successResultOf(liked).delivery, PublishOutcome.ACCEPTED)
 
     def test_beyond_the_limit_it_is_neither_stored_nor_told(self) -> None:
         for _ in range(2):
@@ -143,7 +143,7 @@ class CommentTests(VideosTestCase):
         comment = commented.comment
         self.assertEqual((comment.member, comment.text), (ANN, "hello ☃\n"))
         self.assertEqual(comment.at, 1_795_417_956_553)
-        self.assertIs(commented.delivery, Delivery.ACCEPTED)
+        self.assertIs(commented.delivery, PublishOutcome.ACCEPTED)
         told = {
             "comment": comment.comment,
             "member": "ann",
@@ -159,7 +159,7 @@ class CommentTests(VideosTestCase):
 
     def test_it_is_stored_though_nobody_can_be_told(self) -> None:
         commented = self.result(self.videos_with(AwayPlatform()).comment(RED, ANN, "hello"))
-        self.assertIs(commented.delivery, Delivery.FAILED)
+        self.assertIs(commented.delivery, PublishOutcome.FAILED)
         self.assertEqual(self.stored(), (0, ["hello"]))
 
     def test_beyond_the_limit_of_a_member_it_is_neither_stored_nor_told(self) -> None:
@@ -178,7 +178,7 @@ class CommentTests(VideosTestCase):
 
 class TypingTests(VideosTestCase):
     def test_who_types_is_told_and_not_stored(self) -> None:
-        self.assertIs(self.result(self.videos.typing(RED, ANN)), Delivery.ACCEPTED)
+        self.assertIs(self.result(self.videos.typing(RED, ANN)), PublishOutcome.ACCEPTED)
         self.assertEqual(
             self.platform.events, [Published("comments:red", "typing", {"member": "ann"})]
         )
@@ -186,7 +186,7 @@ class TypingTests(VideosTestCase):
 
     def test_that_nobody_can_be_told_is_no_error(self) -> None:
         self.assertIs(
-            self.result(self.videos_with(AwayPlatform()).typing(RED, ANN)), Delivery.FAILED
+            self.result(self.videos_with(AwayPlatform()).typing(RED, ANN)), PublishOutcome.FAILED
         )
 
     def test_it_counts_as_a_like_where_these_are_limited(self) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.errors import Unavailable
-from rtdeliver.messages import Heartbeat
+from rtdeliver.messages import PresenceHeartbeat
 from rtdeliver.metrics import Sample
 from rtdeliver.model import Member
 from rtdeliver.presence.memory import MemoryPresenceStore, PresenceTimes
@@ -64,7 +64,7 @@ class AwayStore(MemoryPresenceStore):
 
     away = False
 
-    def heartbeat(self, heartbeat: Heartbeat) -> Deferred[Any]:
+    def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[Any]:
         return fail(Unavailable("Redis is away")) if self.away else super().heartbeat(heartbeat)
 
     def sweep(self, limit: int) -> Deferred[Any]:
@@ -95,7 +95,7 @@ class PresenceTrackerTests(SynchronousTestCase):
         self.successResultOf(self.beating(*members))
 
     def beating(self, *members: Member) -> Deferred[None]:
-        heartbeat = Heartbeat(members=members, heartbeat_seconds=30)
+        heartbeat = PresenceHeartbeat(members=members, heartbeat_seconds=30)
         return Deferred.fromCoroutine(self.tracker.heartbeat(heartbeat))
 
     def test_who_comes_is_published_at_once_all_in_one_batch(self) -> None:
@@ -267,7 +267,7 @@ class World:
         self._next_beat[member] = self.clock.seconds() + 30
         if not self.viewer.away:
             self.came.add(member)
-        heartbeat = Heartbeat(members=(member,), heartbeat_seconds=30)
+        heartbeat = PresenceHeartbeat(members=(member,), heartbeat_seconds=30)
         tracker = self.trackers[self._turn % 2]
         done = Deferred.fromCoroutine(tracker.heartbeat(heartbeat))
         assert done.called

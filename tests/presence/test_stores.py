@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.interfaces import IPresenceStore
-from rtdeliver.messages import Heartbeat
+from rtdeliver.messages import PresenceHeartbeat
 from rtdeliver.model import Member
 from rtdeliver.presence.memory import MemoryPresenceStore
 from rtdeliver.presence.sharded import ShardedPresenceStore
@@ -47,7 +47,7 @@ class ShardedPresenceStoreTests(MemoryPresenceStoreTests):
 
     def test_members_are_spread_over_all_shards(self) -> None:
         members = tuple(Member(f"m{number}") for number in range(100))
-        self.store.heartbeat(Heartbeat(members=members, heartbeat_seconds=30))
+        self.store.heartbeat(PresenceHeartbeat(members=members, heartbeat_seconds=30))
         for shard in self.shards.values():
             there = self.successResultOf(shard.presence(members))
             self.assertGreater(sum(presence.online for presence in there), 10)

@@ -20,8 +20,8 @@ from rtdeliver.errors import ConfigError
 from rtdeliver.process.listeners import Listener
 from rtdeliver.process.parent import (
     ParentProcess,
+    ParentService,
     WorkerProcess,
-    WorkersService,
     WorkersSettings,
     check_workers,
 )
@@ -149,7 +149,7 @@ class WorkersTestCase(SynchronousTestCase):
             begin=lambda _: self.fail("the parent is no role"),  # type: ignore[arg-type]
             drain=lambda: self.fail("the parent is no role"),  # type: ignore[arg-type]
         )
-        self.service = WorkersService(
+        self.service = ParentService(
             role=role,
             shared="public",
             host=host,

@@ -1,4 +1,4 @@
-"""Tests of rtdeliver.frontend.heartbeats."""
+"""Tests of rtdeliver.frontend.presence_heartbeats."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.errors import Unreachable
-from rtdeliver.frontend.heartbeats import Heartbeats, HeartbeatSettings
 from rtdeliver.frontend.members import Members
+from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeats, PresenceHeartbeatSettings
 from rtdeliver.model import Member
 from tests.fakes import ScriptedPresenceClient
 
 ANN, BOB, CYD = Member("ann"), Member("bob"), Member("cyd")
-SETTINGS = HeartbeatSettings(
+SETTINGS = PresenceHeartbeatSettings(
     heartbeat_seconds=30, batch_members=2, retry_min_seconds=0.1, retry_max_seconds=3
 )
 
@@ -26,7 +26,7 @@ class Subject:
         self.clock = Clock()
         self.members = Members()
         self.client = ScriptedPresenceClient()
-        self.heartbeats = Heartbeats(
+        self.heartbeats = PresenceHeartbeats(
             members=self.members, client=self.client, clock=self.clock, settings=SETTINGS
         )
         self.answers = answers

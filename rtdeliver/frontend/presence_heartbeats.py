@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from rtdeliver.errors import RemoteFailure
 from rtdeliver.interfaces import IPresenceClient
-from rtdeliver.messages import Heartbeat
+from rtdeliver.messages import PresenceHeartbeat
 from rtdeliver.metrics import Sample, counter
 from rtdeliver.model import Member
 
@@ -20,7 +20,7 @@ log = Logger()
 _SOON = 0.25
 
 
-class HeartbeatSettings(msgspec.Struct, frozen=True, kw_only=True):
+class PresenceHeartbeatSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How often the dispatchers hear of members.
 
     :param heartbeat_seconds: of each one, at least so often.
@@ -35,7 +35,7 @@ class HeartbeatSettings(msgspec.Struct, frozen=True, kw_only=True):
     retry_max_seconds: float
 
 
-class Heartbeats:
+class PresenceHeartbeats:
     """Tells of a member's first stream at once, and anew as long as the member has any.
 
     That somebody is gone is told by nothing. One request is in flight at a time; who is due soon
@@ -50,7 +50,7 @@ class Heartbeats:
         members: Container[Member],
         client: IPresenceClient,
         clock: IReactorTime,
-        settings: HeartbeatSettings,
+        settings: PresenceHeartbeatSettings,
     ) -> None:
         self._members = members
         self._client = client
@@ -88,7 +88,9 @@ class Heartbeats:
 
     def samples(self) -> list[Sample]:
         return [
-            counter("heartbeats_sent", "Heartbeats of members that were told of.", self._sent),
+            counter(
+                "heartbeats_sent", "Heartbeats of members that a dispatcher has noted.", self._sent
+            ),
             counter(
                 "heartbeats_failed", "Requests with heartbeats that nobody took.", self._failed
             ),
@@ -125,7 +127,9 @@ class Heartbeats:
             self._schedule()
             return
         self._sending = True
-        heartbeat = Heartbeat(members=members, heartbeat_seconds=self._settings.heartbeat_seconds)
+        heartbeat = PresenceHeartbeat(
+            members=members, heartbeat_seconds=self._settings.heartbeat_seconds
+        )
         self._client.heartbeat(heartbeat).addCallbacks(
             self._noted, self._lost, callbackArgs=(members,), errbackArgs=(members,)
         ).addErrback(lambda failure: log.failure("heartbeats came to a halt", failure))
