@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
-import msgspec
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -14,11 +13,14 @@ from rtdeliver.metrics import Sample, counter, gauge
 log = Logger()
 
 
-class MailboxLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much a mailbox holds, in bytes and in events."""
+class MailboxLimits(Protocol):
+    """How much a mailbox holds, in bytes and in events; sections of the settings are such."""
 
-    mailbox_bytes: int
-    mailbox_events: int
+    @property
+    def mailbox_bytes(self) -> int: ...
+
+    @property
+    def mailbox_events(self) -> int: ...
 
 
 class Item(Protocol):

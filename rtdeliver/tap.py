@@ -10,14 +10,14 @@ import msgspec
 from twisted.application.service import IService
 from twisted.python import usage
 
-from rtdeliver.assembly import build_combined, build_dispatcher, build_frontend, build_likes
-from rtdeliver.config import Config, load_config, node_name
+from rtdeliver.backoff import Backoff
+from rtdeliver.config.load import load_config
+from rtdeliver.config.sections import Config
 from rtdeliver.errors import ConfigError
-from rtdeliver.process.host import IHost, OwnProcess
+from rtdeliver.process.host import IHost, OwnProcess, node_name
 from rtdeliver.process.parent import (
     ParentProcess,
     ParentService,
-    WorkersSettings,
     check_workers,
     end_in_failure,
 )
@@ -28,15 +28,41 @@ from rtdeliver.process.worker import (
     WorkerHost,
     leave_signals_to_parent,
     take_assignment,
-    worker_config,
+    worker_settings,
 )
+from rtdeliver.roles.combined import build_combined
+from rtdeliver.roles.dispatcher import build_dispatcher
+from rtdeliver.roles.frontend import build_frontend
+from rtdeliver.roles.likes import build_likes
 
 # What twistd is started as, whichever way this process was.
 _TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 
 
+_KEYS = {
+    "advertise": "node.advertise",
+    "app": "listeners.app",
+    "cors-origin": "access.cors_origins",
+    "database": "likes_database.path",
+    "datacenter": "datacenters.name",
+    "dispatcher": "node.dispatchers",
+    "frontend": "likes.frontend",
+    "insecure-internal": "access.insecure_internal",
+    "internal": "listeners.internal",
+    "listen": "listeners.listen",
+    "node": "node.name",
+    "peer": "datacenters.peers",
+    "public": "listeners.public",
+    "redis": "redis.urls",
+    "secret-file": "access.secret_file",
+    "token-key-file": "access.token_key_file",
+    "workers": "workers.count",
+}
+"""The setting that each option sets."""
+
+
 class _Options(usage.Options):
-    """Options that every role has. Each sets the key of its name, and wins over the file.
+    """Options that every role has. Each sets one setting, and wins over the file.
 
     :cvar role: the name that twistd knows the role by.
     """
@@ -60,8 +86,8 @@ class _Options(usage.Options):
             raise SystemExit(f"{self.role}: {error}") from None
 
     def given(self) -> dict[str, Any]:
-        """What was given, by key of the configuration."""
-        return {name.replace("-", "_"): self[name] for name in self if name != "config"}
+        """What was given, by table and key."""
+        return {_KEYS[name]: self[name] for name in self if name != "config"}
 
     def _append(self, name: str, value: str) -> None:
         self.setdefault(name, []).append(value)
@@ -187,7 +213,7 @@ class Role(msgspec.Struct, frozen=True):
             assignment = take_assignment(os.environ)
             if assignment is not None:
                 return self._worker(config, reactor, assignment)
-            if self.shared and config.workers > 1:
+            if self.shared and config.workers.count > 1:
                 service: IService = self._workers(config, reactor, options.words)
             else:
                 service = self.build(config, reactor, OwnProcess(reactor))
@@ -199,24 +225,24 @@ class Role(msgspec.Struct, frozen=True):
     def _worker(self, config: Config, reactor: Any, assignment: Assignment) -> IService:
         leave_signals_to_parent(reactor)
         host = WorkerHost(assignment=assignment, reactor=reactor)
-        return self.build(worker_config(config, assignment), reactor, host)
+        node = worker_settings(config.node, assignment)
+        return self.build(msgspec.structs.replace(config, node=node), reactor, host)
 
     def _workers(self, config: Config, reactor: Any, words: list[str]) -> IService:
-        check_workers(config)
-        host = ParentProcess(reactor=reactor, workers=config.workers)
+        count = config.workers.count
+        check_workers(config.node, count)
+        host = ParentProcess(reactor=reactor, workers=count)
         # Also finds what is wrong with the settings before any worker does.
         role = self.build(config, reactor, host)
         return ParentService(
             role=role,
             shared=self.shared,
             host=host,
-            settings=WorkersSettings(
-                count=config.workers,
-                node=node_name(config),
-                restart_min_seconds=config.worker_restart_min_seconds,
-                restart_max_seconds=config.worker_restart_max_seconds,
-                end_seconds=config.drain_seconds + config.worker_grace_seconds,
-            ),
+            node=node_name(config.node.name),
+            count=count,
+            end_seconds=config.process.drain_seconds + config.workers.grace_seconds,
+            new_backoff=lambda: Backoff(config.worker_restart),
+            steady_seconds=config.worker_restart.max_seconds,
             command=[*_TWISTD, "-n", "--pidfile=", role.role, *words],
             environ=os.environ,
             reactor=reactor,

@@ -83,9 +83,9 @@ def read_token_key(path: str) -> TokenKey:
         with open(path, "rb") as file:
             key = file.read().strip()
     except OSError as error:
-        raise ConfigError(f"token_key_file {path}: {error.strerror}") from None
+        raise ConfigError(f"access.token_key_file {path}: {error.strerror}") from None
     if len(key) < _KEY_BYTES:
-        raise ConfigError(f"token_key_file {path}: a key has at least {_KEY_BYTES} bytes")
+        raise ConfigError(f"access.token_key_file {path}: a key has at least {_KEY_BYTES} bytes")
     return TokenKey(key)
 
 

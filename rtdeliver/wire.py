@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from rtdeliver.config.sections import Publishing
 from rtdeliver.errors import BadEvent, BadJson, BadRequest, BadTopic, Refusal, TooLarge
 from rtdeliver.messages import (
     Acknowledgement,
@@ -33,19 +34,6 @@ T = TypeVar("T")
 
 encode = msgspec.json.encode
 """Return a value as compact JSON in UTF-8."""
-
-
-class PublishLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one publish may hold.
-
-    :param event_bytes: of an event's ``data``, as compact JSON.
-    :param batch_events: events in one batch.
-    :param batch_bytes: bytes of one body, batch or not.
-    """
-
-    event_bytes: int
-    batch_events: int
-    batch_bytes: int
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -108,7 +96,7 @@ _subscriptions_body = msgspec.json.Decoder(Subscriptions)
 _event_line = msgspec.json.Decoder(_EventLine)
 
 
-def decode_publish(body: bytes, limits: PublishLimits) -> Draft:
+def decode_publish(body: bytes, limits: Publishing) -> Draft:
     """Read the body of one published event.
 
     :raises Refusal: `BadJson`, `BadTopic`, `BadEvent` or `TooLarge`.
@@ -127,7 +115,7 @@ def decode_publish(body: bytes, limits: PublishLimits) -> Draft:
     )
 
 
-def decode_publish_batch(body: bytes, limits: PublishLimits) -> list[Draft]:
+def decode_publish_batch(body: bytes, limits: Publishing) -> list[Draft]:
     """Read NDJSON, one published event a line; blank lines do not count.
 
     :raises Refusal: the error of the first bad line, with the numbers of all of them.

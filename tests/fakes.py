@@ -13,17 +13,15 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from rtdeliver.actor import MailboxLimits, RunQueue
+from rtdeliver.actor import RunQueue
+from rtdeliver.backoff import Backoff
+from rtdeliver.config.sections import Deliveries, Forwards, Http, Presence, Retry, Routing, Viewers
 from rtdeliver.dispatcher.dispatcher import Dispatcher
-from rtdeliver.dispatcher.link import LinkSettings
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import StreamLost, Unavailable
-from rtdeliver.frontend.connection import ConnectionSettings
-from rtdeliver.frontend.feed import FeedSettings
-from rtdeliver.frontend.frontend import Frontend, FrontendSettings
-from rtdeliver.frontend.interest import InterestSettings
-from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeatSettings
-from rtdeliver.frontend.supervisor import BusyRetry
+from rtdeliver.frontend.frontend import Frontend
+from rtdeliver.http.client import NodeClient
+from rtdeliver.http.failover import Failover, Order, last_good
 from rtdeliver.interfaces import (
     IActor,
     IDispatcherClient,
@@ -350,63 +348,42 @@ def new_frontend(
 ) -> Frontend:
     """A frontend ``n1`` that takes five topics a connection and confirms within two seconds."""
     return Frontend(
-        settings=FrontendSettings(
-            node="n1",
-            max_connections=max_connections,
+        settings=Viewers(
             topics_per_connection=5,
-            retry_seconds=3,
             recent_events=1000,
-            recent_seconds=60,
-            feed=FeedSettings(
-                limits=MailboxLimits(mailbox_bytes=mailbox_bytes, mailbox_events=mailbox_events),
-                overflow="drop_oldest",
-                send_bytes=1 << 20,
-            ),
-            connection=ConnectionSettings(
-                send_bytes=1 << 20,
-                heartbeat_seconds=25,
-                stall_seconds=30,
-            ),
-            interest=InterestSettings(
-                announce_seconds=3,
-                lease_seconds=30,
-                confirm_seconds=2,
-                retry_min_seconds=0.1,
-                retry_max_seconds=3,
-            ),
-            heartbeats=PresenceHeartbeatSettings(
-                heartbeat_seconds=30,
-                batch_members=100,
-                retry_min_seconds=0.1,
-                retry_max_seconds=3,
-            ),
+            mailbox_bytes=mailbox_bytes,
+            mailbox_events=mailbox_events,
+            send_bytes=1 << 20,
         ),
+        routing=Routing(),
+        presence_settings=Presence(batch_members=100),
+        node="n1",
+        max_connections=max_connections,
         incarnation=incarnation,
         dispatchers=dispatchers,
         presence=presence or ScriptedPresenceClient(),
-        busy_retry=BusyRetry(min_seconds=5, max_seconds=30),
+        new_backoff=new_backoff,
         clock=clock,
         run_queue=RunQueue(clock=clock, slice_seconds=1),
         wheel=TimingWheel(clock=clock, tick_seconds=0.25),
     )
 
 
-def new_link_settings(
-    *,
-    mailbox_bytes: int = 1 << 20,
-    mailbox_events: int = 1000,
-    batch_events: int = 100,
-    batch_bytes: int = 1 << 18,
-) -> LinkSettings:
-    """Pauses of 0.1 to 3 seconds, and 30 seconds to repeat a batch."""
-    return LinkSettings(
-        limits=MailboxLimits(mailbox_bytes=mailbox_bytes, mailbox_events=mailbox_events),
-        batch_events=batch_events,
-        batch_bytes=batch_bytes,
-        repeat_seconds=30,
-        backoff_min_seconds=0.1,
-        backoff_max_seconds=3,
-    )
+def new_backoff(min_seconds: float = 0.1, max_seconds: float = 3) -> Backoff:
+    """Pauses without jitter."""
+    return Backoff(Retry(min_seconds=min_seconds, max_seconds=max_seconds), draw=max)
+
+
+def new_client(agent: IAgent, clock: IReactorTime, *, secret: str = "") -> NodeClient:
+    """A client that waits five seconds."""
+    return NodeClient(agent=agent, clock=clock, settings=Http(request_seconds=5), secret=secret)
+
+
+def new_failover(
+    *urls: str, clock: IReactorTime, order: Order = last_good, avoid_seconds: float = 3
+) -> Failover:
+    """Servers at these URLs."""
+    return Failover(urls=urls, order=order, avoid_seconds=avoid_seconds, clock=clock)
 
 
 def new_dispatcher(
@@ -420,11 +397,15 @@ def new_dispatcher(
     return Dispatcher(
         routing_table=routing_table,
         frontends=frontends,
-        links=new_link_settings(),
+        settings=Deliveries(mailbox_bytes=1 << 20, mailbox_events=1000, batch_events=100),
         peers=Peers(
-            clients=peers or {}, settings=new_link_settings(), clock=clock, run_queue=run_queue
+            clients=peers or {},
+            settings=Forwards(mailbox_bytes=1 << 20, mailbox_events=1000, batch_events=100),
+            clock=clock,
+            run_queue=run_queue,
+            new_backoff=new_backoff,
         ),
-        sweep_seconds=5,
         clock=clock,
         run_queue=run_queue,
+        new_backoff=new_backoff,
     )

@@ -23,10 +23,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from rtdeliver.config.sections import Redis
 from rtdeliver.model import check_topic
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import parse_redis_url
-from rtdeliver.routing.redis import RedisRoutingTable, RedisTableSettings
+from rtdeliver.routing.redis import RedisRoutingTable
 from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
     RoleProcess,
@@ -150,15 +151,11 @@ def _wait_for_topics(server: RedisServer, topics: int) -> None:
 
 
 async def _lookups(url: str) -> dict[str, float]:
+    address = parse_redis_url(url)
     table = RedisRoutingTable(
-        endpoint=redis_endpoint(reactor, parse_redis_url(url), ca_file=""),
-        settings=RedisTableSettings(
-            prefix="rtdeliver:",
-            command_seconds=5,
-            reconnect_seconds=1,
-            grace_seconds=10,
-            cached_topics=100_000,
-        ),
+        endpoint=redis_endpoint(reactor, address, ca_file=""),
+        address=address,
+        settings=Redis(command_seconds=5),
         clock=reactor,
     )
     table.start()
@@ -260,8 +257,8 @@ def presence() -> dict[str, Any]:
 def _settings(folder: str) -> list[str]:
     path = Path(folder) / "rtdeliver.toml"
     path.write_text(
-        "likes_per_second = 100000\nlikes_burst = 100000\n"
-        "presence_heartbeat_seconds = 2\npresence_grace_seconds = 0.5\n"
+        "likes_limits.likes_per_second = 100000\nlikes_limits.likes_burst = 100000\n"
+        "presence.heartbeat_seconds = 2\npresence.grace_seconds = 0.5\n"
     )
     return ["--config", str(path)]
 

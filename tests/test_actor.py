@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from rtdeliver.actor import Mailbox, MailboxLimits, RunQueue
+from rtdeliver.config.sections import LinkSettings
 from rtdeliver.interfaces import IActor
 from tests.fakes import RecordingActor
 
@@ -60,7 +61,7 @@ class NaiveMailbox:
 
 
 def limits(mailbox_bytes: int, mailbox_events: int) -> MailboxLimits:
-    return MailboxLimits(mailbox_bytes=mailbox_bytes, mailbox_events=mailbox_events)
+    return LinkSettings(mailbox_bytes=mailbox_bytes, mailbox_events=mailbox_events)
 
 
 small = st.integers(0, 12)

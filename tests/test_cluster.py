@@ -27,17 +27,11 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.actor import MailboxLimits
+from rtdeliver.config.sections import Deliveries, Forwards, Presence, Routing, Viewers
 from rtdeliver.dispatcher.dispatcher import Dispatcher
-from rtdeliver.dispatcher.link import LinkSettings
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import Unavailable
-from rtdeliver.frontend.connection import ConnectionSettings
-from rtdeliver.frontend.feed import FeedSettings
-from rtdeliver.frontend.frontend import Frontend, FrontendSettings
-from rtdeliver.frontend.interest import InterestSettings
-from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeatSettings
-from rtdeliver.frontend.supervisor import BusyRetry
+from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.messages import NodeStatus
 from rtdeliver.metrics import Sample
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
@@ -58,16 +52,25 @@ from tests.cluster import (
     Weather,
     result_of,
 )
-from tests.fakes import ScriptedPresenceClient
+from tests.fakes import ScriptedPresenceClient, new_backoff
 
 FRONTENDS = ("n1", "n2", "n3")
 DISPATCHERS = ("d1", "d2")
 TOPICS = tuple(Topic(f"live:{name}") for name in ("red", "green", "blue"))
 LEASE_SECONDS = 30
 RETRY_SECONDS = 3
-STREAM_LIMITS = MailboxLimits(mailbox_bytes=2000, mailbox_events=8)
-LINK_LIMITS = MailboxLimits(mailbox_bytes=2000, mailbox_events=12)
+STREAMS = Viewers(
+    topics_per_connection=len(TOPICS),
+    reconnect_seconds=RETRY_SECONDS,
+    recent_events=1000,
+    mailbox_bytes=2000,
+    mailbox_events=8,
+    send_bytes=1000,
+)
 BATCH_EVENTS = 4
+LINKS = Deliveries(
+    batch_events=BATCH_EVENTS, batch_bytes=1000, mailbox_bytes=2000, mailbox_events=12
+)
 # Of the largest item that a mailbox may take beyond its bound: a batch, as frames.
 SPARE_BYTES = BATCH_EVENTS * 200
 PLENTY = 1 << 30
@@ -75,34 +78,15 @@ PLENTY = 1 << 30
 
 def build_frontend(process: Process[Frontend], network: Network) -> Frontend:
     return Frontend(
-        settings=FrontendSettings(
-            node=process.node,
-            max_connections=6,
-            topics_per_connection=len(TOPICS),
-            retry_seconds=RETRY_SECONDS,
-            recent_events=1000,
-            recent_seconds=60,
-            feed=FeedSettings(limits=STREAM_LIMITS, overflow="drop_oldest", send_bytes=1000),
-            connection=ConnectionSettings(
-                send_bytes=1000,
-                heartbeat_seconds=25,
-                stall_seconds=30,
-            ),
-            interest=InterestSettings(
-                announce_seconds=3,
-                lease_seconds=LEASE_SECONDS,
-                confirm_seconds=2,
-                retry_min_seconds=0.1,
-                retry_max_seconds=3,
-            ),
-            heartbeats=PresenceHeartbeatSettings(
-                heartbeat_seconds=30, batch_members=10, retry_min_seconds=0.1, retry_max_seconds=3
-            ),
-        ),
+        settings=STREAMS,
+        routing=Routing(lease_seconds=LEASE_SECONDS),
+        presence_settings=Presence(batch_members=10),
+        node=process.node,
+        max_connections=6,
         incarnation=process.incarnation,
         dispatchers=SimulatedDispatchers(process=process, nodes=DISPATCHERS, network=network),
         presence=ScriptedPresenceClient(),
-        busy_retry=BusyRetry(min_seconds=5, max_seconds=30),
+        new_backoff=new_backoff,
         clock=process.clock,
         run_queue=process.run_queue,
         wheel=TimingWheel(clock=process.clock, tick_seconds=0.25),
@@ -112,22 +96,20 @@ def build_frontend(process: Process[Frontend], network: Network) -> Frontend:
 def build_dispatcher(
     process: Process[Dispatcher], routing_table: StoreConnection, frontends: SimulatedFrontends
 ) -> Dispatcher:
-    links = LinkSettings(
-        limits=LINK_LIMITS,
-        batch_events=BATCH_EVENTS,
-        batch_bytes=1000,
-        repeat_seconds=30,
-        backoff_min_seconds=0.1,
-        backoff_max_seconds=3,
-    )
     return Dispatcher(
         routing_table=routing_table,
         frontends=frontends,
-        links=links,
-        peers=Peers(clients={}, settings=links, clock=process.clock, run_queue=process.run_queue),
-        sweep_seconds=5,
+        settings=LINKS,
+        peers=Peers(
+            clients={},
+            settings=Forwards(),
+            clock=process.clock,
+            run_queue=process.run_queue,
+            new_backoff=new_backoff,
+        ),
         clock=process.clock,
         run_queue=process.run_queue,
+        new_backoff=new_backoff,
     )
 
 
@@ -532,16 +514,14 @@ class ClusterMachine(RuleBasedStateMachine):
             if browser.stream is not None:
                 topics = len(TOPICS)
                 owner = browser.stream.owner
-                assert owner.mailbox_events <= topics * STREAM_LIMITS.mailbox_events
-                assert owner.mailbox_bytes <= (topics + 1) * (
-                    STREAM_LIMITS.mailbox_bytes + SPARE_BYTES
-                )
+                assert owner.mailbox_events <= topics * STREAMS.mailbox_events
+                assert owner.mailbox_bytes <= (topics + 1) * (STREAMS.mailbox_bytes + SPARE_BYTES)
         for process in self.cluster.running(*DISPATCHERS):
             links = self.cluster.sample(process, "links")
             events = self.cluster.sample(process, "mailbox_events", actor="link")
             size = self.cluster.sample(process, "mailbox_bytes", actor="link")
-            assert events <= links * (LINK_LIMITS.mailbox_events + BATCH_EVENTS)
-            assert size <= links * (LINK_LIMITS.mailbox_bytes + SPARE_BYTES)
+            assert events <= links * (LINKS.mailbox_events + BATCH_EVENTS)
+            assert size <= links * (LINKS.mailbox_bytes + SPARE_BYTES)
 
     @invariant()
     def what_is_confirmed_is_so(self) -> None:

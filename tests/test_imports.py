@@ -12,13 +12,16 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = {
     "twistd": ("twisted.plugins", "tap"),
-    "roles": ("assembly", "parts", "combined"),
+    "roles": ("roles",),
     "application": ("likes",),
     "domain": ("frontend", "dispatcher", "routing", "presence"),
     "mechanisms": ("http", "redis", "process"),
-    "settings": ("config", "redis.url"),
-    "small parts": ("actor", "wheel", "tokens", "metrics", "deferreds"),
-    "values and promises": ("errors", "model", "event_ids", "messages", "interfaces", "wire"),
+    "reading of settings": ("config", "redis.url"),
+    "small parts": ("actor", "backoff", "wheel", "tokens", "metrics", "deferreds"),
+    "values and promises": (
+        *("errors", "model", "event_ids", "messages", "interfaces", "wire"),
+        "config.sections",
+    ),
 }
 """The house from the top down. A module imports from its own package, and from floors below it.
 
@@ -30,8 +33,7 @@ NEIGHBOURS = {
     # Values are made of each other, and so are the small parts.
     "values and promises",
     "small parts",
-    "roles",
-    "settings",
+    "reading of settings",
     "twistd",
 }
 """Floors on which packages may know each other."""
@@ -196,14 +198,15 @@ class LayerTests(SynchronousTestCase):
 
     def test_klein_appears_in_routes_only(self) -> None:
         others = {name for name in importers("klein") if not name.endswith(".routes")}
-        self.assertEqual(others, {"rtdeliver.parts"})
+        self.assertEqual(others, {"rtdeliver.roles.base", "rtdeliver.roles.dispatcher"})
 
-    def test_parts_names_an_app_but_makes_none(self) -> None:
-        tree = MODULES["rtdeliver.parts"]
-        named = [found.name for found in imports(tree) if within(found.name, "klein")]
-        self.assertEqual(named, ["klein", "klein.Klein"])
-        calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        self.assertNotIn("Klein", [func.id for func in calls if isinstance(func, ast.Name)])
+    def test_roles_name_an_app_of_klein_but_make_none(self) -> None:
+        for module in ("rtdeliver.roles.base", "rtdeliver.roles.dispatcher"):
+            tree = MODULES[module]
+            named = [found.name for found in imports(tree) if within(found.name, "klein")]
+            self.assertEqual(named, ["klein", "klein.Klein"])
+            calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+            self.assertNotIn("Klein", [func.id for func in calls if isinstance(func, ast.Name)])
 
     def test_treq_appears_in_the_http_client_only(self) -> None:
         self.assertEqual(importers("treq"), {"rtdeliver.http.client"})
@@ -243,18 +246,30 @@ class LayerTests(SynchronousTestCase):
         )
 
     def test_the_app_knows_no_room_of_the_platform(self) -> None:
-        rooms = ("frontend", "dispatcher", "routing", "presence", "bench", "combined", "assembly")
+        rooms = ("frontend", "dispatcher", "routing", "presence", "bench", "roles")
         for room in rooms:
             inside = {
                 name for name in importers(f"rtdeliver.{room}") if within(name, "rtdeliver.likes")
             }
             self.assertEqual(inside, set(), room)
 
-    def test_only_the_assembly_knows_the_app(self) -> None:
+    def test_only_what_puts_a_role_together_takes_all_settings(self) -> None:
+        takers = importers("rtdeliver.config.sections.Config")
+        others = {
+            module
+            for module in takers
+            if not any(
+                within(module, full(room))
+                for room in ("roles", "tap", "config.load", "config.check")
+            )
+        }
+        self.assertEqual(others, set())
+
+    def test_only_the_roles_know_the_app(self) -> None:
         others = {
             name for name in importers("rtdeliver.likes") if not within(name, "rtdeliver.likes")
         }
-        self.assertEqual(others, {"rtdeliver.assembly"})
+        self.assertEqual(others, {"rtdeliver.roles.combined", "rtdeliver.roles.likes"})
 
     def test_only_the_database_module_of_the_app_knows_which_database_it_is(self) -> None:
         for package in ("sqlite3", "twisted.enterprise"):

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from rtdeliver.config.sections import Publishing
 from rtdeliver.errors import Refusal
 from rtdeliver.messages import Acknowledgement, Announcement
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.wire import (
     Draft,
-    PublishLimits,
     TopicsChange,
     as_json,
     decode_acknowledgement,
@@ -27,7 +27,7 @@ from rtdeliver.wire import (
     encode_event,
 )
 
-LIMITS = PublishLimits(event_bytes=65536, batch_events=1000, batch_bytes=1048576)
+LIMITS = Publishing(event_bytes=65536, batch_events=1000, batch_bytes=1048576)
 FRONTEND = b'"frontend":{"node":"n1","url":"http://h:1","incarnation":"i"}'
 DEEP = b"[" * 20_000 + b"]" * 20_000
 
@@ -203,7 +203,7 @@ class PublishTests(Table):
         )
 
     def test_data_may_have_so_many_compact_bytes_and_no_more(self) -> None:
-        limits = PublishLimits(event_bytes=5, batch_events=1, batch_bytes=100)
+        limits = Publishing(event_bytes=5, batch_events=1, batch_bytes=100)
         self.check(
             lambda body: decode_publish(body, limits).data,
             {
@@ -268,7 +268,7 @@ class PublishBatchTests(Table):
 
     def test_a_batch_may_have_so_many_events_and_bytes_and_no_more(self) -> None:
         good = self.GOOD
-        limits = PublishLimits(event_bytes=9, batch_events=3, batch_bytes=100)
+        limits = Publishing(event_bytes=9, batch_events=3, batch_bytes=100)
         self.check(
             lambda body: len(decode_publish_batch(body, limits)),
             {

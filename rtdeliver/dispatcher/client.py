@@ -3,17 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from rtdeliver.errors import (
-    AnsweredNo,
-    RemoteFailure,
-    StaleIncarnation,
-    Unavailable,
-    Unreachable,
-)
+from rtdeliver.deferreds import as_deferred
+from rtdeliver.errors import AnsweredNo, StaleIncarnation, Unavailable, Unreachable
 from rtdeliver.http.client import Answer
+from rtdeliver.http.failover import Failover
 from rtdeliver.http.requests import NDJSON
 from rtdeliver.interfaces import IFrontendClient, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap
@@ -35,14 +30,12 @@ class HttpFrontendClient:
     def __init__(self, client: Poster) -> None:
         self._client = client
 
-    def deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._deliver(frontend, encode_batch(batch)))
-
-    async def _deliver(self, frontend: FrontendRef, body: bytes) -> None:
+    @as_deferred
+    async def deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> None:
         try:
             await self._client.post(
                 frontend.url.rstrip("/") + "/deliver",
-                body,
+                encode_batch(batch),
                 content_type=NDJSON,
                 headers={"Rt-Incarnation": frontend.incarnation},
             )
@@ -54,26 +47,25 @@ class HttpFrontendClient:
 
 @implementer(IPeerClient)
 class HttpPeerClient:
-    """Forwards by ``POST /forward`` to one dispatcher of a peer until it fails, then to the next.
+    """Forwards by ``POST /forward``.
 
-    :param urls: of the peer's dispatchers, at least one.
+    :param dispatchers: of the peer.
     """
 
-    def __init__(self, *, urls: Sequence[str], client: Poster) -> None:
-        self._urls = [url.rstrip("/") for url in urls]
+    def __init__(self, *, dispatchers: Failover, client: Poster) -> None:
+        self._dispatchers = dispatchers
         self._client = client
-        self._current = 0
 
-    def forward(self, batch: Sequence[Event | Gap]) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._forward(encode_batch(batch)))
+    @as_deferred
+    async def forward(self, batch: Sequence[Event | Gap]) -> None:
+        body = encode_batch(batch)
+        await self._dispatchers.ask(lambda url: self._forward(f"{url}/forward", body))
 
-    async def _forward(self, body: bytes) -> None:
-        url = self._urls[self._current] + "/forward"
+    async def _forward(self, url: str, body: bytes) -> None:
         try:
             await self._client.post(url, body, content_type=NDJSON)
-        except RemoteFailure as failure:
-            self._current = (self._current + 1) % len(self._urls)
-            if isinstance(failure, AnsweredNo) and failure.status == Unavailable.status:
+        except AnsweredNo as failure:
+            if failure.status == Unavailable.status:
                 # It cannot reach its routing table, so it has delivered nothing.
                 raise Unreachable(f"{url}: {failure}") from None
             raise

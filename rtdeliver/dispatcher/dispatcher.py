@@ -1,6 +1,6 @@
 """What a dispatcher does: accept events, deliver each where it has viewers, tell the peers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -9,8 +9,9 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from rtdeliver.actor import RunQueue
+from rtdeliver.backoff import Backoff
+from rtdeliver.config.sections import Deliveries
 from rtdeliver.deferreds import flush
-from rtdeliver.dispatcher.link import LinkSettings
 from rtdeliver.dispatcher.links import Links
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import Unavailable
@@ -36,7 +37,6 @@ class Dispatcher:
     """Routes events; it keeps nothing that another dispatcher would miss.
 
     :param peers: the other datacenters, to which goes what is published here.
-    :param sweep_seconds: how often links to frontends whose lease has ended are closed.
     """
 
     def __init__(
@@ -44,20 +44,25 @@ class Dispatcher:
         *,
         routing_table: IRoutingTable,
         frontends: IFrontendClient,
-        links: LinkSettings,
+        settings: Deliveries,
         peers: Peers,
-        sweep_seconds: float,
         clock: IReactorTime,
         run_queue: RunQueue,
+        new_backoff: Callable[[], Backoff],
     ) -> None:
         self._routing_table = routing_table
         self._clock = clock
         self._ids = EventIds(clock=clock)
         self._links = Links(
-            client=frontends, settings=links, clock=clock, run_queue=run_queue, stale=self._forget
+            client=frontends,
+            settings=settings,
+            clock=clock,
+            run_queue=run_queue,
+            new_backoff=new_backoff,
+            stale=self._forget,
         )
         self._peers = peers
-        self._sweep_seconds = sweep_seconds
+        self._sweep_seconds = settings.sweep_seconds
         self._sweep = LoopingCall(self._close_dead_links)
         self._sweep.clock = clock
         self._published = 0

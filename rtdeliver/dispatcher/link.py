@@ -4,38 +4,20 @@ import enum
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rtdeliver.actor import Mailbox, MailboxLimits, RunQueue
+from rtdeliver.actor import Mailbox, RunQueue
+from rtdeliver.backoff import Backoff
+from rtdeliver.config.sections import LinkSettings
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.interfaces import IActor
 from rtdeliver.model import Event, Gap, Topic
 
 log = Logger()
-
-
-class LinkSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What all links of one kind have in common.
-
-    :param batch_events: events in one batch.
-    :param batch_bytes: bytes of their lines.
-    :param repeat_seconds: how long after its answer was lost a batch may be repeated; frontends
-        remember for longer what they have seen.
-    :param backoff_min_seconds: the pause after a first failure; it doubles with each further one.
-    :param backoff_max_seconds: where the doubling ends.
-    """
-
-    limits: MailboxLimits
-    batch_events: int
-    batch_bytes: int
-    repeat_seconds: float
-    backoff_min_seconds: float
-    backoff_max_seconds: float
 
 
 class _State(enum.Enum):
@@ -85,6 +67,7 @@ class Link:
         settings: LinkSettings,
         clock: IReactorTime,
         run_queue: RunQueue,
+        backoff: Backoff,
         counts: LinkCounts,
         broken: Callable[["Link"], None],
     ) -> None:
@@ -94,15 +77,15 @@ class Link:
         self._settings = settings
         self._clock = clock
         self._run_queue = run_queue
+        self._backoff = backoff
         self._counts = counts
         self._broken = broken
-        self._mailbox: Mailbox[Event] = Mailbox(settings.limits)
+        self._mailbox: Mailbox[Event] = Mailbox(settings)
         self._gaps: Counter[Topic] = Counter()
         self._batch: list[Event | Gap] = []
         self._state = _State.IDLE
         self._close_reason = ""
         self._repeat_until: float | None = None
-        self._failures = 0
         self._pause: IDelayedCall | None = None
 
     @property
@@ -176,9 +159,8 @@ class Link:
     def _delivered(self, _: None) -> None:
         self._counts.delivered += _events_in(self._batch)
         self._end_batch()
-        if self._failures:
+        if self._backoff.succeed():
             log.info("{name} takes events again", name=self._name)
-            self._failures = 0
         self._go_on()
 
     def _failed(self, failure: Failure) -> None:
@@ -202,15 +184,10 @@ class Link:
         self.failed()
 
     def _wait(self, error: Exception) -> None:
-        if not self._failures:
+        if not self._backoff.failures:
             log.warn("{name} takes no events: {e}", name=self._name, e=error)
-        settings = self._settings
-        seconds = min(
-            settings.backoff_min_seconds * 2**self._failures, settings.backoff_max_seconds
-        )
-        self._failures = min(self._failures + 1, 30)
         self._state = _State.PAUSED
-        self._pause = self._clock.callLater(seconds, self._end_pause)
+        self._pause = self._clock.callLater(self._backoff.fail(), self._end_pause)
 
     def _end_pause(self) -> None:
         self._pause = None

@@ -9,7 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from rtdeliver.actor import RunQueue
-from rtdeliver.dispatcher.link import Link, LinkCounts, LinkSettings
+from rtdeliver.backoff import Backoff
+from rtdeliver.config.sections import Deliveries
+from rtdeliver.dispatcher.link import Link, LinkCounts
 from rtdeliver.errors import StaleIncarnation
 from rtdeliver.interfaces import IFrontendClient
 from rtdeliver.metrics import Sample, counter, dropped, gauge
@@ -43,50 +45,52 @@ class Links:
         self,
         *,
         client: IFrontendClient,
-        settings: LinkSettings,
+        settings: Deliveries,
         clock: IReactorTime,
         run_queue: RunQueue,
+        new_backoff: Callable[[], Backoff],
         stale: Callable[[FrontendRef], None],
     ) -> None:
         self._client = client
         self._settings = settings
         self._clock = clock
         self._run_queue = run_queue
+        self._new_backoff = new_backoff
         self._stale = stale
-        self._ways: dict[str, _FrontendLink] = {}
+        self._links: dict[str, _FrontendLink] = {}
         self._missing: set[FrontendRef] = set()
         self._counts = LinkCounts()
 
     def __len__(self) -> int:
-        return len(self._ways)
+        return len(self._links)
 
     @property
     def waiting_events(self) -> int:
         """How many events wait to be delivered, over all links."""
-        return sum(way.link.mailbox_events for way in self._ways.values())
+        return sum(entry.link.mailbox_events for entry in self._links.values())
 
     def post(self, frontend: FrontendRef, *items: Event | Gap) -> None:
         """Deliver events to ``frontend`` soon, and tell it of gaps."""
-        way = self._ways.get(frontend.node)
-        if way is None or way.frontend != frontend:
-            way = self._replace(way, frontend)
-        way.link.post(*items)
+        entry = self._links.get(frontend.node)
+        if entry is None or entry.frontend != frontend:
+            entry = self._replace(entry, frontend)
+        entry.link.post(*items)
 
     def retain(self, frontends: Collection[FrontendRef]) -> None:
         """Close the links to others that were not among them the last time either.
 
         Their leases have ended. A table that lost everything has the living back by then.
         """
-        missing = {way.frontend for way in self._ways.values()}.difference(frontends)
-        for way in list(self._ways.values()):
-            if way.frontend in missing & self._missing:
-                self._close(way, "lease_ended")
+        missing = {entry.frontend for entry in self._links.values()}.difference(frontends)
+        for entry in list(self._links.values()):
+            if entry.frontend in missing & self._missing:
+                self._close(entry, "lease_ended")
         self._missing = missing
 
     def close(self) -> None:
         """Close all links."""
-        for way in list(self._ways.values()):
-            self._close(way, "closed")
+        for entry in list(self._links.values()):
+            self._close(entry, "closed")
 
     def samples(self) -> list[Sample]:
         counts = self._counts
@@ -104,7 +108,7 @@ class Links:
             gauge(
                 "mailbox_bytes",
                 "Bytes that wait in mailboxes.",
-                sum(way.link.mailbox_bytes for way in self._ways.values()),
+                sum(entry.link.mailbox_bytes for entry in self._links.values()),
                 actor="link",
             ),
             gauge(
@@ -124,29 +128,30 @@ class Links:
             settings=self._settings,
             clock=self._clock,
             run_queue=self._run_queue,
+            backoff=self._new_backoff(),
             counts=self._counts,
             broken=partial(self._end_broken, frontend),
         )
-        way = self._ways[frontend.node] = _FrontendLink(frontend, link)
-        return way
+        entry = self._links[frontend.node] = _FrontendLink(frontend, link)
+        return entry
 
     def _deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
         return self._client.deliver(frontend, batch).addErrback(self._end_if_stale, frontend)
 
     def _end_if_stale(self, failure: Failure, frontend: FrontendRef) -> Failure:
         # The link, closed by now, accounts for the batch.
-        way = self._ways.get(frontend.node)
-        if failure.check(StaleIncarnation) and way is not None and way.frontend == frontend:
-            self._close(way, "stale_incarnation")
+        entry = self._links.get(frontend.node)
+        if failure.check(StaleIncarnation) and entry is not None and entry.frontend == frontend:
+            self._close(entry, "stale_incarnation")
             self._stale(frontend)
         return failure
 
     def _end_broken(self, frontend: FrontendRef, link: Link) -> None:
-        way = self._ways.get(frontend.node)
-        if way is not None and way.link is link:
-            del self._ways[frontend.node]
+        entry = self._links.get(frontend.node)
+        if entry is not None and entry.link is link:
+            del self._links[frontend.node]
         link.close("failed")
 
-    def _close(self, way: _FrontendLink, reason: str) -> None:
-        del self._ways[way.frontend.node]
-        way.link.close(reason)
+    def _close(self, entry: _FrontendLink, reason: str) -> None:
+        del self._links[entry.frontend.node]
+        entry.link.close(reason)

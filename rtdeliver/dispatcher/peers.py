@@ -1,12 +1,14 @@
-"""The ways from this dispatcher to the peer datacenters: one to each, with a mailbox."""
+"""The links from this dispatcher to the peer datacenters: one to each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 
 from rtdeliver.actor import RunQueue
-from rtdeliver.dispatcher.link import Link, LinkCounts, LinkSettings
+from rtdeliver.backoff import Backoff
+from rtdeliver.config.sections import Forwards
+from rtdeliver.dispatcher.link import Link, LinkCounts
 from rtdeliver.interfaces import IPeerClient
 from rtdeliver.metrics import Sample, counter, dropped, gauge
 from rtdeliver.model import Event
@@ -26,14 +28,16 @@ class Peers:
         self,
         *,
         clients: Mapping[str, IPeerClient],
-        settings: LinkSettings,
+        settings: Forwards,
         clock: IReactorTime,
         run_queue: RunQueue,
+        new_backoff: Callable[[], Backoff],
     ) -> None:
         self._clients = clients
         self._settings = settings
         self._clock = clock
         self._run_queue = run_queue
+        self._new_backoff = new_backoff
         self._counts = {name: LinkCounts() for name in clients}
         self._links = {name: self._new_link(name) for name in clients}
 
@@ -83,6 +87,7 @@ class Peers:
             settings=self._settings,
             clock=self._clock,
             run_queue=self._run_queue,
+            backoff=self._new_backoff(),
             counts=self._counts[name],
             broken=partial(self._replace, name),
         )

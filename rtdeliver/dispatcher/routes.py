@@ -3,6 +3,7 @@
 from klein import Klein
 from twisted.web.server import Request
 
+from rtdeliver.config.sections import Publishing
 from rtdeliver.deferreds import shield
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import BadRequest
@@ -10,7 +11,6 @@ from rtdeliver.http.replies import PostHandler, Reply, answer
 from rtdeliver.http.requests import JSON, NDJSON, Post, media_type, post_of, query_values
 from rtdeliver.model import check_topic
 from rtdeliver.wire import (
-    PublishLimits,
     decode_announcement,
     decode_batch,
     decode_publish,
@@ -18,7 +18,7 @@ from rtdeliver.wire import (
 )
 
 
-def dispatcher_posts(dispatcher: Dispatcher, limits: PublishLimits) -> dict[str, PostHandler]:
+def dispatcher_posts(dispatcher: Dispatcher, limits: Publishing) -> dict[str, PostHandler]:
     """What producers use (``/publish``), and peers (``/forward``)."""
 
     async def publish(post: Post) -> Reply:

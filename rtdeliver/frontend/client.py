@@ -4,11 +4,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 from urllib.parse import quote
 
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from rtdeliver.errors import AnsweredNo, Refusal, RemoteFailure, TooManyTopics, UnknownConnection
+from rtdeliver.deferreds import as_deferred
+from rtdeliver.errors import AnsweredNo, Refusal, TooManyTopics, UnknownConnection
 from rtdeliver.http.client import Answer, NodeClient
+from rtdeliver.http.failover import Failover
 from rtdeliver.http.requests import JSON
 from rtdeliver.interfaces import IConnections, IDispatcherClient, IOwnerClient, IPresenceClient
 from rtdeliver.messages import (
@@ -26,53 +27,36 @@ T = TypeVar("T")
 
 @implementer(IDispatcherClient, IPresenceClient)
 class HttpDispatcherClient:
-    """Talks to one dispatcher until it fails, then to the next.
+    """Talks to any one of the dispatchers.
 
-    :param urls: of the dispatchers, at least one.
+    :param dispatchers: of this datacenter.
     """
 
-    def __init__(self, *, urls: Sequence[str], client: NodeClient) -> None:
-        self._urls = [url.rstrip("/") for url in urls]
+    def __init__(self, *, dispatchers: Failover, client: NodeClient) -> None:
+        self._dispatchers = dispatchers
         self._client = client
-        self._current = 0
 
-    def announce(self, announcement: Announcement) -> Deferred[Acknowledgement]:
+    @as_deferred
+    async def announce(self, announcement: Announcement) -> Acknowledgement:
         body = encode(announcement)
-        return self._ask(
-            lambda url: self._client.post(f"{url}/subscriptions", body, content_type=JSON),
-            decode_acknowledgement,
+        return await self._dispatchers.ask(
+            lambda url: self._post(f"{url}/subscriptions", body, decode_acknowledgement)
         )
 
-    def frontends(self) -> Deferred[Sequence[FrontendRef]]:
-        return self._ask(lambda url: self._client.get(f"{url}/frontends"), decode_frontends)
+    @as_deferred
+    async def frontends(self) -> Sequence[FrontendRef]:
+        return await self._dispatchers.ask(self._frontends)
 
-    def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[None]:
+    @as_deferred
+    async def heartbeat(self, heartbeat: PresenceHeartbeat) -> None:
         body = encode(heartbeat)
-        return self._ask(
-            lambda url: self._client.post(f"{url}/presence", body, content_type=JSON),
-            lambda _: None,
-        )
+        await self._dispatchers.ask(lambda url: self._post(f"{url}/presence", body, bool))
 
-    def _ask(
-        self, request: Callable[[str], Awaitable[Answer]], decode: Callable[[bytes], T]
-    ) -> Deferred[T]:
-        return Deferred.fromCoroutine(self._ask_current(request, decode))
+    async def _frontends(self, url: str) -> Sequence[FrontendRef]:
+        return decode_frontends((await self._client.get(f"{url}/frontends")).body)
 
-    async def _ask_current(
-        self, request: Callable[[str], Awaitable[Answer]], decode: Callable[[bytes], T]
-    ) -> T:
-        url = self._urls[self._current]
-        try:
-            return decode((await request(url)).body)
-        except RemoteFailure:
-            self._move_on()
-            raise
-        except Refusal as refusal:
-            self._move_on()
-            raise AnsweredNo(200, f"{url}: {refusal.message}") from None
-
-    def _move_on(self) -> None:
-        self._current = (self._current + 1) % len(self._urls)
+    async def _post(self, url: str, body: bytes, decode: Callable[[bytes], T]) -> T:
+        return decode((await self._client.post(url, body, content_type=JSON)).body)
 
 
 @implementer(IOwnerClient)
@@ -94,13 +78,13 @@ class _RemoteConnections:
         self._url = frontend.url.rstrip("/")
         self._client = client
 
-    def subscribe(self, id: ConnectionId, change: TopicsChange) -> Deferred[Subscriptions]:
-        return Deferred.fromCoroutine(
-            _answered(self._client.post(self._path(id), encode(change), content_type=JSON))
-        )
+    @as_deferred
+    async def subscribe(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
+        return await _answered(self._client.post(self._path(id), encode(change), content_type=JSON))
 
-    def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
-        return Deferred.fromCoroutine(_answered(self._client.get(self._path(id))))
+    @as_deferred
+    async def subscriptions(self, id: ConnectionId) -> Subscriptions:
+        return await _answered(self._client.get(self._path(id)))
 
     def _path(self, id: ConnectionId) -> str:
         return f"{self._url}/connections/{quote(id, safe='')}/topics"

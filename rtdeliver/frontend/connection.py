@@ -4,13 +4,13 @@ import enum
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
 from twisted.internet.interfaces import IProtocol, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
+from rtdeliver.config.sections import Viewers
 from rtdeliver.errors import StreamLost
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.feed import Cursor, Feed
@@ -18,20 +18,6 @@ from rtdeliver.interfaces import IActor, IStream, IStreamOwner, IVisited
 from rtdeliver.model import CloseReason, ConnectionId, Member, Topic
 from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
-
-
-class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What all connections of a frontend have in common.
-
-    :param send_bytes: how much a turn hands to the kernel at most, and so how much of its own a
-        stalled connection holds beside what it shares with others.
-    :param heartbeat_seconds: within how many seconds something is sent.
-    :param stall_seconds: a client that reads nothing for so long is cut off.
-    """
-
-    send_bytes: int
-    heartbeat_seconds: float
-    stall_seconds: float
 
 
 class ConnectionCounts:
@@ -93,7 +79,7 @@ class Connection:
         *,
         id: ConnectionId,
         identity: Identity | None = None,
-        settings: ConnectionSettings,
+        settings: Viewers,
         run_queue: RunQueue,
         wheel: TimingWheel,
         counts: ConnectionCounts,

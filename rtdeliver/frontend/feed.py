@@ -2,11 +2,11 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from rtdeliver.actor import MailboxLimits
+from rtdeliver.config.sections import Viewers
 from rtdeliver.model import Topic
 
 
@@ -16,20 +16,6 @@ class Frames(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     events: int
     topic: Topic
-
-
-class FeedSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What all feeds of a frontend have in common.
-
-    :param limits: what is kept for those who have not been sent it yet.
-    :param overflow: what becomes of a viewer for whom more would have to be kept: it misses the
-        oldest, or its stream is closed.
-    :param send_bytes: how much a viewer takes at a time.
-    """
-
-    limits: MailboxLimits
-    overflow: Literal["drop_oldest", "close"]
-    send_bytes: int
 
 
 class FeedViewer(Protocol):
@@ -75,7 +61,7 @@ class Feed(Generic[V]):
         "topic",
     )
 
-    def __init__(self, topic: Topic, settings: FeedSettings, number: Callable[[], int]) -> None:
+    def __init__(self, topic: Topic, settings: Viewers, number: Callable[[], int]) -> None:
         self.topic = topic
         self.start = 0
         """The position of the first event that is kept."""
@@ -188,7 +174,7 @@ class Feed(Generic[V]):
         self.start = self.end
 
     def _make_room(self) -> None:
-        limits, log = self._settings.limits, self._log
+        limits, log = self._settings, self._log
         drop = 0
         while drop < len(log) - 1 and (
             self._bytes > limits.mailbox_bytes or self.end - self.start > limits.mailbox_events

@@ -3,23 +3,25 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import count
 
-import msgspec
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
+from rtdeliver.backoff import Backoff
+from rtdeliver.config.sections import Presence, Routing, Viewers
+from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import BadRequest, StaleIncarnation
 from rtdeliver.frontend import sse
-from rtdeliver.frontend.connection import Connection, ConnectionSettings
-from rtdeliver.frontend.feed import Feed, FeedSettings, Frames
-from rtdeliver.frontend.interest import Interest, InterestSettings
+from rtdeliver.frontend.connection import Connection
+from rtdeliver.frontend.feed import Feed, Frames
+from rtdeliver.frontend.interest import Interest
 from rtdeliver.frontend.members import Members
-from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeats, PresenceHeartbeatSettings
+from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeats
 from rtdeliver.frontend.recent import RecentEvents
 from rtdeliver.frontend.subscriptions import SubscriptionTable
-from rtdeliver.frontend.supervisor import BusyRetry, Supervisor
+from rtdeliver.frontend.supervisor import Supervisor
 from rtdeliver.interfaces import (
     IConnections,
     IDispatcherClient,
@@ -40,51 +42,37 @@ log = Logger()
 _FRAMES_BYTES = 32768
 
 
-class FrontendSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What one frontend process is told.
-
-    :param node: its name among the frontends.
-    :param retry_seconds: how long a browser waits before it reconnects.
-    :param recent_events: how many delivered events are remembered, to drop repeats.
-    :param recent_seconds: and for how long.
-    """
-
-    node: str
-    max_connections: int
-    topics_per_connection: int
-    retry_seconds: float
-    recent_events: int
-    recent_seconds: float
-    feed: FeedSettings
-    connection: ConnectionSettings
-    interest: InterestSettings
-    heartbeats: PresenceHeartbeatSettings
-
-
 @implementer(IFrontendDeliveries, IConnections)
 class Frontend:
     """A node that holds streams.
 
+    :param node: its name among the frontends.
     :param incarnation: the name of this process among all that run as the same node.
+    :param max_connections: how many streams it takes.
     """
 
     def __init__(
         self,
         *,
-        settings: FrontendSettings,
+        settings: Viewers,
+        routing: Routing,
+        presence_settings: Presence,
+        node: str,
         incarnation: str,
+        max_connections: int,
         dispatchers: IDispatcherClient,
         presence: IPresenceClient,
-        busy_retry: BusyRetry,
+        new_backoff: Callable[[], Backoff],
         clock: IReactorTime,
         run_queue: RunQueue,
         wheel: TimingWheel,
     ) -> None:
         self._settings = settings
+        self._node = node
         self._incarnation = incarnation
         number = count(1).__next__
         self._table: SubscriptionTable[Connection, Feed[Connection]] = SubscriptionTable(
-            group=lambda topic: Feed(topic, settings.feed, number),
+            group=lambda topic: Feed(topic, settings, number),
             changed=lambda topic: self._interest.changed(topic),
             topics_per_viewer=settings.topics_per_connection,
         )
@@ -94,13 +82,13 @@ class Frontend:
             lapsed=self._warn_all,
             client=dispatchers,
             clock=clock,
-            settings=settings.interest,
+            settings=routing,
+            backoff=new_backoff(),
         )
         self._supervisor = Supervisor(
-            node=settings.node,
-            max_connections=settings.max_connections,
-            settings=settings.connection,
-            busy_retry=busy_retry,
+            node=node,
+            max_connections=max_connections,
+            settings=settings,
             clock=clock,
             run_queue=run_queue,
             wheel=wheel,
@@ -108,19 +96,19 @@ class Frontend:
         )
         self._members = Members()
         self._heartbeats = PresenceHeartbeats(
-            members=self._members, client=presence, clock=clock, settings=settings.heartbeats
+            members=self._members,
+            client=presence,
+            clock=clock,
+            settings=presence_settings,
+            backoff=new_backoff(),
         )
-        self._recent = RecentEvents(
-            clock=clock, events=settings.recent_events, seconds=settings.recent_seconds
-        )
+        self._recent = RecentEvents(settings=settings, clock=clock)
         self._delivered = 0
         self._repeated = 0
 
     def start(self, url: str) -> None:
         """Let the dispatchers know that deliveries are taken at ``url``."""
-        self._interest.start(
-            FrontendRef(node=self._settings.node, url=url, incarnation=self._incarnation)
-        )
+        self._interest.start(FrontendRef(node=self._node, url=url, incarnation=self._incarnation))
         self._heartbeats.start()
 
     def drain(self, seconds: float) -> Deferred[None]:
@@ -170,17 +158,15 @@ class Frontend:
         greeted = self._interest.confirmed(topics).addCallback(self._greet, connection, head)
         greeted.addErrback(lambda failure: log.failure("a viewer was not greeted", failure))
 
-    def subscribe(self, id: ConnectionId, change: TopicsChange) -> Deferred[Subscriptions]:
-        return Deferred.fromCoroutine(self._subscribe(id, change))
-
-    def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
-        return execute(self._subscriptions, id)
-
-    async def _subscribe(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
+    @as_deferred
+    async def subscribe(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
         connection = self._supervisor.connection(id)
         self._table.change(connection, add=change.add, remove=change.remove)
         await self._interest.confirmed(change.add)
         return self._subscriptions(id)
+
+    def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
+        return execute(self._subscriptions, id)
 
     def _subscriptions(self, id: ConnectionId) -> Subscriptions:
         topics = self._table.topics(self._supervisor.connection(id))
@@ -229,8 +215,8 @@ class Frontend:
                 connection.id,
                 topics=self._table.topics(connection),
                 pending=list(pending),
-                heartbeat_seconds=self._settings.connection.heartbeat_seconds,
-                retry_seconds=self._settings.retry_seconds,
+                heartbeat_seconds=self._settings.heartbeat_seconds,
+                reconnect_seconds=self._settings.reconnect_seconds,
             )
         )
 

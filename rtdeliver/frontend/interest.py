@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable
 
-import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rtdeliver.backoff import Backoff
+from rtdeliver.config.sections import Routing
 from rtdeliver.errors import RemoteFailure
 from rtdeliver.interfaces import IDispatcherClient
 from rtdeliver.messages import Acknowledgement, Announcement
@@ -19,23 +20,6 @@ log = Logger()
 # arrived, a topic that had viewers before and has some still is delivered to here.
 _UNCERTAIN = -1
 _CERTAIN_BUT_FOR_THE_COUNT = -2
-
-
-class InterestSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How often the dispatchers hear of a frontend.
-
-    :param announce_seconds: how long changed counts, and the lease's renewal, may wait.
-    :param lease_seconds: how long the dispatchers keep the rows of a frontend they do not hear.
-    :param confirm_seconds: how long a subscriber waits for a dispatcher's word.
-    :param retry_min_seconds: the pause after a first failure; it doubles with each further one.
-    :param retry_max_seconds: where the doubling ends.
-    """
-
-    announce_seconds: float
-    lease_seconds: float
-    confirm_seconds: float
-    retry_min_seconds: float
-    retry_max_seconds: float
 
 
 class Interest:
@@ -60,7 +44,8 @@ class Interest:
         lapsed: Callable[[], None],
         client: IDispatcherClient,
         clock: IReactorTime,
-        settings: InterestSettings,
+        settings: Routing,
+        backoff: Backoff,
     ) -> None:
         self._wanted = wanted
         self._all_wanted = all_wanted
@@ -68,13 +53,13 @@ class Interest:
         self._client = client
         self._clock = clock
         self._settings = settings
+        self._backoff = backoff
         self._frontend: FrontendRef | None = None
         self._acknowledged: dict[Topic, int] = {}
         self._changed: dict[Topic, None] = {}
         self._full = True
         self._forgotten = False
         self._urgent = False
-        self._failures = 0
         self._sequence = 0
         self._acknowledged_sequence = 0
         self._round: Deferred[None] = succeed(None)
@@ -84,7 +69,7 @@ class Interest:
     @property
     def answered(self) -> bool:
         """Whether the dispatchers know this frontend, as far as can be told."""
-        return not self._full and not self._failures
+        return not self._full and not self._backoff.failures
 
     def start(self, frontend: FrontendRef) -> None:
         """Announce as ``frontend`` from now on."""
@@ -153,7 +138,7 @@ class Interest:
     def _hurry(self) -> None:
         if not self._urgent:
             self._urgent = True
-            if self._round.called and not self._failures:
+            if self._round.called and not self._backoff.failures:
                 self._announce_in(0)
 
     def _announce_in(self, seconds: float) -> None:
@@ -208,9 +193,8 @@ class Interest:
         )
 
     def _acknowledge(self, answer: Acknowledgement, announcement: Announcement) -> None:
-        if self._failures:
+        if self._backoff.succeed():
             log.info("a dispatcher answers again")
-        self._failures = 0
         self._full = answer.full and not announcement.full
         if self._full:
             log.info("the dispatchers do not know this frontend: it announces all")
@@ -236,9 +220,6 @@ class Interest:
             self._lapsed()
 
     def _fail(self, failure: RemoteFailure) -> None:
-        if not self._failures:
+        if not self._backoff.failures:
             log.warn("no dispatcher answers: {e}", e=failure)
-        settings = self._settings
-        pause = min(settings.retry_min_seconds * 2**self._failures, settings.retry_max_seconds)
-        self._failures = min(self._failures + 1, 30)
-        self._announce_in(pause)
+        self._announce_in(self._backoff.fail())

@@ -3,11 +3,12 @@
 from collections.abc import Container, Sequence
 from itertools import chain, islice
 
-import msgspec
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rtdeliver.backoff import Backoff
+from rtdeliver.config.sections import Presence
 from rtdeliver.errors import RemoteFailure
 from rtdeliver.interfaces import IPresenceClient
 from rtdeliver.messages import PresenceHeartbeat
@@ -18,21 +19,6 @@ log = Logger()
 
 # A member who is due within this part of the interval goes with those who are due now.
 _SOON = 0.25
-
-
-class PresenceHeartbeatSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How often the dispatchers hear of members.
-
-    :param heartbeat_seconds: of each one, at least so often.
-    :param batch_members: of how many in one request.
-    :param retry_min_seconds: the pause after a first failure; it doubles with each further one.
-    :param retry_max_seconds: where the doubling ends.
-    """
-
-    heartbeat_seconds: float
-    batch_members: int
-    retry_min_seconds: float
-    retry_max_seconds: float
 
 
 class PresenceHeartbeats:
@@ -50,18 +36,20 @@ class PresenceHeartbeats:
         members: Container[Member],
         client: IPresenceClient,
         clock: IReactorTime,
-        settings: PresenceHeartbeatSettings,
+        settings: Presence,
+        backoff: Backoff,
     ) -> None:
         self._members = members
         self._client = client
         self._clock = clock
         self._settings = settings
+        self._backoff = backoff
         # Who has to be told of at once, and of all others when, the next one first.
         self._urgent: dict[Member, None] = {}
         self._due: dict[Member, float] = {}
         self._runs = False
         self._sending = False
-        self._failures = 0
+        self._retry_seconds = 0.0
         self._timer: IDelayedCall | None = None
         self._sent = 0
         self._failed = 0
@@ -97,7 +85,7 @@ class PresenceHeartbeats:
         ]
 
     def _schedule(self) -> None:
-        if not self._runs or self._sending or (self._failures and self._timer is not None):
+        if not self._runs or self._sending or (self._backoff.failures and self._timer is not None):
             return
         self._cancel()
         seconds = self._wait_seconds()
@@ -105,12 +93,10 @@ class PresenceHeartbeats:
             self._timer = self._clock.callLater(seconds, self._send)
 
     def _wait_seconds(self) -> float | None:
-        settings = self._settings
         if not self._urgent and not self._due:
             return None
-        if self._failures:
-            doubled = settings.retry_min_seconds * 2.0 ** min(self._failures - 1, 30)
-            return min(doubled, settings.retry_max_seconds)
+        if self._backoff.failures:
+            return self._retry_seconds
         if self._urgent:
             return 0.0
         return max(0.0, next(iter(self._due.values())) - self._clock.seconds())
@@ -146,7 +132,7 @@ class PresenceHeartbeats:
 
     def _noted(self, _: None, members: Sequence[Member]) -> None:
         self._sending = False
-        self._failures = 0
+        self._backoff.succeed()
         self._sent += len(members)
         due_at = self._clock.seconds() + self._settings.heartbeat_seconds
         for member in members:
@@ -157,11 +143,11 @@ class PresenceHeartbeats:
 
     def _lost(self, failure: Failure, members: Sequence[Member]) -> None:
         self._sending = False
-        self._failures += 1
+        self._retry_seconds = self._backoff.fail()
         self._failed += 1
         if failure.check(RemoteFailure) is None:
             log.failure("a heartbeat failed", failure)
-        elif self._failures == 1:
+        elif self._backoff.failures == 1:
             log.warn("no dispatcher hears who is there: {e}", e=failure.value)
         self._urgent.update(dict.fromkeys(member for member in members if member in self._members))
         self._schedule()

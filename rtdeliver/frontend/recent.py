@@ -2,19 +2,20 @@
 
 from twisted.internet.interfaces import IReactorTime
 
+from rtdeliver.config.sections import Viewers
 from rtdeliver.model import Event, Topic
 
 
 class RecentEvents:
-    """Remembers the topic and id of at least the last ``events`` events of ``seconds`` seconds.
+    """Remembers the topic and id of at least the last ``recent_events`` events, for
+    ``recent_seconds``.
 
     Two generations take turns, so it holds twice that at most and forgets without a search.
     """
 
-    def __init__(self, *, clock: IReactorTime, events: int, seconds: float) -> None:
+    def __init__(self, *, settings: Viewers, clock: IReactorTime) -> None:
         self._clock = clock
-        self._events = events
-        self._seconds = seconds
+        self._settings = settings
         self._young: set[tuple[Topic, str]] = set()
         self._old: set[tuple[Topic, str]] = set()
         self._rotated_at = clock.seconds()
@@ -30,6 +31,9 @@ class RecentEvents:
 
     def _rotate_if_due(self) -> None:
         now = self._clock.seconds()
-        if len(self._young) >= self._events or now - self._rotated_at >= self._seconds:
+        if (
+            len(self._young) >= self._settings.recent_events
+            or now - self._rotated_at >= self._settings.recent_seconds
+        ):
             self._old, self._young = self._young, set()
             self._rotated_at = now

@@ -6,10 +6,11 @@ from klein import Klein
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from rtdeliver.config.sections import Sockets
 from rtdeliver.errors import BadRequest
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.frontend import Frontend
-from rtdeliver.frontend.takeover import SocketSettings, response_head, take_over
+from rtdeliver.frontend.takeover import response_head, take_over
 from rtdeliver.http.replies import PostHandler, Reply, answer, close_after
 from rtdeliver.http.requests import (
     JSON,
@@ -31,7 +32,7 @@ from rtdeliver.wire import decode_batch, decode_topics_change
 def add_connect_route(
     app: Klein,
     frontend: Frontend,
-    sockets: SocketSettings,
+    sockets: Sockets,
     identify: Callable[[str], Identity] | None = None,
 ) -> None:
     """Add where browsers open streams: ``/connect``.
@@ -113,7 +114,7 @@ class _Stream(Resource):
         frontend: Frontend,
         topics: list[Topic],
         identity: Identity | None,
-        sockets: SocketSettings,
+        sockets: Sockets,
     ) -> None:
         super().__init__()
         self._frontend = frontend

@@ -25,24 +25,24 @@ def connected_frame(
     topics: Sequence[Topic],
     pending: Sequence[Topic],
     heartbeat_seconds: float,
-    retry_seconds: float,
+    reconnect_seconds: float,
 ) -> bytes:
     """The first frame of a stream.
 
     :param pending: topics that no dispatcher has confirmed yet; left out when there are none.
     :param heartbeat_seconds: within how many seconds something is sent, if only a heartbeat.
-    :param retry_seconds: how long a browser waits before it reconnects.
+    :param reconnect_seconds: how long a browser waits before it reconnects.
     """
     fields: dict[str, object] = {"connection": connection_id, "topics": sorted(topics)}
     if pending:
         fields["pending"] = sorted(pending)
     fields["heartbeat_seconds"] = _number(heartbeat_seconds)
-    return _control_frame("connected", fields, retry_seconds=retry_seconds)
+    return _control_frame("connected", fields, reconnect_seconds=reconnect_seconds)
 
 
-def busy_frame(reason: str, *, retry_seconds: float) -> bytes:
-    """Asks the client to come back after ``retry_seconds``; the stream ends after it."""
-    return _control_frame("busy", {"reason": reason}, retry_seconds=retry_seconds)
+def busy_frame(reason: str, *, reconnect_seconds: float) -> bytes:
+    """Asks the client to come back after ``reconnect_seconds``; the stream ends after it."""
+    return _control_frame("busy", {"reason": reason}, reconnect_seconds=reconnect_seconds)
 
 
 def expired_frame() -> bytes:
@@ -55,8 +55,8 @@ def gap_frame(lost: int, topics: Sequence[Topic]) -> bytes:
     return _control_frame("gap", {"lost": lost or None, "topics": sorted(topics)})
 
 
-def _control_frame(name: str, fields: object, *, retry_seconds: float | None = None) -> bytes:
-    retry = b"" if retry_seconds is None else b"retry: %d\n" % round(retry_seconds * 1000)
+def _control_frame(name: str, fields: object, *, reconnect_seconds: float | None = None) -> bytes:
+    retry = b"" if reconnect_seconds is None else b"retry: %d\n" % round(reconnect_seconds * 1000)
     return b"%bevent: %b\ndata: %b\n\n" % (retry, name.encode(), encode(fields))
 
 

@@ -9,9 +9,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from rtdeliver.actor import RunQueue
+from rtdeliver.config.sections import Viewers
 from rtdeliver.errors import UnknownConnection
 from rtdeliver.frontend import sse
-from rtdeliver.frontend.connection import Connection, ConnectionCounts, ConnectionSettings
+from rtdeliver.frontend.connection import Connection, ConnectionCounts
 from rtdeliver.interfaces import IStreamOwner
 from rtdeliver.metrics import Sample, counter, dropped, gauge
 from rtdeliver.model import CloseReason, ConnectionId, make_connection_id
@@ -21,23 +22,13 @@ from rtdeliver.wheel import TimingWheel
 _DRAIN_STEP_SECONDS = 0.05
 
 
-class BusyRetry:
-    """Draws how long a client that is sent away waits, so that not all come back at once."""
-
-    def __init__(self, *, min_seconds: float, max_seconds: float) -> None:
-        self._min_seconds = min_seconds
-        self._max_seconds = max_seconds
-
-    def seconds(self) -> float:
-        return random.uniform(self._min_seconds, self._max_seconds)
-
-
 class Supervisor:
     """Answers for every connection of a process.
 
     :param node: the name that connection ids carry.
     :param max_connections: how many there may be at a time.
     :param ended: called with each connection whose stream is gone.
+    :param draw: returns a number between two others.
     """
 
     def __init__(
@@ -45,17 +36,17 @@ class Supervisor:
         *,
         node: str,
         max_connections: int,
-        settings: ConnectionSettings,
-        busy_retry: BusyRetry,
+        settings: Viewers,
         clock: IReactorTime,
         run_queue: RunQueue,
         wheel: TimingWheel,
         ended: Callable[[Connection], None],
+        draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._node = node
         self._max_connections = max_connections
         self._settings = settings
-        self._busy_retry = busy_retry
+        self._draw = draw
         self._clock = clock
         self._run_queue = run_queue
         self._wheel = wheel
@@ -115,7 +106,11 @@ class Supervisor:
 
     def busy_frame(self, reason: str) -> bytes:
         """Return the frame that sends a client away for a while."""
-        return sse.busy_frame(reason, retry_seconds=self._busy_retry.seconds())
+        settings = self._settings
+        seconds = self._draw(
+            settings.busy_reconnect_min_seconds, settings.busy_reconnect_max_seconds
+        )
+        return sse.busy_frame(reason, reconnect_seconds=seconds)
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Take no further connections, and end those there are, spread over ``seconds``.

@@ -14,27 +14,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import msgspec
 from twisted.internet import tcp
 from twisted.internet.interfaces import IPullProducer, IPushProducer
 from twisted.web.server import Request
 from zope.interface import implementer
 
+from rtdeliver.config.sections import Sockets
 from rtdeliver.errors import StreamLost
 from rtdeliver.interfaces import IStream, IStreamOwner
-
-
-class SocketSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the kernel does for each stream; see socket(7) and tcp(7).
-
-    :param send_buffer_bytes: SO_SNDBUF, which the kernel doubles; 0 leaves it to grow by itself.
-    :param tcp_keepalive_seconds: after how long an idle connection is probed.
-    :param tcp_user_timeout_seconds: how long sent data may stay without an answer.
-    """
-
-    send_buffer_bytes: int
-    tcp_keepalive_seconds: int
-    tcp_user_timeout_seconds: int
 
 
 def response_head(request: Request) -> bytes:
@@ -46,7 +33,7 @@ def response_head(request: Request) -> bytes:
     return b"\r\n".join([*lines, b"", b""])
 
 
-def take_over(request: Request, owner: IStreamOwner, settings: SocketSettings) -> None:
+def take_over(request: Request, owner: IStreamOwner, settings: Sockets) -> None:
     """Give the transport of an HTTP/1.1 ``request`` to ``owner``, who then writes the response.
 
     ``owner`` becomes the transport's protocol and is told of the stream by its ``attached``.
@@ -178,7 +165,7 @@ def _socket_below(transport: Any) -> socket.socket:
     return sock
 
 
-def _set_socket_options(sock: socket.socket, settings: SocketSettings) -> None:
+def _set_socket_options(sock: socket.socket, settings: Sockets) -> None:
     if settings.send_buffer_bytes:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer_bytes)
     if sock.family not in (socket.AF_INET, socket.AF_INET6):

@@ -8,12 +8,33 @@ from urllib.parse import urlsplit
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from rtdeliver.config import SAME_HOST
+from rtdeliver.config.sections import SAME_HOST
 from rtdeliver.errors import (
+    ConfigError,
     Unauthorized,
 )
 from rtdeliver.http.replies import refuse
 from rtdeliver.http.requests import header
+
+
+def read_secret(path: str) -> str:
+    """Return the secret that requests between nodes carry.
+
+    :param path: of a file with one word; empty for no secret.
+    :raises ConfigError: if the file cannot be read, or holds something else.
+    """
+    if not path:
+        return ""
+    try:
+        with open(path, encoding="ascii") as file:
+            secret = file.read().strip()
+    except OSError as error:
+        raise ConfigError(f"access.secret_file {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"access.secret_file {path}: {error}") from None
+    if not secret or not secret.isprintable() or " " in secret:
+        raise ConfigError(f"access.secret_file {path}: it must hold one word, the secret")
+    return secret
 
 
 class SecretResource(Resource):

@@ -6,27 +6,19 @@ from typing import Any
 import msgspec
 from treq.client import HTTPClient
 from treq.content import collect
-from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    wrapClientTLS,
-)
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.interfaces import IProtocol, IReactorTime, IStreamClientEndpoint
-from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IAgent, IResponse
 
+from rtdeliver.config.sections import Http
 from rtdeliver.errors import AnsweredNo, AnswerLost, RemoteFailure, Unreachable
+from rtdeliver.http.endpoints import NodeEndpoints
 
 ANSWER_BYTES = 65536
 """What is read of an answer at most."""
-
-IDLE_SECONDS = 30
-"""How long a connection is kept: less than the 60 s after which the servers here close it."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -49,17 +41,15 @@ def accepted(answer: Answer) -> Answer:
 class NodeClient:
     """Calls other nodes.
 
+    :param settings: bound the whole of a request and its answer.
     :param secret: sent as a bearer token; empty for none.
-    :param timeout_seconds: for the whole of a request and its answer.
     """
 
-    def __init__(
-        self, *, agent: IAgent, clock: IReactorTime, secret: str, timeout_seconds: float
-    ) -> None:
+    def __init__(self, *, agent: IAgent, clock: IReactorTime, settings: Http, secret: str) -> None:
         self._http = HTTPClient(agent)
         self._clock = clock
         self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
-        self._timeout_seconds = timeout_seconds
+        self._timeout_seconds = settings.request_seconds
 
     async def post(
         self, url: str, body: bytes, *, content_type: str, headers: Mapping[str, str] | None = None
@@ -118,44 +108,10 @@ class NodeClient:
         return Answer(status=response.code, body=b"".join(pieces))
 
 
-def make_agent(reactor: object, *, connect_timeout_seconds: float) -> Agent:
+def make_agent(reactor: object, settings: Http) -> Agent:
     """Return an agent that keeps connections open between requests."""
-    pool = HTTPConnectionPool(reactor, persistent=True)
-    pool.cachedConnectionTimeout = IDLE_SECONDS
-    places = _Places(reactor, connect_timeout_seconds)
-    agent: Agent = Agent.usingEndpointFactory(reactor, places, pool=pool)
+    pool: Any = HTTPConnectionPool(reactor, persistent=True)
+    pool.cachedConnectionTimeout = settings.client_idle_seconds
+    endpoints = NodeEndpoints(reactor=reactor, timeout_seconds=settings.request_seconds)
+    agent: Agent = Agent.usingEndpointFactory(reactor, endpoints, pool=pool)
     return agent
-
-
-@implementer(IAgentEndpointFactory)
-class _Places:
-    """Where nodes are.
-
-    Of one that is named by its address, it is known at once that it cannot be reached: only a
-    `HostnameEndpoint` waits a while, for further addresses of a name.
-    """
-
-    def __init__(self, reactor: object, timeout_seconds: float) -> None:
-        self._reactor = reactor
-        self._timeout_seconds = timeout_seconds
-        self._policy = BrowserLikePolicyForHTTPS()
-
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        host = uri.host.decode("ascii")
-        connect: Any = TCP4ClientEndpoint if isIPAddress(host) else HostnameEndpoint
-        endpoint = connect(self._reactor, host, uri.port, timeout=self._timeout_seconds)
-        if uri.scheme == b"https":
-            endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
-        return _QuietEndpoint(endpoint)
-
-
-@implementer(IStreamClientEndpoint)
-class _QuietEndpoint:
-    """Connects without a word to the log."""
-
-    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
-        self._endpoint = endpoint
-
-    def connect(self, protocolFactory: Any) -> Deferred[IProtocol]:
-        protocolFactory.noisy = False
-        return self._endpoint.connect(protocolFactory)

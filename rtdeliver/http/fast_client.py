@@ -11,15 +11,14 @@ from urllib.parse import SplitResult, urlsplit
 import httptools
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
+from rtdeliver.config.sections import Http
 from rtdeliver.errors import AnswerLost, Unreachable
-from rtdeliver.http.client import ANSWER_BYTES, IDLE_SECONDS, Answer, accepted
+from rtdeliver.http.client import ANSWER_BYTES, Answer, accepted
+from rtdeliver.http.endpoints import NodeEndpoints
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -27,14 +26,16 @@ _PORTS = {"http": 80, "https": 443}
 class FastClient:
     """Posts to other nodes, on connections that it keeps.
 
+    :param settings: bound the whole of a request and its answer.
     :param secret: sent as a bearer token; empty for none.
-    :param timeout_seconds: for the whole of a request and its answer.
     """
 
-    def __init__(self, *, reactor: Any, secret: str, timeout_seconds: float) -> None:
+    def __init__(self, *, reactor: Any, settings: Http, secret: str) -> None:
         self._reactor = reactor
+        self._endpoints = NodeEndpoints(reactor=reactor, timeout_seconds=settings.request_seconds)
         self._authorization = f"Authorization: Bearer {secret}\r\n" if secret else ""
-        self._timeout_seconds = timeout_seconds
+        self._timeout_seconds = settings.request_seconds
+        self._idle_seconds = settings.client_idle_seconds
         self._idle: dict[str, list[_Connection]] = {}
 
     async def post(
@@ -75,7 +76,7 @@ class FastClient:
 
     def _take_idle(self, place: str) -> "_Connection | None":
         connections = self._idle.get(place, [])
-        newest = self._reactor.seconds() - IDLE_SECONDS
+        newest = self._reactor.seconds() - self._idle_seconds
         while connections:
             connection = connections.pop()
             if connection.is_reusable and connection.idle_since > newest:
@@ -84,24 +85,15 @@ class FastClient:
         return None
 
     async def _connect(self, url: str, parts: SplitResult) -> "_Connection":
+        endpoint = self._endpoints.endpoint(
+            parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
+        )
         try:
-            connection: Any = await self._endpoint(parts).connect(Factory.forProtocol(_Connection))
+            connection: Any = await endpoint.connect(Factory.forProtocol(_Connection))
         except (ConnectError, DNSLookupError) as error:
             raise Unreachable(f"{url}: {error}") from None
         connected: _Connection = connection
         return connected
-
-    def _endpoint(self, parts: SplitResult) -> IStreamClientEndpoint:
-        host = parts.hostname or ""
-        endpoint = HostnameEndpoint(
-            self._reactor,
-            host,
-            parts.port or _PORTS[parts.scheme],
-            timeout=self._timeout_seconds,
-        )
-        if parts.scheme == "https":
-            return wrapClientTLS(optionsForClientTLS(host), endpoint)
-        return endpoint
 
 
 class _Connection(Protocol):

@@ -4,23 +4,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.web.resource import IResource
+from twisted.web.server import Request
 
-from rtdeliver.config import Config
+from rtdeliver.config.sections import Likes, LikesCrowd, LikesDatabase, LikesLimits
 from rtdeliver.deferreds import flush
 from rtdeliver.errors import BadRequest, ConfigError
 from rtdeliver.http.requests import host_of
 from rtdeliver.http.routes import new_app
 from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.conversations import Conversations
-from rtdeliver.likes.crowd import Crowd, CrowdSettings
-from rtdeliver.likes.database import Database, DatabaseSettings
+from rtdeliver.likes.crowd import Crowd
+from rtdeliver.likes.database import Database
 from rtdeliver.likes.limits import Allowance, RateLimit
 from rtdeliver.likes.model import Video, parse_video
 from rtdeliver.likes.page import read_page
 from rtdeliver.likes.people import People
 from rtdeliver.likes.publisher import Publisher
 from rtdeliver.likes.routes import (
-    RouteSettings,
     add_conversation_routes,
     add_page_routes,
     add_session_routes,
@@ -44,43 +44,36 @@ class LikesApp:
     def __init__(
         self,
         *,
-        config: Config,
+        settings: Likes,
+        database: LikesDatabase,
+        limits: LikesLimits,
+        crowd: LikesCrowd,
         platform: IPlatform,
         key: TokenKey,
         reactor: Any,
     ) -> None:
-        self._config = config
+        self._settings = settings
         self._reactor = reactor
-        videos = _videos(config.videos)
-        self._database = Database(
-            settings=DatabaseSettings(
-                path=config.database,
-                busy_seconds=config.database_busy_seconds,
-                waiting=config.database_waiting,
-            ),
-            reactor=reactor,
-        )
+        videos = _videos(settings.videos)
+        self._database = Database(settings=database, reactor=reactor)
         store = Store(self._database.run)
-        self._publisher = Publisher(platform=platform, waiting=config.publish_waiting)
+        self._publisher = Publisher(platform=platform, waiting=settings.publish_waiting)
         self._viewers = ViewerCounts(
             videos=videos,
             platform=platform,
-            every_seconds=config.viewers_seconds,
+            every_seconds=settings.viewers_seconds,
             clock=reactor,
         )
-        likes = Allowance(config.likes_per_second, config.likes_burst)
-        comments = Allowance(config.comments_per_second, config.comments_burst)
-        sessions = Allowance(config.sessions_per_second, config.sessions_burst)
+        comments = Allowance(limits.comments_per_second, limits.comments_burst)
+        allowances = {
+            "likes": Allowance(limits.likes_per_second, limits.likes_burst),
+            "comments": comments,
+            "messages": comments,
+            "sessions": Allowance(limits.sessions_per_second, limits.sessions_burst),
+        }
         self._limits = {
-            what: RateLimit(
-                what=what, allowance=allowance, visitors=config.limited_visitors, clock=reactor
-            )
-            for what, allowance in {
-                "likes": likes,
-                "comments": comments,
-                "messages": comments,
-                "sessions": sessions,
-            }.items()
+            what: RateLimit(what=what, allowance=allowance, visitors=limits.visitors, clock=reactor)
+            for what, allowance in allowances.items()
         }
         self._videos = Videos(
             videos=videos,
@@ -100,33 +93,27 @@ class LikesApp:
             platform=platform,
             key=key,
             sessions=self._limits["sessions"],
-            token_seconds=config.token_seconds,
+            token_seconds=settings.token_seconds,
             clock=reactor,
         )
-        self._crowd = Crowd(
-            videos=self._videos,
-            settings=CrowdSettings(
-                likes_per_second=config.crowd_likes_per_second, seconds=config.crowd_seconds
-            ),
-            clock=reactor,
-        )
+        self._crowd = Crowd(videos=self._videos, settings=crowd, clock=reactor)
         self._frontend: Callable[[str], str] = str
 
     def resource(self) -> IResource:
         """All paths of the app."""
-        config = self._config
         app = new_app()
-        settings = RouteSettings(
-            frontend=lambda request: self._frontend(host_of(request)),
-            behind_proxy=config.behind_proxy,
-            comment_characters=config.comment_characters,
-            crowd_likes_per_second=config.crowd_likes_per_second,
-            crowd_seconds=config.crowd_seconds,
+        settings = self._settings
+        add_session_routes(
+            app,
+            self._people,
+            settings=settings,
+            crowd=self._crowd.settings,
+            frontend=self._frontend_of,
+            clock=self._reactor,
         )
-        add_session_routes(app, self._people, settings, self._reactor)
         add_video_routes(app, self._videos, self._crowd, self._people, settings)
         add_conversation_routes(app, self._conversations, self._people, settings)
-        add_page_routes(app, read_page(), settings)
+        add_page_routes(app, read_page(), self._frontend_of)
         resource: IResource = app.resource()
         return resource
 
@@ -151,6 +138,9 @@ class LikesApp:
         )
         self._database.close()
 
+    def _frontend_of(self, request: Request) -> str:
+        return self._frontend(host_of(request))
+
     def samples(self) -> list[Sample]:
         refused = [
             counter("app_refused", "Requests beyond a visitor's share.", limit.refused, of=what)
@@ -169,9 +159,9 @@ def _videos(texts: Sequence[str]) -> Sequence[Video]:
     try:
         videos = [parse_video(text) for text in texts]
     except BadRequest as refusal:
-        raise ConfigError(f"videos: {refusal.message}") from None
+        raise ConfigError(f"likes.videos: {refusal.message}") from None
     if not videos:
-        raise ConfigError("videos: name at least one")
+        raise ConfigError("likes.videos: name at least one")
     if len({video.name for video in videos}) < len(videos):
-        raise ConfigError("videos: one is named twice")
+        raise ConfigError("likes.videos: one is named twice")
     return videos

@@ -3,13 +3,13 @@
 import math
 import random
 
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rtdeliver.config.sections import LikesCrowd
 from rtdeliver.errors import TooManyRequests, Unavailable
 from rtdeliver.likes.model import REACTIONS, Video
 from rtdeliver.likes.videos import Liked, Videos
@@ -23,19 +23,12 @@ _STEP_SECONDS = 0.02
 _MOODS = (*REACTIONS, "heart", "heart", "heart")
 
 
-class CrowdSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How many likes a crowd sends, and for how long."""
-
-    likes_per_second: int
-    seconds: float
-
-
 class Crowd:
     """Likes videos through the backend, as browsers do; one crowd at a time for each."""
 
-    def __init__(self, *, videos: Videos, settings: CrowdSettings, clock: IReactorTime) -> None:
+    def __init__(self, *, videos: Videos, settings: LikesCrowd, clock: IReactorTime) -> None:
         self._videos = videos
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._loops: dict[Video, LoopingCall] = {}
         self._in_flight = 0
@@ -49,19 +42,19 @@ class Crowd:
         if video in self._loops:
             raise TooManyRequests(
                 "the crowd is there already",
-                headers={"Retry-After": str(math.ceil(self._settings.seconds))},
+                headers={"Retry-After": str(math.ceil(self.settings.seconds))},
             )
         begin = self._clock.seconds()
         sent = 0
 
         def step() -> None:
             nonlocal sent
-            passed = min(self._clock.seconds() - begin, self._settings.seconds)
-            due = int(passed * self._settings.likes_per_second)
+            passed = min(self._clock.seconds() - begin, self.settings.seconds)
+            due = int(passed * self.settings.likes_per_second)
             for _ in range(due - sent):
                 self._like(video)
             sent = max(sent, due)
-            if passed >= self._settings.seconds:
+            if passed >= self.settings.seconds:
                 self._loops.pop(video).stop()
 
         loop = self._loops[video] = LoopingCall(step)
@@ -83,7 +76,7 @@ class Crowd:
         ]
 
     def _like(self, video: Video) -> None:
-        if self._in_flight >= self._settings.likes_per_second:
+        if self._in_flight >= self.settings.likes_per_second:
             self._skipped += 1
             return
         self._in_flight += 1

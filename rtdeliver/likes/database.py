@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 
-import msgspec
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rtdeliver.config.sections import LikesDatabase
 from rtdeliver.errors import ConfigError, Unavailable
 
 T = TypeVar("T")
@@ -62,25 +62,13 @@ SCHEMA = (
 """The steps from an empty file to the schema of today; ``user_version`` counts those taken."""
 
 
-class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Which file, and how patiently.
-
-    :param busy_seconds: how long a write waits for another process that has locked the file.
-    :param waiting: how many calls may wait for their turn.
-    """
-
-    path: str
-    busy_seconds: float
-    waiting: int
-
-
 class Database:
     """Runs transactions one after the other, in a thread of their own.
 
     SQLite has one writer at a time; one thread needs no lock to wait for, and keeps the order.
     """
 
-    def __init__(self, *, settings: DatabaseSettings, reactor: Any) -> None:
+    def __init__(self, *, settings: LikesDatabase, reactor: Any) -> None:
         self._settings = settings
         self._reactor = reactor
         self._pool: ConnectionPool | None = None

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
+from rtdeliver.config.sections import Likes, LikesCrowd
 from rtdeliver.deferreds import shield
 from rtdeliver.errors import NotFound, Unauthorized
 from rtdeliver.http.replies import answer
@@ -37,21 +37,9 @@ from rtdeliver.model import Member
 from rtdeliver.tokens import Identity
 
 
-class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the paths are told.
-
-    :param frontend: gives the URL at which the browser of a request reaches the frontends.
-    :param behind_proxy: whether a proxy says what a client's address is.
-    """
-
-    frontend: Callable[[Request], str]
-    behind_proxy: bool
-    comment_characters: int
-    crowd_likes_per_second: int
-    crowd_seconds: float
-
-
-def add_page_routes(app: Klein, page: Mapping[str, PageFile], settings: RouteSettings) -> None:
+def add_page_routes(
+    app: Klein, page: Mapping[str, PageFile], frontend: Callable[[Request], str]
+) -> None:
     """Add the page and its files."""
 
     @app.route("/", methods=["GET"])
@@ -62,23 +50,32 @@ def add_page_routes(app: Klein, page: Mapping[str, PageFile], settings: RouteSet
     def file(request: Request, name: str) -> bytes:
         if name not in page:
             raise NotFound("nothing is served at this path")
-        return _send_file(request, page[name], settings.frontend(request))
+        return _send_file(request, page[name], frontend(request))
 
 
 def add_session_routes(
-    app: Klein, people: People, settings: RouteSettings, clock: IReactorTime
+    app: Klein,
+    people: People,
+    *,
+    settings: Likes,
+    crowd: LikesCrowd,
+    frontend: Callable[[Request], str],
+    clock: IReactorTime,
 ) -> None:
-    """Add what a page asks first: how things are set here, and who the visitor is."""
+    """Add what a page asks first: how things are set here, and who the visitor is.
+
+    :param frontend: gives the URL at which the browser of a request reaches the frontends.
+    """
 
     @app.route("/settings", methods=["GET"])
     def told(request: Request) -> bytes:
         value = {
-            "frontend": settings.frontend(request),
+            "frontend": frontend(request),
             "reactions": REACTIONS,
             "name_characters": NAME_CHARACTERS,
             "comment_characters": settings.comment_characters,
-            "crowd_likes_per_second": settings.crowd_likes_per_second,
-            "crowd_seconds": settings.crowd_seconds,
+            "crowd_likes_per_second": crowd.likes_per_second,
+            "crowd_seconds": crowd.seconds,
             "now": int(clock.seconds() * 1000),
         }
         return answer(request, 200, value)
@@ -111,7 +108,7 @@ def add_session_routes(
 
 
 def add_video_routes(
-    app: Klein, videos: Videos, crowd: Crowd, people: People, settings: RouteSettings
+    app: Klein, videos: Videos, crowd: Crowd, people: People, settings: Likes
 ) -> None:
     """Add what visitors do with videos."""
 
@@ -153,14 +150,14 @@ def add_video_routes(
             request,
             202,
             {
-                "likes_per_second": settings.crowd_likes_per_second,
-                "seconds": settings.crowd_seconds,
+                "likes_per_second": crowd.settings.likes_per_second,
+                "seconds": crowd.settings.seconds,
             },
         )
 
 
 def add_conversation_routes(
-    app: Klein, conversations: Conversations, people: People, settings: RouteSettings
+    app: Klein, conversations: Conversations, people: People, settings: Likes
 ) -> None:
     """Add what members tell each other."""
 
@@ -219,7 +216,7 @@ def _member(request: Request, people: People) -> Member:
     return identity.member
 
 
-def _visitor(request: Request, people: People, settings: RouteSettings) -> Visitor:
+def _visitor(request: Request, people: People, settings: Likes) -> Visitor:
     identity = _identity(request, people)
     address = client_address(request, behind_proxy=settings.behind_proxy)
     return Visitor(None if identity is None else identity.member, address)

@@ -9,20 +9,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from rtdeliver.config.sections import Presence as PresenceSettings
 from rtdeliver.interfaces import IPresenceStore
 from rtdeliver.messages import Presence, PresenceChange, PresenceHeartbeat, PresenceSweep
 from rtdeliver.model import Member
-
-
-class PresenceTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a store waits.
-
-    :param grace_seconds: how late a heartbeat may be; twice this passes before its absence counts.
-    :param claim_seconds: how long one caller has for publishing a change.
-    """
-
-    grace_seconds: float
-    claim_seconds: float
 
 
 class _Entry(msgspec.Struct):
@@ -54,9 +44,9 @@ class _Entry(msgspec.Struct):
 class MemoryPresenceStore:
     """Serves a single dispatcher."""
 
-    def __init__(self, *, times: PresenceTimes, clock: IReactorTime) -> None:
-        self._grace = round(2000 * times.grace_seconds)
-        self._claim = round(1000 * times.claim_seconds)
+    def __init__(self, *, settings: PresenceSettings, clock: IReactorTime) -> None:
+        self._grace = round(2000 * settings.grace_seconds)
+        self._claim = round(1000 * settings.claim_seconds)
         self._clock = clock
         self._entries: dict[Member, _Entry] = {}
         # Each entry has a place here at the time when it is due, or before.

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rtdeliver.config.sections import Presence as PresenceSettings
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IPresenceStore
 from rtdeliver.messages import Presence, PresenceChange, PresenceHeartbeat
@@ -19,20 +19,6 @@ from rtdeliver.wire import Draft, encode
 log = Logger()
 
 _TYPE = "presence"
-
-
-class PresenceSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a dispatcher looks after the members.
-
-    :param sweep_seconds: how long it goes without a look at who is gone, at most.
-    :param sweep_members: for how many that is decided at a time.
-    :param hold_seconds: after the store could not be reached, and at the start, how long nobody is
-        declared gone: heartbeats may have got lost, and come again within that time.
-    """
-
-    sweep_seconds: float
-    sweep_members: int
-    hold_seconds: float
 
 
 class PresenceTracker:
@@ -130,7 +116,7 @@ class PresenceTracker:
         held = self._clock.seconds() < self._held_until
         try:
             # While nobody is declared gone, this finds out whether the store can be reached.
-            swept = await self._store.sweep(0 if held else self._settings.sweep_members)
+            swept = await self._store.sweep(0 if held else self._settings.batch_members)
         except Unavailable:
             self._hold()
             return self._settings.sweep_seconds
@@ -153,7 +139,10 @@ class PresenceTracker:
             log.warn("{n} changes of presence wait: {e}", n=len(changes), e=error)
 
     def _hold(self) -> None:
-        self._held_until = self._clock.seconds() + self._settings.hold_seconds
+        """Declare nobody gone before heartbeats that got lost could come again."""
+        settings = self._settings
+        hold_seconds = settings.heartbeat_seconds + settings.grace_seconds
+        self._held_until = self._clock.seconds() + hold_seconds
 
 
 def _draft(change: PresenceChange) -> Draft:

@@ -3,6 +3,7 @@
 from klein import Klein
 from twisted.web.server import Request
 
+from rtdeliver.config.sections import Presence as PresenceSettings
 from rtdeliver.deferreds import shield
 from rtdeliver.errors import BadRequest
 from rtdeliver.http.replies import answer
@@ -12,21 +13,16 @@ from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.wire import decode_heartbeat
 
 
-def add_presence_routes(
-    app: Klein, presence: PresenceTracker, *, max_members: int, heartbeat_seconds: float
-) -> None:
-    """Add what frontends use (POST), and applications (GET).
-
-    :param max_members: that one request may name.
-    :param heartbeat_seconds: stands where a heartbeat does not say.
-    """
+def add_presence_routes(app: Klein, presence: PresenceTracker, settings: PresenceSettings) -> None:
+    """Add what frontends use (POST), and applications (GET)."""
+    max_members = settings.batch_members
 
     @app.route("/presence", methods=["POST"])
     async def heartbeat(request: Request) -> bytes:
         post = post_of(request)
         media_type(post.content_type, JSON)
         heartbeat = decode_heartbeat(
-            post.body, max_members=max_members, default_heartbeat_seconds=heartbeat_seconds
+            post.body, max_members=max_members, default_heartbeat_seconds=settings.heartbeat_seconds
         )
         await shield(presence.heartbeat(heartbeat))
         return answer(request, 200, {"heartbeat_seconds": heartbeat.heartbeat_seconds})

@@ -7,7 +7,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from rtdeliver.deferreds import all_of
+from rtdeliver.deferreds import all_of, as_deferred
 from rtdeliver.interfaces import IPresenceStore
 from rtdeliver.messages import Presence, PresenceChange, PresenceHeartbeat, PresenceSweep
 from rtdeliver.model import Member
@@ -24,24 +24,15 @@ class ShardedPresenceStore:
     def __init__(self, shards: Mapping[str, IPresenceStore]) -> None:
         self._shards = dict(shards)
 
-    def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[Sequence[PresenceChange]]:
-        return Deferred.fromCoroutine(
-            _join(
-                self._shards[name].heartbeat(msgspec.structs.replace(heartbeat, members=members))
-                for name, members in self._spread(heartbeat.members).items()
-            )
+    @as_deferred
+    async def heartbeat(self, heartbeat: PresenceHeartbeat) -> Sequence[PresenceChange]:
+        return await _join(
+            self._shards[name].heartbeat(msgspec.structs.replace(heartbeat, members=members))
+            for name, members in self._spread(heartbeat.members).items()
         )
 
-    def sweep(self, limit: int) -> Deferred[PresenceSweep]:
-        return Deferred.fromCoroutine(self._sweep(limit))
-
-    def mark_published(self, changes: Sequence[PresenceChange]) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._told(changes))
-
-    def presence(self, members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
-        return Deferred.fromCoroutine(self._presence(members))
-
-    async def _sweep(self, limit: int) -> PresenceSweep:
+    @as_deferred
+    async def sweep(self, limit: int) -> PresenceSweep:
         sweeps = await all_of(shard.sweep(limit) for shard in self._shards.values())
         return PresenceSweep(
             changes=[change for sweep in sweeps for change in sweep.changes],
@@ -51,13 +42,15 @@ class ShardedPresenceStore:
             ),
         )
 
-    async def _told(self, changes: Sequence[PresenceChange]) -> None:
+    @as_deferred
+    async def mark_published(self, changes: Sequence[PresenceChange]) -> None:
         shares: dict[str, list[PresenceChange]] = {}
         for change in changes:
             shares.setdefault(shard_of(self._shards, change.member), []).append(change)
         await all_of(self._shards[name].mark_published(share) for name, share in shares.items())
 
-    async def _presence(self, members: Sequence[Member]) -> Sequence[Presence]:
+    @as_deferred
+    async def presence(self, members: Sequence[Member]) -> Sequence[Presence]:
         answers = await _join(
             self._shards[name].presence(share) for name, share in self._spread(members).items()
         )

@@ -62,6 +62,14 @@ class OwnProcess:
         return ()
 
 
+def node_name(configured: str) -> str:
+    """Return the configured name of this node, or one made of the host's and the process id."""
+    if configured:
+        return configured
+    host = "".join(c if c.isascii() and c.isalnum() else "-" for c in socket.gethostname())
+    return f"{host[:50]}-{os.getpid()}"
+
+
 def complain(line: str) -> None:
     """Tell the operator why the process cannot go on."""
     if sys.__stderr__ is not None:

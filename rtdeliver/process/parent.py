@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ProcessExitedAlready
@@ -18,10 +17,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rtdeliver.config import Config, node_name
+from rtdeliver.backoff import Backoff
+from rtdeliver.config.sections import Node
 from rtdeliver.errors import BadRequest, ConfigError
 from rtdeliver.model import check_node
-from rtdeliver.process.host import IHost, OwnProcess, notify_systemd
+from rtdeliver.process.host import IHost, OwnProcess, node_name, notify_systemd
 from rtdeliver.process.listeners import Listener, places
 from rtdeliver.process.service import RoleService
 from rtdeliver.process.shared_port import share
@@ -38,23 +38,6 @@ _SOCKETS = 5
 _FOR_THE_PARENT = frozenset(
     {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
 )
-
-
-class WorkersSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How workers are run.
-
-    :param node: the name that theirs begin with.
-    :param restart_min_seconds: the pause before one that has ended is started again; doubles
-        while it does not run for a while.
-    :param restart_max_seconds: the longest pause, and how long is a while.
-    :param end_seconds: what is left so long after the signal to end is killed.
-    """
-
-    count: int
-    node: str
-    restart_min_seconds: float
-    restart_max_seconds: float
-    end_seconds: float
 
 
 @implementer(IHost)
@@ -96,6 +79,10 @@ class ParentService(Service):
     :param role: what they run; it is not run here.
     :param shared: the key of the listener that they share.
     :param host: the one of ``role``.
+    :param node: the name that the names of the workers begin with.
+    :param end_seconds: what is left so long after the signal to end is killed.
+    :param new_backoff: makes the pauses before a worker that has ended is started again.
+    :param steady_seconds: how long a worker runs before its pauses begin anew.
     :param command: starts a worker.
     :param environ: a worker's environment.
     :param fail: ends this process with an error status.
@@ -107,7 +94,11 @@ class ParentService(Service):
         role: RoleService,
         shared: str,
         host: ParentProcess,
-        settings: WorkersSettings,
+        node: str,
+        count: int,
+        end_seconds: float,
+        new_backoff: Callable[[], Backoff],
+        steady_seconds: float,
         command: Sequence[str],
         environ: Mapping[str, str],
         reactor: Any,
@@ -117,7 +108,8 @@ class ParentService(Service):
         self._role = role
         self._shared = shared
         self._host = host
-        self._settings = settings
+        self._node = node
+        self._end_seconds = end_seconds
         self._command = list(command)
         self._environ = {key: value for key, value in environ.items() if key not in _FOR_THE_PARENT}
         self._reactor = reactor
@@ -130,11 +122,11 @@ class ParentService(Service):
                 name=f"{role.role} worker {number}",
                 spawn=partial(self._spawn, number),
                 clock=reactor,
-                restart_min_seconds=settings.restart_min_seconds,
-                restart_max_seconds=settings.restart_max_seconds,
+                backoff=new_backoff(),
+                steady_seconds=steady_seconds,
                 changed=self._changed,
             )
-            for number in range(settings.count)
+            for number in range(count)
         ]
 
     def privilegedStartService(self) -> None:
@@ -158,7 +150,7 @@ class ParentService(Service):
     async def _stop(self) -> None:
         log.info("{role} drains", role=self._role.role)
         self._ended = Deferred()
-        deadline = self._reactor.callLater(self._settings.end_seconds, self._kill)
+        deadline = self._reactor.callLater(self._end_seconds, self._kill)
         for worker in self._workers:
             worker.stop()
         self._changed()
@@ -192,7 +184,7 @@ class ParentService(Service):
         assignment = Assignment(
             parent=os.getpid(),
             number=number,
-            node=worker_node(self._settings.node, number),
+            node=worker_node(self._node, number),
             sockets=dict(zip(self._host.sockets, sockets, strict=True)),
             reports=_REPORTS,
             orders=_ORDERS,
@@ -235,8 +227,8 @@ class Worker:
         name: str,
         spawn: Callable[["WorkerProcess"], None],
         clock: IReactorTime,
-        restart_min_seconds: float,
-        restart_max_seconds: float,
+        backoff: Backoff,
+        steady_seconds: float,
         changed: Callable[[], None],
     ) -> None:
         self.state = WorkerState.RESTING
@@ -244,12 +236,11 @@ class Worker:
         self._name = name
         self._spawn = spawn
         self._clock = clock
-        self._restart_min_seconds = restart_min_seconds
-        self._restart_max_seconds = restart_max_seconds
+        self._backoff = backoff
+        self._steady_seconds = steady_seconds
         self._changed = changed
         self._was_ready = False
         self._started_at = 0.0
-        self._ends = 0
         self._process: WorkerProcess | None = None
         self._timer: IDelayedCall | None = None
 
@@ -304,15 +295,15 @@ class Worker:
 
     def _rest(self, how: str) -> None:
         now = self._clock.seconds()
-        ran_for_a_while = now - self._started_at >= self._restart_max_seconds
-        if self.state is WorkerState.READY and ran_for_a_while:
-            self._ends = 0
-        pause = min(self._restart_min_seconds * 2**self._ends, self._restart_max_seconds)
-        self._ends = min(self._ends + 1, 30)
+        if self.state is WorkerState.READY and now - self._started_at >= self._steady_seconds:
+            self._backoff.succeed()
+        pause = self._backoff.fail()
         if self.state is WorkerState.STARTING:
             self.complaint = how
         self.state = WorkerState.RESTING
-        log.warn("{name}: {how}; started again in {pause} s", name=self._name, how=how, pause=pause)
+        log.warn(
+            "{name}: {how}; started again in {pause:.1f} s", name=self._name, how=how, pause=pause
+        )
         self._timer = self._clock.callLater(pause, self.start)
 
 
@@ -371,16 +362,16 @@ def worker_node(node: str, number: int) -> str:
     return f"{node}-w{number}"
 
 
-def check_workers(config: Config) -> None:
+def check_workers(node: Node, count: int) -> None:
     """Check what only matters where there are several workers.
 
     :raises ConfigError: if a worker could not have its own name or URL.
     """
-    shift_url(config.advertise, config.workers - 1)
+    shift_url(node.advertise, count - 1)
     try:
-        check_node(worker_node(node_name(config), config.workers - 1))
+        check_node(worker_node(node_name(node.name), count - 1))
     except BadRequest as refusal:
-        raise ConfigError(f"node, with the number of a worker: {refusal.message}") from None
+        raise ConfigError(f"node.name, with the number of a worker: {refusal.message}") from None
 
 
 def end_in_failure(reactor: Any) -> None:

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rtdeliver.config import Config
+from rtdeliver.config.sections import Node
 from rtdeliver.errors import ConfigError
 from rtdeliver.process.host import IHost
 from rtdeliver.process.listeners import Listener, places
@@ -82,10 +82,10 @@ def take_assignment(environ: MutableMapping[str, str]) -> Assignment | None:
     return assignment
 
 
-def worker_config(config: Config, assignment: Assignment) -> Config:
+def worker_settings(node: Node, assignment: Assignment) -> Node:
     """Return the settings of one worker: its own name, and its own place for deliveries."""
     return msgspec.structs.replace(
-        config, node=assignment.node, advertise=shift_url(config.advertise, assignment.number)
+        node, name=assignment.node, advertise=shift_url(node.advertise, assignment.number)
     )
 
 
@@ -96,7 +96,7 @@ def shift_url(url: str, number: int) -> str:
     """
     if url and not _PORT.search(url):
         raise ConfigError(
-            "advertise: with workers, name the port of the first; the others' ports follow it"
+            "node.advertise: with workers, name the port of the first; the others' ports follow it"
         )
     return _PORT.sub(lambda match: f":{int(match[1]) + number}{match[2]}", url)
 

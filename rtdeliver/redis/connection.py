@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 import txredisapi
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -14,25 +13,11 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from rtdeliver.config.sections import Redis
 from rtdeliver.errors import Unavailable
+from rtdeliver.redis.url import RedisAddress
 
 log = Logger()
-
-
-class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How one Redis is used.
-
-    :param prefix: of all keys and of the channel.
-    :param command_seconds: how long one command may take.
-    :param reconnect_seconds: the longest pause between attempts to connect.
-    """
-
-    username: str | None = None
-    password: str | None = None
-    database: int = 0
-    prefix: str
-    command_seconds: float
-    reconnect_seconds: float
 
 
 class _Factory(txredisapi.RedisFactory):
@@ -123,7 +108,8 @@ class RedisConnection:
         self,
         *,
         endpoint: IStreamClientEndpoint,
-        settings: RedisSettings,
+        address: RedisAddress,
+        settings: Redis,
         clock: IReactorTime,
         lost: Callable[[], None],
         subscribed: Callable[[], None],
@@ -140,11 +126,11 @@ class RedisConnection:
         self.is_subscribed = False
         shared: dict[str, Any] = {
             "uuid": None,
-            "dbid": settings.database or None,
+            "dbid": address.database or None,
             "poolsize": 1,
             "charset": None,
-            "username": settings.username,
-            "password": settings.password,
+            "username": address.username,
+            "password": address.password,
             "replyTimeout": settings.command_seconds,
             "convertNumbers": False,
             "refused": self._refused,

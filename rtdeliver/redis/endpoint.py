@@ -5,7 +5,6 @@ from typing import Any
 
 import txredisapi
 from OpenSSL import crypto
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
     IProtocol,
@@ -15,6 +14,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from zope.interface import implementer
 
+from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import ConfigError
 from rtdeliver.redis.url import RedisAddress
 
@@ -46,7 +46,7 @@ def _trusted(ca_file: str) -> Any:
             )
         return trustRootFromCertificates([Certificate.loadPEM(pem) for pem in pems])
     except (OSError, crypto.Error) as error:
-        raise ConfigError(f"redis_ca_file: {error}") from None
+        raise ConfigError(f"redis.ca_file: {error}") from None
 
 
 @implementer(IStreamClientEndpoint)
@@ -58,9 +58,7 @@ class _SentinelEndpoint:
         self._service = address.service
         self._sentinels = txredisapi.Sentinel(address.hosts, charset="utf-8")
 
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        return Deferred.fromCoroutine(self._connect(protocolFactory))
-
-    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+    @as_deferred
+    async def connect(self, protocolFactory: IProtocolFactory) -> IProtocol:
         host, port = await self._sentinels.discover_master(self._service)
-        return await HostnameEndpoint(self._reactor, host, port).connect(factory)
+        return await HostnameEndpoint(self._reactor, host, port).connect(protocolFactory)

@@ -10,27 +10,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rtdeliver.config.sections import Redis
+from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IRoutingTable
 from rtdeliver.messages import Announcement, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
-from rtdeliver.redis.connection import RedisConnection, RedisSettings
+from rtdeliver.redis.connection import RedisConnection
+from rtdeliver.redis.url import RedisAddress
 from rtdeliver.routing import lua
 from rtdeliver.wire import encode
 
 log = Logger()
-
-
-class RedisTableSettings(RedisSettings, frozen=True, kw_only=True):
-    """How the routing table is kept in one Redis.
-
-    :param grace_seconds: how long rows from before a loss of Redis stand beside the fresh ones,
-        for frontends that have not announced anew.
-    :param cached_topics: how many rows are kept in memory.
-    """
-
-    grace_seconds: float
-    cached_topics: int
 
 
 class _Member(msgspec.Struct, frozen=True):
@@ -66,12 +57,18 @@ class RedisRoutingTable:
     """
 
     def __init__(
-        self, *, endpoint: IStreamClientEndpoint, settings: RedisTableSettings, clock: IReactorTime
+        self,
+        *,
+        endpoint: IStreamClientEndpoint,
+        address: RedisAddress,
+        settings: Redis,
+        clock: IReactorTime,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self.redis = RedisConnection(
             endpoint=endpoint,
+            address=address,
             settings=settings,
             clock=clock,
             lost=lambda: self._suspect_all(math.inf),
@@ -87,32 +84,16 @@ class RedisRoutingTable:
     def start(self) -> None:
         self.redis.start()
 
-    def stop(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self.redis.stop())
+    @as_deferred
+    async def stop(self) -> None:
+        await self.redis.stop()
 
     def missing(self) -> list[str]:
         usable = self.redis.reachable and self.redis.is_subscribed
         return [] if usable else ["Redis cannot be reached"]
 
-    def apply(self, announcement: Announcement) -> Deferred[bool]:
-        return Deferred.fromCoroutine(self._apply(announcement))
-
-    def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
-        row = self._rows.get(topic)
-        if row is not None and row.fresh and self.redis.is_subscribed and self._leases_hold(row):
-            return succeed(row.frontends)
-        return self._read_once(topic)
-
-    def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
-        return Deferred.fromCoroutine(self._viewers(topic))
-
-    def nodes(self) -> Deferred[Sequence[NodeStatus]]:
-        return Deferred.fromCoroutine(self._nodes())
-
-    def forget(self, frontend: FrontendRef) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._forget(frontend.node, frontend.incarnation))
-
-    async def _apply(self, announcement: Announcement) -> bool:
+    @as_deferred
+    async def apply(self, announcement: Announcement) -> bool:
         frontend = announcement.frontend
         known = await self.redis.run(
             lua.APPLY,
@@ -135,14 +116,22 @@ class RedisRoutingTable:
         )
         return bool(known)
 
-    async def _viewers(self, topic: Topic) -> Mapping[str, int]:
+    def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
+        row = self._rows.get(topic)
+        if row is not None and row.fresh and self.redis.is_subscribed and self._leases_hold(row):
+            return succeed(row.frontends)
+        return self._read_once(topic)
+
+    @as_deferred
+    async def viewers(self, topic: Topic) -> Mapping[str, int]:
         return {
             member.node: member.viewers
             for member in await self._members(topic)
             if member.frontend is not None
         }
 
-    async def _nodes(self) -> Sequence[NodeStatus]:
+    @as_deferred
+    async def nodes(self) -> Sequence[NodeStatus]:
         now = self._clock.seconds()
         nodes = []
         for name, viewers, url, incarnation, topics, milliseconds in await self.redis.run(
@@ -165,6 +154,10 @@ class RedisRoutingTable:
             )
         self._leases = {frontend: ends for frontend, ends in self._leases.items() if ends > now}
         return sorted(nodes, key=lambda status: status.frontend.node)
+
+    @as_deferred
+    async def forget(self, frontend: FrontendRef) -> None:
+        await self._forget(frontend.node, frontend.incarnation)
 
     async def _forget(self, node: str, incarnation: str) -> None:
         await self.redis.run(lua.FORGET, node, incarnation)

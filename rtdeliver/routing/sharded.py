@@ -1,13 +1,13 @@
 """A routing table over several tables, each with a part of the topics."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from rtdeliver.deferreds import all_of
+from rtdeliver.deferreds import all_of, as_deferred
 from rtdeliver.interfaces import IRoutingTable
 from rtdeliver.messages import Announcement, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
@@ -30,22 +30,23 @@ class ShardedRoutingTable:
         for shard in self._shards.values():
             shard.start()
 
-    def stop(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(_done(shard.stop() for shard in self._shards.values()))
+    @as_deferred
+    async def stop(self) -> None:
+        await all_of(shard.stop() for shard in self._shards.values())
 
     def missing(self) -> list[str]:
         return [what for shard in self._shards.values() for what in shard.missing()]
 
-    def apply(self, announcement: Announcement) -> Deferred[bool]:
+    @as_deferred
+    async def apply(self, announcement: Announcement) -> bool:
         counts: dict[str, dict[Topic, int]] = {name: {} for name in self._shards}
         for topic, count in announcement.counts.items():
             counts[self._shard_of(topic)][topic] = count
-        return Deferred.fromCoroutine(
-            _apply_all(
-                shard.apply(msgspec.structs.replace(announcement, counts=counts[name]))
-                for name, shard in self._shards.items()
-            )
+        known = await all_of(
+            shard.apply(msgspec.structs.replace(announcement, counts=counts[name]))
+            for name, shard in self._shards.items()
         )
+        return all(known)
 
     def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
         return self._shards[self._shard_of(topic)].frontends(topic)
@@ -53,29 +54,20 @@ class ShardedRoutingTable:
     def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
         return self._shards[self._shard_of(topic)].viewers(topic)
 
-    def nodes(self) -> Deferred[Sequence[NodeStatus]]:
-        return Deferred.fromCoroutine(_merge(shard.nodes() for shard in self._shards.values()))
+    @as_deferred
+    async def nodes(self) -> Sequence[NodeStatus]:
+        return _merge(await all_of(shard.nodes() for shard in self._shards.values()))
 
-    def forget(self, frontend: FrontendRef) -> Deferred[None]:
-        return Deferred.fromCoroutine(
-            _done(shard.forget(frontend) for shard in self._shards.values())
-        )
+    @as_deferred
+    async def forget(self, frontend: FrontendRef) -> None:
+        await all_of(shard.forget(frontend) for shard in self._shards.values())
 
     def _shard_of(self, topic: Topic) -> str:
         return shard_of(self._shards, topic)
 
 
-async def _done(answers: Iterable[Deferred[None]]) -> None:
-    await all_of(answers)
-
-
-async def _apply_all(answers: Iterable[Deferred[bool]]) -> bool:
-    return all(await all_of(answers))
-
-
-async def _merge(answers: Iterable[Deferred[Sequence[NodeStatus]]]) -> list[NodeStatus]:
+def _merge(parts: Sequence[Sequence[NodeStatus]]) -> list[NodeStatus]:
     """Add up what the shards know of each frontend; one whose lease ended in any is left out."""
-    parts = await all_of(answers)
     seen = Counter(status.frontend for part in parts for status in part)
     merged: dict[FrontendRef, NodeStatus] = {}
     for status in (status for part in parts for status in part):

@@ -9,13 +9,14 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
+from rtdeliver.config.sections import Presence as PresenceSettings
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import RemoteFailure, Unavailable
 from rtdeliver.interfaces import IPlatform, IRoutingTable
 from rtdeliver.messages import Announcement, Presence, PresenceHeartbeat
 from rtdeliver.model import FrontendRef, Member, Topic, check_event_id
-from rtdeliver.presence.memory import MemoryPresenceStore, PresenceTimes
-from rtdeliver.presence.presence import PresenceSettings, PresenceTracker
+from rtdeliver.presence.memory import MemoryPresenceStore
+from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.fakes import FailingRoutingTable, ScriptedFrontendClient, new_dispatcher
 
@@ -23,7 +24,7 @@ RED, ODD = Topic("live:red"), Topic("live:ä€😀 &topic=a+b%20#?/")
 MEMBERS = [Member("ann"), Member("böb ☃ &member=a+b%20#"), Member("eve")]
 N1 = FrontendRef(node="n1", url="http://10.0.0.5:8081", incarnation="first")
 N2 = FrontendRef(node="n2", url="http://10.0.0.6:8081", incarnation="other")
-TIMES = PresenceTimes(grace_seconds=5, claim_seconds=5)
+TIMES = PresenceSettings(grace_seconds=5, claim_seconds=5)
 
 
 class AwayStore(MemoryPresenceStore):
@@ -56,14 +57,14 @@ class PlatformContract:
         self.frontends.answer_at_once = True
         self.routing_table = MemoryRoutingTable(clock=self.clock)
         self.dispatcher = new_dispatcher(self.clock, self.routing_table, self.frontends)
-        self.presence = self.tracker(MemoryPresenceStore(times=TIMES, clock=self.clock))
+        self.presence = self.tracker(MemoryPresenceStore(settings=TIMES, clock=self.clock))
         self.platform = self.make_platform(self.dispatcher, self.routing_table, self.presence)
 
     def tracker(self, store: MemoryPresenceStore) -> PresenceTracker:
         return PresenceTracker(
             store=store,
             publish=self.dispatcher.publish,
-            settings=PresenceSettings(sweep_seconds=1, sweep_members=10, hold_seconds=0),
+            settings=PresenceSettings(batch_members=10, heartbeat_seconds=0, grace_seconds=0),
             clock=self.clock,
         )
 
@@ -73,7 +74,7 @@ class PlatformContract:
         return self.make_platform(
             new_dispatcher(self.clock, routing_table, self.frontends),
             routing_table,
-            self.tracker(AwayStore(times=TIMES, clock=self.clock)),
+            self.tracker(AwayStore(settings=TIMES, clock=self.clock)),
         )
 
     def watch(self, frontend: FrontendRef, **counts: int) -> None:

@@ -6,12 +6,13 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
+from rtdeliver.config.sections import Presence as PresenceSettings
 from rtdeliver.errors import RemoteFailure, Unavailable
 from rtdeliver.interfaces import IPresenceClient
 from rtdeliver.messages import PresenceChange, PresenceHeartbeat
 from rtdeliver.model import Member
-from rtdeliver.presence.memory import MemoryPresenceStore, PresenceTimes
-from rtdeliver.presence.presence import PresenceSettings, PresenceTracker
+from rtdeliver.presence.memory import MemoryPresenceStore
+from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.wire import Draft
 
 MEMBERS = [Member("ann"), Member("b\u00f6b \u2603")]
@@ -35,10 +36,10 @@ class PresenceClientContract:
         self.clock = Clock()
         self.clock.advance(1_795_417_956)
         self.published: list[Draft] = []
-        times = PresenceTimes(grace_seconds=5, claim_seconds=5)
-        self.store = MemoryPresenceStore(times=times, clock=self.clock)
+        times = PresenceSettings(grace_seconds=5, claim_seconds=5)
+        self.store = MemoryPresenceStore(settings=times, clock=self.clock)
         self.client = self.make_client(self.tracker(self.store))
-        self.away = self.make_client(self.tracker(AwayStore(times=times, clock=self.clock)))
+        self.away = self.make_client(self.tracker(AwayStore(settings=times, clock=self.clock)))
 
     def tracker(self, store: MemoryPresenceStore) -> PresenceTracker:
         async def publish(drafts: Sequence[Draft]) -> None:
@@ -47,7 +48,7 @@ class PresenceClientContract:
         return PresenceTracker(
             store=store,
             publish=publish,
-            settings=PresenceSettings(sweep_seconds=1, sweep_members=10, hold_seconds=0),
+            settings=PresenceSettings(batch_members=10, heartbeat_seconds=0, grace_seconds=0),
             clock=self.clock,
         )
 

@@ -5,14 +5,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
+from rtdeliver.config.sections import Presence as PresenceSettings
 from rtdeliver.interfaces import IPresenceStore
 from rtdeliver.messages import Presence, PresenceChange, PresenceHeartbeat
 from rtdeliver.model import Member
-from rtdeliver.presence.memory import PresenceTimes
 
 ANN, BOB, CYD = Member("ann"), Member("bob"), Member("c\u00ffd \u2603")
 HEARTBEAT_SECONDS = 30.0
-TIMES = PresenceTimes(grace_seconds=5.0, claim_seconds=4.0)
+TIMES = PresenceSettings(grace_seconds=5.0, claim_seconds=4.0)
 GONE_SECONDS = 40.0
 
 

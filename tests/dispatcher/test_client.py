@@ -12,12 +12,11 @@ from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.routes import frontend_posts
 from rtdeliver.http.access import SecretResource
-from rtdeliver.http.client import NodeClient
 from rtdeliver.http.routes import add_posts, new_app
 from rtdeliver.interfaces import IFrontendClient, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from tests.contracts.frontend_client import N1, FrontendClientContract
-from tests.fakes import MemoryAgent, new_event
+from tests.fakes import MemoryAgent, new_client, new_event, new_failover
 
 RED = Topic("live:red")
 BATCH = [new_event("1", RED)]
@@ -26,9 +25,7 @@ BATCH = [new_event("1", RED)]
 def client_of(host: IResource | Exception, clock: Clock, *, secret: str = "") -> HttpFrontendClient:
     """A client in whose world there is this host alone."""
     agent = MemoryAgent({"10.0.0.5:8081": host})
-    return HttpFrontendClient(
-        NodeClient(agent=agent, clock=clock, secret=secret, timeout_seconds=5)
-    )
+    return HttpFrontendClient(new_client(agent, clock, secret=secret))
 
 
 def routes_of(frontend: Frontend) -> IResource:
@@ -139,8 +136,8 @@ class HttpPeerClientTests(SynchronousTestCase):
 
     def new_client(self, *, secret: str = "") -> HttpPeerClient:
         return HttpPeerClient(
-            urls=["http://first:8090", "http://second:8090/"],
-            client=NodeClient(agent=self.agent, clock=self.clock, secret=secret, timeout_seconds=5),
+            dispatchers=new_failover("http://first:8090", "http://second:8090/", clock=self.clock),
+            client=new_client(self.agent, self.clock, secret=secret),
         )
 
     def test_it_keeps_its_promise(self) -> None:

@@ -11,11 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
+from rtdeliver.config.sections import Deliveries
 from rtdeliver.dispatcher.links import Links
 from rtdeliver.errors import AnsweredNo, AnswerLost, StaleIncarnation, Unreachable
 from rtdeliver.interfaces import IFrontendClient
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
-from tests.fakes import ScriptedFrontendClient, new_link_settings
+from tests.fakes import ScriptedFrontendClient, new_backoff
 
 RED, GREEN = Topic("live:red"), Topic("live:green")
 N1 = FrontendRef(node="n1", url="http://10.0.0.5:8081", incarnation="first")
@@ -62,7 +63,7 @@ class Subject:
         self.stale: list[FrontendRef] = []
         self.links = Links(
             client=self.client,
-            settings=new_link_settings(
+            settings=Deliveries(
                 mailbox_bytes=mailbox_bytes,
                 mailbox_events=mailbox_events,
                 batch_events=batch_events,
@@ -70,6 +71,7 @@ class Subject:
             ),
             clock=self.clock,
             run_queue=RunQueue(clock=self.clock, slice_seconds=1),
+            new_backoff=new_backoff,
             stale=self.stale.append,
         )
 

@@ -17,30 +17,32 @@ from twisted.web.resource import IResource
 from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
+from rtdeliver.config.sections import Forwards, Publishing
 from rtdeliver.dispatcher.client import HttpPeerClient
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.dispatcher.routes import dispatcher_posts
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
-from rtdeliver.http.client import NodeClient
 from rtdeliver.http.routes import add_posts, new_app
 from rtdeliver.interfaces import IFrontendClient, IFrontendDeliveries, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
-from rtdeliver.wire import Draft, PublishLimits
+from rtdeliver.wire import Draft
 from tests.fakes import (
     MemoryAgent,
     ScriptedPeerClient,
     TableDispatcherClient,
     Viewer,
+    new_backoff,
+    new_client,
     new_dispatcher,
     new_event,
+    new_failover,
     new_frontend,
-    new_link_settings,
 )
 
 RED, GREEN = Topic("live:red"), Topic("live:green")
-LIMITS = PublishLimits(event_bytes=1000, batch_events=100, batch_bytes=10_000)
+LIMITS = Publishing(event_bytes=1000, batch_events=100, batch_bytes=10_000)
 
 
 def ids(batch: Sequence[Event | Gap]) -> list[str | tuple[Topic, int]]:
@@ -67,9 +69,10 @@ class PeersTests(SynchronousTestCase):
     def new_peers(self, clients: Mapping[str, IPeerClient], mailbox_events: int = 100) -> Peers:
         return Peers(
             clients=clients,
-            settings=new_link_settings(mailbox_events=mailbox_events),
+            settings=Forwards(mailbox_events=mailbox_events),
             clock=self.clock,
             run_queue=RunQueue(clock=self.clock, slice_seconds=1),
+            new_backoff=new_backoff,
         )
 
     def post(self, *numbers: int, topic: Topic = RED) -> None:
@@ -239,8 +242,10 @@ class Datacenter:
                 OneFrontendClient(self.frontend),
                 {
                     f"dc{peer}": HttpPeerClient(
-                        urls=[f"http://dc{peer}.{place}:8090" for place in (0, 1)],
-                        client=NodeClient(agent=agent, clock=clock, secret="", timeout_seconds=5),
+                        dispatchers=new_failover(
+                            *(f"http://dc{peer}.{place}:8090" for place in (0, 1)), clock=clock
+                        ),
+                        client=new_client(agent, clock),
                     )
                     for peer in numbers
                     if peer != number

@@ -26,19 +26,19 @@ from tests.integration.roles import (
 from tests.integration.streams import Viewers
 
 CONFIG = """
-retry_seconds = 0.3
-retry_max_seconds = 0.5
-announce_seconds = 0.3
-drain_seconds = 1
-presence_heartbeat_seconds = 1
-presence_grace_seconds = 1.5
-presence_sweep_seconds = 0.2
-viewers_seconds = 0.5
-likes_per_second = 1000000
-likes_burst = 1000000
-comments_per_second = 1000000
-comments_burst = 1000000
-crowd_seconds = 10
+viewers.reconnect_seconds = 0.3
+retry.max_seconds = 0.5
+routing.announce_seconds = 0.3
+process.drain_seconds = 1
+presence.heartbeat_seconds = 1
+presence.grace_seconds = 1.5
+presence.sweep_seconds = 0.2
+likes.viewers_seconds = 0.5
+likes_limits.likes_per_second = 1000000
+likes_limits.likes_burst = 1000000
+likes_limits.comments_per_second = 1000000
+likes_limits.comments_burst = 1000000
+likes_crowd.seconds = 10
 """
 CROWD_LIKES = 1000
 LEAST_FRAMES = 50
@@ -593,7 +593,7 @@ def test_a_member_who_leaves_watches_without_a_name(
 def test_a_session_that_ends_leaves_an_anonymous_viewer(tabs: Tabs, tmp_path: Path) -> None:
     # What is asked at the very moment may be refused.
     tabs.expect("the server responded with a status of 401 ")
-    with app(tmp_path, "token_seconds = 4\n") as server:
+    with app(tmp_path, "likes.token_seconds = 4\n") as server:
         site = site_of(server)
         page = visit(tabs, site, "ann")
 

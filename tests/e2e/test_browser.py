@@ -22,10 +22,10 @@ from tests.integration.roles import (
 from tests.integration.streams import Viewers
 
 CONFIG = """
-retry_seconds = 0.5
-busy_retry_min_seconds = 0.2
-busy_retry_max_seconds = 0.4
-drain_seconds = 1
+viewers.reconnect_seconds = 0.5
+viewers.busy_reconnect_min_seconds = 0.2
+viewers.busy_reconnect_max_seconds = 0.4
+process.drain_seconds = 1
 """
 
 # What a page needs, and no more: it subscribes again whenever it is connected.

@@ -28,14 +28,14 @@ from tests.integration.roles import (
 )
 
 CONFIG = """
-retry_seconds = 0.3
-busy_retry_min_seconds = 0.2
-busy_retry_max_seconds = 0.4
-drain_seconds = 1
-topics_per_connection = 40
-mailbox_events = 50
-presence_heartbeat_seconds = 1
-presence_grace_seconds = 0.5
+viewers.reconnect_seconds = 0.3
+viewers.busy_reconnect_min_seconds = 0.2
+viewers.busy_reconnect_max_seconds = 0.4
+process.drain_seconds = 1
+viewers.topics_per_connection = 40
+viewers.mailbox_events = 50
+presence.heartbeat_seconds = 1
+presence.grace_seconds = 0.5
 """
 TOPICS = 40
 BAD = "no\nline breaks"

@@ -35,11 +35,11 @@ SHIPPED = ROOT / "etc" / "nginx.conf"
 MARK = "# site"
 ORIGIN = "https://www.example.com"
 CONFIG = """
-heartbeat_seconds = 1
-stall_seconds = 2
-drain_seconds = 1
-busy_retry_min_seconds = 0.2
-busy_retry_max_seconds = 0.4
+viewers.heartbeat_seconds = 1
+viewers.stall_seconds = 2
+process.drain_seconds = 1
+viewers.busy_reconnect_min_seconds = 0.2
+viewers.busy_reconnect_max_seconds = 0.4
 cors_origin = ["https://www.example.com"]
 """
 

@@ -23,10 +23,10 @@ from tests.integration.roles import (
 from tests.integration.streams import Viewers
 
 CONFIG = """
-heartbeat_seconds = 1
-stall_seconds = 2
-drain_seconds = 1
-mailbox_bytes = 4194304
+viewers.heartbeat_seconds = 1
+viewers.stall_seconds = 2
+process.drain_seconds = 1
+viewers.mailbox_bytes = 4194304
 """
 
 
@@ -111,7 +111,7 @@ def test_a_slow_reader_gets_all_that_fits_its_mailbox(
 ) -> None:
     config = tmp_path / "rtdeliver.toml"
     # However long it takes to publish, the reader is slow and not stalled.
-    config.write_text("stall_seconds = 600\nmailbox_bytes = 4194304\n")
+    config.write_text("viewers.stall_seconds = 600\nviewers.mailbox_bytes = 4194304\n")
     with combined("--public", endpoint, "--config", str(config)) as server:
         stream = viewers.connect(url_of(server), "live:slow", receive_buffer_bytes=4096)
         viewers.stall(stream)

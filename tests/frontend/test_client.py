@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from rtdeliver.config.sections import Presence
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.routes import add_dispatcher_routes
 from rtdeliver.errors import (
@@ -20,7 +21,6 @@ from rtdeliver.errors import (
 )
 from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient
 from rtdeliver.frontend.routes import add_topics_routes
-from rtdeliver.http.client import NodeClient
 from rtdeliver.http.routes import new_app
 from rtdeliver.interfaces import IConnections, IDispatcherClient, IPresenceClient
 from rtdeliver.messages import Acknowledgement, Announcement, TopicsChange
@@ -30,7 +30,14 @@ from rtdeliver.presence.routes import add_presence_routes
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.dispatcher_client import DispatcherClientContract
 from tests.contracts.presence_client import PresenceClientContract
-from tests.fakes import MemoryAgent, TableDispatcherClient, Viewer, new_frontend
+from tests.fakes import (
+    MemoryAgent,
+    TableDispatcherClient,
+    Viewer,
+    new_client,
+    new_failover,
+    new_frontend,
+)
 
 RED, GREEN = Topic("live:red"), Topic("live:green")
 N1 = FrontendRef(node="n1", url="http://10.0.0.5:8081", incarnation="first")
@@ -77,15 +84,10 @@ class HttpPresenceClientContractTests(PresenceClientContract, SynchronousTestCas
 
     def make_client(self, presence: PresenceTracker) -> IPresenceClient:
         app = new_app()
-        add_presence_routes(app, presence, max_members=10, heartbeat_seconds=30)
+        add_presence_routes(app, presence, Presence(batch_members=10))
         return HttpDispatcherClient(
-            urls=["http://d1:8090"],
-            client=NodeClient(
-                agent=MemoryAgent({"d1:8090": app.resource()}),
-                clock=self.clock,
-                secret="",
-                timeout_seconds=5,
-            ),
+            dispatchers=new_failover("http://d1:8090", clock=self.clock),
+            client=new_client(MemoryAgent({"d1:8090": app.resource()}), self.clock),
         )
 
 
@@ -95,8 +97,8 @@ class HttpDispatcherClientContractTests(DispatcherClientContract, SynchronousTes
     def make_client(self, dispatcher: Dispatcher) -> IDispatcherClient:
         agent = MemoryAgent({"d1:8090": routes_of(dispatcher)})
         return HttpDispatcherClient(
-            urls=["http://d1:8090"],
-            client=NodeClient(agent=agent, clock=self.clock, secret="", timeout_seconds=5),
+            dispatchers=new_failover("http://d1:8090", clock=self.clock),
+            client=new_client(agent, self.clock),
         )
 
 
@@ -110,8 +112,10 @@ class HttpDispatcherClientTests(SynchronousTestCase):
         """A client of so many dispatchers, named d0 and so on."""
         self.agent = MemoryAgent({f"d{number}:8090": host for number, host in enumerate(hosts)})
         return HttpDispatcherClient(
-            urls=[f"http://d{number}:8090/" for number in range(len(hosts))],
-            client=NodeClient(agent=self.agent, clock=self.clock, secret="", timeout_seconds=5),
+            dispatchers=new_failover(
+                *(f"http://d{number}:8090/" for number in range(len(hosts))), clock=self.clock
+            ),
+            client=new_client(self.agent, self.clock),
         )
 
     def asked(self) -> list[str]:
@@ -205,7 +209,7 @@ class HttpOwnerClientTests(SynchronousTestCase):
 
     def connections(self, resource: IResource) -> IConnections:
         agent = MemoryAgent({"10.0.0.5:8081": resource})
-        client = NodeClient(agent=agent, clock=self.clock, secret="", timeout_seconds=5)
+        client = new_client(agent, self.clock)
         return HttpOwnerClient(client).connections(N1)
 
     def test_the_topics_of_a_connection_are_told(self) -> None:

@@ -12,9 +12,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from rtdeliver.actor import MailboxLimits, RunQueue
-from rtdeliver.frontend.connection import Connection, ConnectionCounts, ConnectionSettings
-from rtdeliver.frontend.feed import Feed, FeedSettings, Frames
+from rtdeliver.actor import RunQueue
+from rtdeliver.config.sections import Viewers
+from rtdeliver.frontend.connection import Connection, ConnectionCounts
+from rtdeliver.frontend.feed import Feed, Frames
 from rtdeliver.frontend.sse import gap_frame
 from rtdeliver.interfaces import IActor, IStreamOwner, IVisited
 from rtdeliver.model import CloseReason, ConnectionId, Member, Topic
@@ -83,29 +84,28 @@ class Subject:
         self.counts = ConnectionCounts()
         self.ended: list[CloseReason] = []
         self.stream = stream or RecordingStream()
+        settings = Viewers(
+            heartbeat_seconds=HEARTBEAT_SECONDS,
+            stall_seconds=STALL_SECONDS,
+            mailbox_bytes=mailbox_bytes,
+            mailbox_events=mailbox_events,
+            overflow=overflow,
+            send_bytes=send_bytes,
+        )
         self.connection = Connection(
             id=ConnectionId("n1-x"),
             identity=None if expires_at is None else Identity(Member("ann"), expires_at),
-            settings=ConnectionSettings(
-                send_bytes=send_bytes,
-                heartbeat_seconds=HEARTBEAT_SECONDS,
-                stall_seconds=STALL_SECONDS,
-            ),
+            settings=settings,
             run_queue=self.run_queue,
             wheel=TimingWheel(clock=self.clock, tick_seconds=TICK_SECONDS),
             counts=self.counts,
             lost=lambda _, reason: self.ended.append(reason),
         )
         self.connection.attached(self.stream)
-        feed_settings = FeedSettings(
-            limits=MailboxLimits(mailbox_bytes=mailbox_bytes, mailbox_events=mailbox_events),
-            overflow=overflow,
-            send_bytes=send_bytes,
-        )
         number = count(1).__next__
         self.feeds: dict[Topic, Feed[Connection]] = {}
         for topic in (RED, GREEN):
-            self.feeds[topic] = Feed(topic, feed_settings, number)
+            self.feeds[topic] = Feed(topic, settings, number)
             self.feeds[topic].join(self.connection)
 
     def opened(self) -> "Subject":

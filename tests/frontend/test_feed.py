@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.actor import MailboxLimits
-from rtdeliver.frontend.feed import Cursor, Feed, FeedSettings, Frames
+from rtdeliver.config.sections import Viewers
+from rtdeliver.frontend.feed import Cursor, Feed, Frames
 from rtdeliver.model import Topic
 
 RED = Topic("live:red")
@@ -61,8 +61,9 @@ def new_feed(
 ) -> Feed[Watcher]:
     return Feed(
         RED,
-        FeedSettings(
-            limits=MailboxLimits(mailbox_bytes=mailbox_bytes, mailbox_events=mailbox_events),
+        Viewers(
+            mailbox_bytes=mailbox_bytes,
+            mailbox_events=mailbox_events,
             overflow="close" if close else "drop_oldest",
             send_bytes=send_bytes,
         ),
@@ -185,11 +186,7 @@ class FeedTests(SynchronousTestCase):
 
     def test_what_follows_a_position_is_told_in_the_order_of_all_feeds(self) -> None:
         numbers = count(1).__next__
-        settings = FeedSettings(
-            limits=MailboxLimits(mailbox_bytes=ENDLESS, mailbox_events=ENDLESS),
-            overflow="drop_oldest",
-            send_bytes=ENDLESS,
-        )
+        settings = Viewers(mailbox_bytes=ENDLESS, mailbox_events=ENDLESS, send_bytes=ENDLESS)
         feeds: list[Feed[Watcher]] = [Feed(RED, settings, numbers) for _ in range(2)]
         for feed in feeds:
             joined(feed)

@@ -11,24 +11,19 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from rtdeliver.config.sections import Routing
 from rtdeliver.errors import AnswerLost, Unreachable
-from rtdeliver.frontend.interest import Interest, InterestSettings
+from rtdeliver.frontend.interest import Interest
 from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.interfaces import IDispatcherClient
 from rtdeliver.messages import Acknowledgement, Announcement
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
-from tests.fakes import PlainGroup, ScriptedDispatcherClient, TableDispatcherClient
+from tests.fakes import PlainGroup, ScriptedDispatcherClient, TableDispatcherClient, new_backoff
 
 N1 = FrontendRef(node="n1", url="http://10.0.0.5:8081", incarnation="first")
 RED, GREEN, BLUE = (Topic(f"live:{name}") for name in ("red", "green", "blue"))
-SETTINGS = InterestSettings(
-    announce_seconds=3,
-    lease_seconds=30,
-    confirm_seconds=2,
-    retry_min_seconds=0.1,
-    retry_max_seconds=3,
-)
+SETTINGS = Routing(announce_seconds=3, lease_seconds=30, confirm_seconds=2)
 
 
 def pass_seconds(clock: Clock, seconds: float) -> None:
@@ -56,6 +51,7 @@ class Node:
             client=client,
             clock=clock,
             settings=SETTINGS,
+            backoff=new_backoff(),
         )
 
     def toggle(self, viewer: str, topic: Topic) -> None:

@@ -7,16 +7,15 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from rtdeliver.config.sections import Presence
 from rtdeliver.errors import Unreachable
 from rtdeliver.frontend.members import Members
-from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeats, PresenceHeartbeatSettings
+from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeats
 from rtdeliver.model import Member
-from tests.fakes import ScriptedPresenceClient
+from tests.fakes import ScriptedPresenceClient, new_backoff
 
 ANN, BOB, CYD = Member("ann"), Member("bob"), Member("cyd")
-SETTINGS = PresenceHeartbeatSettings(
-    heartbeat_seconds=30, batch_members=2, retry_min_seconds=0.1, retry_max_seconds=3
-)
+SETTINGS = Presence(heartbeat_seconds=30, batch_members=2)
 
 
 class Subject:
@@ -27,7 +26,11 @@ class Subject:
         self.members = Members()
         self.client = ScriptedPresenceClient()
         self.heartbeats = PresenceHeartbeats(
-            members=self.members, client=self.client, clock=self.clock, settings=SETTINGS
+            members=self.members,
+            client=self.client,
+            clock=self.clock,
+            settings=SETTINGS,
+            backoff=new_backoff(),
         )
         self.answers = answers
         self.heard: dict[Member, float] = {}

@@ -5,11 +5,13 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from rtdeliver.config.sections import Viewers
 from rtdeliver.frontend.recent import RecentEvents
 from rtdeliver.model import Event, Topic
 
 EVENTS = 3
 SECONDS = 10.0
+SETTINGS = Viewers(recent_events=EVENTS, recent_seconds=SECONDS)
 
 
 def event(id: str, topic: str = "live:red") -> Event:
@@ -21,7 +23,7 @@ class RecentEventsTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.recent = RecentEvents(clock=self.clock, events=EVENTS, seconds=SECONDS)
+        self.recent = RecentEvents(settings=SETTINGS, clock=self.clock)
 
     def test_an_event_is_seen_the_second_time(self) -> None:
         self.assertFalse(self.recent.seen(event("1")))
@@ -53,7 +55,7 @@ class RecentEventsTests(SynchronousTestCase):
         self, steps: list[tuple[int, float]]
     ) -> None:
         clock = Clock()
-        recent = RecentEvents(clock=clock, events=EVENTS, seconds=SECONDS)
+        recent = RecentEvents(settings=SETTINGS, clock=clock)
         first_sightings: list[tuple[int, float]] = []
         for number, pause in steps:
             clock.advance(pause)

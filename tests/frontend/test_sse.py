@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from rtdeliver.config.sections import Publishing
 from rtdeliver.errors import Refusal
 from rtdeliver.frontend.sse import (
     CONTENT_TYPE,
@@ -17,10 +18,10 @@ from rtdeliver.frontend.sse import (
     gap_frame,
 )
 from rtdeliver.model import ConnectionId, Event, Topic
-from rtdeliver.wire import Draft, PublishLimits, decode_publish, encode, encode_event
+from rtdeliver.wire import Draft, decode_publish, encode, encode_event
 from tests.integration.streams import Frame, FrameParser
 
-LIMITS = PublishLimits(event_bytes=65536, batch_events=1, batch_bytes=1048576)
+LIMITS = Publishing(event_bytes=65536, batch_events=1, batch_bytes=1048576)
 LINE_BREAKS = "\r\n\x0b\x0c\x1c\x85\u2028\u2029"
 
 texts = st.text(st.sampled_from(LINE_BREAKS + ' :"\\') | st.characters(exclude_categories=("Cs",)))
@@ -51,9 +52,9 @@ control_frames = (
         topics=st.lists(topics, max_size=3),
         pending=st.lists(topics, max_size=3),
         heartbeat_seconds=seconds,
-        retry_seconds=seconds,
+        reconnect_seconds=seconds,
     )
-    | st.builds(busy_frame, texts, retry_seconds=seconds)
+    | st.builds(busy_frame, texts, reconnect_seconds=seconds)
     | st.builds(gap_frame, st.integers(0), st.lists(topics, max_size=3))
 )
 
@@ -129,7 +130,7 @@ class ControlFrameTests(SynchronousTestCase):
                 topics=[Topic("live:red")],
                 pending=[],
                 heartbeat_seconds=25.0,
-                retry_seconds=3,
+                reconnect_seconds=3,
             ),
             b"retry: 3000\n"
             b"event: connected\n"
@@ -144,7 +145,7 @@ class ControlFrameTests(SynchronousTestCase):
                 topics=[Topic("b"), Topic("é"), Topic("a")],
                 pending=[Topic("b"), Topic("a")],
                 heartbeat_seconds=0.5,
-                retry_seconds=0.0504,
+                reconnect_seconds=0.0504,
             ),
             b"retry: 50\n"
             b"event: connected\n"
@@ -155,7 +156,7 @@ class ControlFrameTests(SynchronousTestCase):
 
     def test_a_busy_frame_says_why_and_when_to_come_back(self) -> None:
         self.assertEqual(
-            busy_frame("full", retry_seconds=12.3456),
+            busy_frame("full", reconnect_seconds=12.3456),
             b'retry: 12346\nevent: busy\ndata: {"reason":"full"}\n\n',
         )
 

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.config import SAME_HOST
-from rtdeliver.http.access import CorsResource, SecretResource
+from rtdeliver.config.sections import SAME_HOST
+from rtdeliver.errors import ConfigError
+from rtdeliver.http.access import CorsResource, SecretResource, read_secret
+from tests.config.files import FileTestCase
 from tests.http.peers import Answer, Peer, app, served
 
 
@@ -195,3 +197,37 @@ class CorsTests(SynchronousTestCase):
     def test_a_client_that_asks_for_the_options_is_told_the_methods(self) -> None:
         answer = self.ask([], "OPTIONS /hello HTTP/1.1")
         self.assertEqual(answer.headers["Allow"], "GET, POST, OPTIONS")
+
+
+class ReadSecretTests(FileTestCase):
+    def test_no_secret_is_configured_by_default(self) -> None:
+        self.assertEqual(read_secret(""), "")
+
+    def test_a_secret_is_the_one_word_of_its_file(self) -> None:
+        for content in (b"s3cret", b"s3cret\n", b" \ns3cret\r\n"):
+            self.assertEqual(read_secret(self.write(content)), "s3cret")
+
+    def test_a_file_without_a_secret_is_refused(self) -> None:
+        for content in (b"", b" \n", b"two words", b"two\nlines", b"a\tb", b"a\x00b", b"\x7f"):
+            path = self.write(content)
+            error = self.assertRaises(ConfigError, read_secret, path)
+            self.assertEqual(
+                str(error), f"access.secret_file {path}: it must hold one word, the secret"
+            )
+
+    def test_a_secret_that_is_not_ascii_is_refused_and_not_shown(self) -> None:
+        path = self.write("pässword".encode())
+        error = self.assertRaises(ConfigError, read_secret, path)
+        self.assertIn(f"access.secret_file {path}: ", str(error))
+        self.assertNotIn("ssword", str(error))
+
+    def test_a_file_that_cannot_be_read_is_named(self) -> None:
+        for path, reason in (
+            ("/nonexistent/file", "No such file or directory"),
+            (self.folder(), "Is a directory"),
+        ):
+            error = self.assertRaises(ConfigError, read_secret, path)
+            self.assertEqual(str(error), f"access.secret_file {path}: {reason}")
+
+    def test_a_path_that_no_file_can_have_is_refused(self) -> None:
+        self.assertRaises(ConfigError, read_secret, "a\0b")

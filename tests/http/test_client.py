@@ -9,6 +9,7 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from rtdeliver.config.sections import Http
 from rtdeliver.errors import Unreachable
 from rtdeliver.http.client import NodeClient, make_agent
 
@@ -17,10 +18,10 @@ class ConnectTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
         self.client = NodeClient(
-            agent=make_agent(self.reactor, connect_timeout_seconds=3),
+            agent=make_agent(self.reactor, Http(request_seconds=3)),
             clock=self.reactor,
+            settings=Http(request_seconds=5),
             secret="",
-            timeout_seconds=5,
         )
 
     def get(self, url: str) -> Deferred[Any]:

@@ -23,15 +23,15 @@ PREFIX = "rtdeliver:"
 
 # Short enough to see leases end and all heal, long enough for a busy machine.
 QUICK: dict[str, object] = {
-    "announce_seconds": 0.5,
-    "lease_seconds": 3,
-    "redis_command_seconds": 0.5,
-    "redis_reconnect_seconds": 0.3,
-    "redis_grace_seconds": 5,
-    "request_seconds": 2,
-    "retry_max_seconds": 0.5,
-    "retry_seconds": 0.2,
-    "sweep_seconds": 0.5,
+    "routing.announce_seconds": 0.5,
+    "routing.lease_seconds": 3,
+    "redis.command_seconds": 0.5,
+    "redis.reconnect_seconds": 0.3,
+    "redis.grace_seconds": 5,
+    "http.request_seconds": 2,
+    "retry.max_seconds": 0.5,
+    "viewers.reconnect_seconds": 0.2,
+    "deliveries.sweep_seconds": 0.5,
 }
 
 

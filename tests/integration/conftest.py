@@ -2,20 +2,20 @@
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
-WriteConfig = Callable[..., list[str]]
+WriteConfig = Callable[[Mapping[str, object]], list[str]]
 
 
 @pytest.fixture(scope="session")
 def write_config(tmp_path_factory: pytest.TempPathFactory) -> WriteConfig:
-    """Write settings to a file of their own; return the options that name it."""
+    """Write settings, by table and key, to a file of their own; return the options that name it."""
     folder = tmp_path_factory.mktemp("config")
     numbers = itertools.count()
 
-    def write(**settings: object) -> list[str]:
+    def write(settings: Mapping[str, object]) -> list[str]:
         path = folder / f"{next(numbers)}.toml"
         # What JSON writes of numbers, strings, booleans and lists is TOML too.
         path.write_text(

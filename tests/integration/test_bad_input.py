@@ -24,11 +24,11 @@ BATCH_BYTES = 20000
 INTERNAL_BODY_BYTES = 50000
 PUBLIC_BODY_BYTES = 200000
 LIMITS = f"""
-event_bytes = {EVENT_BYTES}
-publish_batch_events = {BATCH_EVENTS}
-publish_batch_bytes = {BATCH_BYTES}
-internal_body_bytes = {INTERNAL_BODY_BYTES}
-public_body_bytes = {PUBLIC_BODY_BYTES}
+publishing.event_bytes = {EVENT_BYTES}
+publishing.batch_events = {BATCH_EVENTS}
+publishing.batch_bytes = {BATCH_BYTES}
+http.internal_body_bytes = {INTERNAL_BODY_BYTES}
+http.public_body_bytes = {PUBLIC_BODY_BYTES}
 """
 
 JSON = "application/json"

@@ -31,7 +31,7 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def cluster(server: RedisServer, write_config: WriteConfig) -> Iterator[Cluster]:
-    config = write_config(**QUICK)
+    config = write_config(QUICK)
     with running_cluster([["--redis", server.url, *config]] * 2, [config] * 2) as cluster:
         yield cluster
 

@@ -40,7 +40,13 @@ _names = (f"live:{number}" for number in itertools.count())
 @pytest.fixture(scope="module")
 def role(write_config: WriteConfig) -> Iterator[RoleProcess]:
     # Mailboxes with room for all that the tests publish: none of them is about loss.
-    roomy = write_config(mailbox_bytes=67108864, mailbox_events=1000000, announce_seconds=0.2)
+    roomy = write_config(
+        {
+            "viewers.mailbox_bytes": 67108864,
+            "viewers.mailbox_events": 1000000,
+            "routing.announce_seconds": 0.2,
+        }
+    )
     with combined(*roomy, "--node", "n1", "--cors-origin", PAGE) as role:
         yield role
     assert "Traceback" not in role.output
@@ -168,7 +174,7 @@ def test_line_breaks_between_the_tokens_of_data_do_not_break_the_frame(
 
 def test_heartbeats_are_comments_without_a_blank_line(write_config: WriteConfig) -> None:
     with (
-        combined(*write_config(heartbeat_seconds=1)) as role,
+        combined(*write_config({"viewers.heartbeat_seconds": 1})) as role,
         open_socket(role, "/connect") as sock,
     ):
         received = read_until(sock, lambda data: data.endswith(b":\n:\n"))
@@ -536,7 +542,7 @@ def test_a_preflight_with_a_star_allows_no_credentials(role_for_any_page: RolePr
 def test_a_full_frontend_sends_viewers_away_until_one_leaves(write_config: WriteConfig) -> None:
     with ExitStack() as stack:
         role = stack.enter_context(
-            combined(*write_config(max_connections=2), "--cors-origin", PAGE)
+            combined(*write_config({"viewers.max_connections": 2}), "--cors-origin", PAGE)
         )
         viewers = stack.enter_context(Viewers())
         first, second = viewers.connect_many(2, role.url("public"), "live:full")

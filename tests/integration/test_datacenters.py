@@ -188,10 +188,12 @@ def test_every_event_reaches_all_viewers_everywhere_once_and_in_order(viewers: V
 def cramped(write_config: WriteConfig) -> Callable[[float], list[str]]:
     """Options of a dispatcher with little room for what waits for a peer."""
     return lambda request_seconds: write_config(
-        peer_mailbox_events=MAILBOX_EVENTS,
-        delivery_events=BATCH_EVENTS,
-        request_seconds=request_seconds,
-        retry_max_seconds=0.5,
+        {
+            "forwards.mailbox_events": MAILBOX_EVENTS,
+            "forwards.batch_events": BATCH_EVENTS,
+            "http.request_seconds": request_seconds,
+            "retry.max_seconds": 0.5,
+        }
     )
 
 

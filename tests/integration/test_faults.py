@@ -51,8 +51,8 @@ def server() -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def lasting(server: RedisServer, write_config: WriteConfig) -> Iterator[Cluster]:
     """Three dispatchers and two frontends, for tests that leave all of them running."""
-    options = ["--redis", server.url, *write_config(**QUICK)]
-    with running_cluster([options] * 3, [write_config(**QUICK)] * 2) as cluster:
+    options = ["--redis", server.url, *write_config(QUICK)]
+    with running_cluster([options] * 3, [write_config(QUICK)] * 2) as cluster:
         yield cluster
 
 
@@ -91,7 +91,7 @@ def assert_unavailable(answer: httpx.Response) -> None:
 def test_of_two_dispatchers_one_hangs_and_is_killed_and_the_others_events_are_all_received(
     server: RedisServer, viewers: Viewers, write_config: WriteConfig
 ) -> None:
-    config = write_config(**QUICK)
+    config = write_config(QUICK)
     options = ["--redis", server.url, "--config", config[1]]
     with running_cluster([options] * 2, [config] * 2) as cluster, ExitStack() as stack:
         topics = [next(_names) for _ in range(3)]
@@ -153,7 +153,7 @@ def test_of_two_dispatchers_one_hangs_and_is_killed_and_the_others_events_are_al
 def test_the_viewers_of_a_killed_frontend_go_on_elsewhere_and_the_others_miss_nothing(
     server: RedisServer, viewers: Viewers, topic: str, write_config: WriteConfig
 ) -> None:
-    config = write_config(**QUICK)
+    config = write_config(QUICK)
     options = ["--redis", server.url, "--config", config[1]]
     with running_cluster([options] * 2, [config] * 3) as cluster, ExitStack() as stack:
         publics = [role.url("public") for role in cluster.frontends]
@@ -215,11 +215,16 @@ def test_a_frontend_that_was_paused_past_its_lease_announces_all_anew(
     server: RedisServer, viewers: Viewers, topic: str, write_config: WriteConfig
 ) -> None:
     # Its lease is long enough to fill its mailboxes before it ends.
-    quick = {**QUICK, "lease_seconds": 10}
-    config = write_config(**quick)
+    quick = {**QUICK, "routing.lease_seconds": 10}
+    config = write_config(quick)
     # Links are looked after late, so that what was lost is still known when it is back.
     bounded = write_config(
-        **{**quick, "link_mailbox_events": _LINK_EVENTS, "sweep_seconds": 600, "request_seconds": 1}
+        {
+            **quick,
+            "deliveries.mailbox_events": _LINK_EVENTS,
+            "deliveries.sweep_seconds": 600,
+            "http.request_seconds": 1,
+        }
     )
     options = ["--redis", server.url, *bounded]
     with running_cluster([options] * 2, [config] * 2) as cluster:

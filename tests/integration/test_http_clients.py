@@ -12,6 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.web.client import HTTPConnectionPool
 
+from rtdeliver.config.sections import Http
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.http.client import NodeClient, make_agent
 from rtdeliver.http.fast_client import FastClient
@@ -58,14 +59,13 @@ async def clients(request: Any) -> AsyncIterator[Callable[..., Client]]:
     fast = []
 
     def make(*, secret: str, timeout_seconds: float) -> Client:
+        settings = Http(request_seconds=timeout_seconds)
         if request.param == "fast":
-            client = FastClient(reactor=reactor, secret=secret, timeout_seconds=timeout_seconds)
+            client = FastClient(reactor=reactor, settings=settings, secret=secret)
             fast.append(client)
             return client
-        agents.append(make_agent(reactor, connect_timeout_seconds=timeout_seconds))
-        return NodeClient(
-            agent=agents[-1], clock=reactor, secret=secret, timeout_seconds=timeout_seconds
-        )
+        agents.append(make_agent(reactor, settings))
+        return NodeClient(agent=agents[-1], clock=reactor, settings=settings, secret=secret)
 
     yield make
     for client in fast:

@@ -49,35 +49,35 @@ CROWD_LIKES = 40
 KEPT = 50
 
 PRESENCE: dict[str, object] = {
-    "presence_heartbeat_seconds": 1,
-    "presence_grace_seconds": 0.5,
-    "presence_sweep_seconds": 0.3,
+    "presence.heartbeat_seconds": 1,
+    "presence.grace_seconds": 0.5,
+    "presence.sweep_seconds": 0.3,
 }
 # Nothing is refused for being too much, and a busy machine may take its time.
 UNLIMITED: dict[str, object] = {
-    "likes_per_second": 1000000,
-    "likes_burst": 1000000,
-    "comments_per_second": 1000000,
-    "comments_burst": 1000000,
-    "sessions_per_second": 1000000,
-    "sessions_burst": 1000000,
+    "likes_limits.likes_per_second": 1000000,
+    "likes_limits.likes_burst": 1000000,
+    "likes_limits.comments_per_second": 1000000,
+    "likes_limits.comments_burst": 1000000,
+    "likes_limits.sessions_per_second": 1000000,
+    "likes_limits.sessions_burst": 1000000,
 }
 APP: dict[str, object] = {
     **UNLIMITED,
     "videos": ["red=Canyon at dusk", "green", *VIDEOS],
-    "publish_seconds": 20,
-    "viewers_seconds": 0.2,
-    "crowd_likes_per_second": CROWD_LIKES,
+    "likes.publish_seconds": 20,
+    "likes.viewers_seconds": 0.2,
+    "likes_crowd.likes_per_second": CROWD_LIKES,
     # A second's likes at the most are on their way: so none of them can be left out.
-    "crowd_seconds": 1,
+    "likes_crowd.seconds": 1,
 }
 STRICT: dict[str, object] = {
-    "likes_per_second": 0.01,
-    "likes_burst": 2,
-    "comments_per_second": 0.01,
-    "comments_burst": 2,
-    "sessions_per_second": 0.01,
-    "sessions_burst": 4,
+    "likes_limits.likes_per_second": 0.01,
+    "likes_limits.likes_burst": 2,
+    "likes_limits.comments_per_second": 0.01,
+    "likes_limits.comments_burst": 2,
+    "likes_limits.sessions_per_second": 0.01,
+    "likes_limits.sessions_burst": 4,
 }
 
 _videos = (video.partition("=")[0] for video in VIDEOS)
@@ -163,7 +163,7 @@ def key_options(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def hub(write_config: WriteConfig) -> Iterator[RoleProcess]:
-    with dispatcher(*write_config(**PRESENCE)) as hub:
+    with dispatcher(*write_config(PRESENCE)) as hub:
         yield hub
     assert_log_is_clean(hub)
 
@@ -172,7 +172,7 @@ def hub(write_config: WriteConfig) -> Iterator[RoleProcess]:
 def node(
     hub: RoleProcess, key_options: list[str], write_config: WriteConfig
 ) -> Iterator[RoleProcess]:
-    config = write_config(**PRESENCE, announce_seconds=0.3)
+    config = write_config({**PRESENCE, "routing.announce_seconds": 0.3})
     with frontend(hub.url("listen"), "n1", *config, *key_options) as node:
         yield node
     assert_log_is_clean(node)
@@ -186,7 +186,7 @@ def app(
     key_options: list[str],
     write_config: WriteConfig,
 ) -> Iterator[Site]:
-    options = [*write_config(**APP), *key_options, "--internal", LOOPBACK]
+    options = [*write_config(APP), *key_options, "--internal", LOOPBACK]
     with site([hub.url("listen")], node.url("public"), folder / "app.sqlite", *options) as app:
         yield app
 
@@ -752,7 +752,7 @@ def test_who_does_too_much_is_told_when_to_come_again(
             assert_refused(answer, 429, "too_many_requests")
             assert 1 <= int(answer.headers["Retry-After"]) <= 100
 
-    options = [*write_config(**STRICT), "--internal", LOOPBACK]
+    options = [*write_config(STRICT), "--internal", LOOPBACK]
     with site([hub.url("listen")], NOBODY, tmp_path / "app.sqlite", *options) as strict:
         ann, bob = guest(strict, "ann"), guest(strict, "bob")
         often("/session", {"name": "cyd"})
@@ -777,7 +777,7 @@ def test_all_that_was_answered_is_there_after_a_kill_and_tokens_are_still_good(
     hub: RoleProcess, tmp_path: Path, write_config: WriteConfig
 ) -> None:
     database = tmp_path / "app.sqlite"
-    config = write_config(**UNLIMITED)
+    config = write_config(UNLIMITED)
     answered: list[Any] = []
 
     def go_on(path: str, body: object, token: str, most: int) -> None:
@@ -833,7 +833,7 @@ def test_two_that_start_at_once_on_a_new_database_share_it_and_lose_nothing(
 ) -> None:
     options = [
         *likes_options([hub.url("listen")], NOBODY, tmp_path / "app.sqlite"),
-        *write_config(**UNLIMITED),
+        *write_config(UNLIMITED),
     ]
     each_likes = 50
 
@@ -876,7 +876,7 @@ def test_the_key_that_it_makes_is_for_its_owner_alone(
     hub: RoleProcess, tmp_path: Path, write_config: WriteConfig
 ) -> None:
     database = tmp_path / "app.sqlite"
-    with site([hub.url("listen")], NOBODY, database, *write_config(**UNLIMITED)):
+    with site([hub.url("listen")], NOBODY, database, *write_config(UNLIMITED)):
         key = Path(f"{database}.key")
         assert key.stat().st_mode & 0o777 == 0o600
         assert len(key.read_text().strip()) >= 32
@@ -886,7 +886,9 @@ def test_a_request_that_waits_for_the_database_is_answered_before_the_end(
     hub: RoleProcess, tmp_path: Path, write_config: WriteConfig
 ) -> None:
     database = tmp_path / "app.sqlite"
-    config = write_config(**UNLIMITED, database_busy_seconds=DEADLINE_SECONDS, drain_seconds=60)
+    config = write_config(
+        {**UNLIMITED, "likes_database.busy_seconds": DEADLINE_SECONDS, "process.drain_seconds": 60}
+    )
     with (
         site([hub.url("listen")], NOBODY, database, *config) as app,
         closing(sqlite3.connect(database, isolation_level=None)) as other,
@@ -908,7 +910,7 @@ def test_who_leaves_while_the_database_is_busy_leaves_no_traceback(
     hub: RoleProcess, tmp_path: Path, write_config: WriteConfig
 ) -> None:
     database = tmp_path / "app.sqlite"
-    config = write_config(**UNLIMITED, database_busy_seconds=0.5)
+    config = write_config({**UNLIMITED, "likes_database.busy_seconds": 0.5})
     with (
         site([hub.url("listen")], NOBODY, database, *config) as app,
         closing(sqlite3.connect(database, isolation_level=None)) as other,
@@ -1013,17 +1015,17 @@ class Faulty(msgspec.Struct, frozen=True):
 
 @pytest.fixture(scope="module")
 def lasting(server: RedisServer, folder: Path, write_config: WriteConfig) -> Iterator[Faulty]:
-    options = ["--redis", server.url, *write_config(**QUICK)]
+    options = ["--redis", server.url, *write_config(QUICK)]
     settings = {
         **APP,
         "videos": ["red", "v1", "v2", "v3"],
-        "publish_seconds": 1,
-        "retry_max_seconds": 0.5,
+        "likes.publish_seconds": 1,
+        "retry.max_seconds": 0.5,
     }
     with ExitStack() as stack:
-        cluster = stack.enter_context(running_cluster([options] * 2, [write_config(**QUICK)]))
+        cluster = stack.enter_context(running_cluster([options] * 2, [write_config(QUICK)]))
         urls = [cluster.url(number) for number in range(2)]
-        own = [*write_config(**settings), "--internal", LOOPBACK]
+        own = [*write_config(settings), "--internal", LOOPBACK]
         app = stack.enter_context(site(urls, NOBODY, folder / "faulty.sqlite", *own))
         yield Faulty(app, cluster, options, stack)
         for role in cluster.dispatchers:
@@ -1131,7 +1133,7 @@ def test_who_asks_a_dispatcher_and_leaves_while_redis_hangs_leaves_no_traceback(
 ) -> None:
     with (
         RedisServer() as hanging,
-        dispatcher("--redis", hanging.url, *write_config(**QUICK)) as router,
+        dispatcher("--redis", hanging.url, *write_config(QUICK)) as router,
     ):
         url = router.url("listen")
         eventually(lambda: httpx.get(f"{url}/health/ready").status_code == 200, "it is ready")
@@ -1266,7 +1268,7 @@ def test_the_settings_tell_the_page_what_it_needs(app: Site, node: RoleProcess) 
 @pytest.fixture(scope="module")
 def all_in_one(folder: Path, write_config: WriteConfig) -> Iterator[Site]:
     options = ["--app", LOOPBACK, "--database", str(folder / "combined.sqlite")]
-    with combined(*write_config(**{**APP, **PRESENCE}), *options) as role:
+    with combined(*write_config({**APP, **PRESENCE}), *options) as role:
         yield Site(role, "app")
     assert_log_is_clean(role)
 
@@ -1323,7 +1325,7 @@ def test_a_frontend_that_is_set_is_the_one_that_the_page_finds(
 ) -> None:
     url = "https://events.example"
     options = ["--app", LOOPBACK, "--database", str(tmp_path / "app.sqlite")]
-    with combined(*options, *write_config(frontend=url)) as role:
+    with combined(*options, *write_config({"likes.frontend": url})) as role:
         app = Site(role, "app")
         assert app.get("/settings")["frontend"] == url
         policy = app.client.get("/").headers["Content-Security-Policy"]

@@ -173,23 +173,24 @@ def test_a_wrong_value_is_one_line(
 @each_role
 def test_an_unknown_key_is_one_line_with_the_key_that_was_meant(role: str, tmp_path: Path) -> None:
     config = tmp_path / "rt.toml"
-    config.write_text("heartbeat_second = 5\n")
+    config.write_text("[viewers]\nheartbeat_second = 5\n")
 
     ended = try_to_start(tmp_path, role, *options_of(role), "--config", str(config))
 
-    assert_refused(ended, "heartbeat_second", "heartbeat_seconds")
+    assert_refused(ended, "viewers.heartbeat_second", "viewers.heartbeat_seconds")
 
 
 @first_for_each_role(
     "setting",
-    'max_connections = "many"',
-    "heartbeat_seconds = [25]",
-    "public = 8080",
-    "insecure_internal = 1",
-    'cors_origin = "https://page.example"',
-    "stall_seconds = -1",
-    'overflow = "explode"',
-    "[event_bytes]",
+    'viewers.max_connections = "many"',
+    "viewers.heartbeat_seconds = [25]",
+    "listeners.public = 8080",
+    "access.insecure_internal = 1",
+    'access.cors_origins = "https://page.example"',
+    "viewers.stall_seconds = -1",
+    'viewers.overflow = "explode"',
+    "publishing = 7",
+    "event_bytes = 7",
 )
 def test_a_value_of_a_wrong_type_or_size_is_one_line_with_its_key(
     role: str, setting: str, tmp_path: Path
@@ -199,7 +200,7 @@ def test_a_value_of_a_wrong_type_or_size_is_one_line_with_its_key(
 
     ended = try_to_start(tmp_path, role, *options_of(role)[:2], "--config", str(config))
 
-    assert_refused(ended, setting.strip("[]").split(" ")[0])
+    assert_refused(ended, setting.split(" ")[0])
 
 
 def missing(path: Path) -> None:
@@ -453,7 +454,7 @@ def test_a_combined_role_is_refused_a_file_that_is_no_database_and_leaves_it_alo
 def test_wrong_videos_are_one_line(
     videos: list[str], word: str, tmp_path: Path, write_config: WriteConfig
 ) -> None:
-    options = [*write_config(videos=videos), *key_options(tmp_path)]
+    options = [*write_config({"likes.videos": videos}), *key_options(tmp_path)]
 
     ended = try_to_start_app(tmp_path, tmp_path / "app.sqlite", *options)
 
@@ -545,7 +546,14 @@ def test_a_signal_ends_it_and_its_pid_file(
 
 
 def test_options_win_over_the_file(write_config: WriteConfig) -> None:
-    config = write_config(node="from-file", internal=LOOPBACK, public=LOOPBACK, retry_seconds=7)
+    config = write_config(
+        {
+            "node.name": "from-file",
+            "listeners.internal": LOOPBACK,
+            "listeners.public": LOOPBACK,
+            "viewers.reconnect_seconds": 7,
+        }
+    )
     with running("rtcombined", *config, "--node", "from-option") as process, Viewers() as viewers:
         stream = viewers.connect(process.url("public"))
 
@@ -647,7 +655,7 @@ def _drain(process: RoleProcess, viewers: Viewers, number: signal.Signals) -> No
 def test_a_combined_role_sends_its_viewers_away_before_it_ends(
     number: signal.Signals, write_config: WriteConfig
 ) -> None:
-    with combined(*write_config(drain_seconds=30)) as process, Viewers() as viewers:
+    with combined(*write_config({"process.drain_seconds": 30})) as process, Viewers() as viewers:
         _drain(process, viewers, number)
 
 
@@ -656,7 +664,7 @@ def test_a_frontend_sends_its_viewers_away_and_leaves_the_routing_table(
     number: signal.Signals, write_config: WriteConfig
 ) -> None:
     # The lease outlasts the test, so it is not the lease's end that takes the frontend out.
-    config = write_config(drain_seconds=30, lease_seconds=600)
+    config = write_config({"process.drain_seconds": 30, "routing.lease_seconds": 600})
     with (
         dispatcher() as router,
         frontend(router.url("listen"), "n1", *config) as process,
@@ -686,7 +694,7 @@ def test_a_frontend_ends_where_no_dispatcher_answers() -> None:
 def test_a_dispatcher_delivers_what_it_has_accepted_before_it_ends(
     write_config: WriteConfig,
 ) -> None:
-    patient = write_config(drain_seconds=30, request_seconds=DEADLINE_SECONDS)
+    patient = write_config({"process.drain_seconds": 30, "http.request_seconds": DEADLINE_SECONDS})
     with (
         dispatcher(*patient) as router,
         frontend(router.url("listen"), "n1") as process,
@@ -712,7 +720,7 @@ def test_a_dispatcher_delivers_what_it_has_accepted_before_it_ends(
 def test_an_app_answers_what_it_has_taken_before_it_ends(
     tmp_path: Path, write_config: WriteConfig
 ) -> None:
-    config = write_config(publish_seconds=DEADLINE_SECONDS, drain_seconds=60)
+    config = write_config({"likes.publish_seconds": DEADLINE_SECONDS, "process.drain_seconds": 60})
     answers = []
 
     def like(url: str) -> None:
@@ -764,7 +772,7 @@ def test_two_signals_at_a_time_are_one(role: str) -> None:
 
 
 def test_a_second_signal_ends_it_at_once(write_config: WriteConfig) -> None:
-    with combined(*write_config(drain_seconds=60)) as process, Viewers() as viewers:
+    with combined(*write_config({"process.drain_seconds": 60})) as process, Viewers() as viewers:
         streams = viewers.connect_many(300, process.url("public"))
         process.signal(signal.SIGTERM)
         viewers.wait(lambda: any(stream.control("busy") for stream in streams), "it drains")

@@ -23,9 +23,9 @@ from tests.integration.streams import Stream, Viewers
 
 KEY = secrets.token_hex(32)
 PRESENCE = {
-    "presence_heartbeat_seconds": 1,
-    "presence_grace_seconds": 0.5,
-    "presence_sweep_seconds": 0.3,
+    "presence.heartbeat_seconds": 1,
+    "presence.grace_seconds": 0.5,
+    "presence.sweep_seconds": 0.3,
 }
 
 
@@ -43,13 +43,13 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hub(write_config: WriteConfig) -> Iterator[RoleProcess]:
-    with dispatcher(*write_config(**PRESENCE)) as hub:
+    with dispatcher(*write_config(PRESENCE)) as hub:
         yield hub
 
 
 @pytest.fixture(scope="module")
 def node(hub: RoleProcess, key_file: Path, write_config: WriteConfig) -> Iterator[RoleProcess]:
-    options = [*write_config(**PRESENCE), "--token-key-file", str(key_file)]
+    options = [*write_config(PRESENCE), "--token-key-file", str(key_file)]
     with frontend(hub.url("listen"), "n1", *options) as node:
         yield node
         assert "Traceback" not in node.output, node.output
@@ -162,7 +162,7 @@ def test_the_stream_ends_with_its_token(node: RoleProcess) -> None:
 def test_several_streams_of_a_member_on_several_frontends_are_one_presence(
     hub: RoleProcess, node: RoleProcess, key_file: Path, write_config: WriteConfig
 ) -> None:
-    options = [*write_config(**PRESENCE), "--token-key-file", str(key_file)]
+    options = [*write_config(PRESENCE), "--token-key-file", str(key_file)]
     with frontend(hub.url("listen"), "n2", *options) as second, Viewers() as viewers:
         watcher = viewers.connect(node.url("public"), "presence:dan")
         streams = [
@@ -188,7 +188,7 @@ def test_a_frontend_without_a_key_looks_at_no_token() -> None:
 
 
 def test_both_in_one_process(key_file: Path, write_config: WriteConfig) -> None:
-    options = [*write_config(**PRESENCE), "--token-key-file", str(key_file)]
+    options = [*write_config(PRESENCE), "--token-key-file", str(key_file)]
     with combined(*options) as role, Viewers() as viewers:
         watcher = viewers.connect(role.url("public"), "presence:ann")
         stream = connect(viewers, role, "ann", [], {}, in_query=True)

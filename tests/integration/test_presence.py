@@ -10,11 +10,12 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from rtdeliver.config.sections import Redis
 from rtdeliver.interfaces import IPresenceStore
 from rtdeliver.model import Member
 from rtdeliver.presence.redis import RedisPresenceStore
 from rtdeliver.presence.sharded import ShardedPresenceStore
-from rtdeliver.redis.connection import RedisConnection, RedisSettings
+from rtdeliver.redis.connection import RedisConnection
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import parse_redis_url
 from tests.contracts.presence_store import ANN, BOB, CYD, GONE_SECONDS, TIMES, PresenceStoreContract
@@ -27,10 +28,10 @@ from tests.integration.streams import Viewers
 PREFIX = "test:"
 # A heartbeat each second would be due; none for two seconds, and a member is gone.
 PRESENCE = {
-    "presence_heartbeat_seconds": 1,
-    "presence_grace_seconds": 0.5,
-    "presence_sweep_seconds": 0.3,
-    "presence_claim_seconds": 1,
+    "presence.heartbeat_seconds": 1,
+    "presence.grace_seconds": 0.5,
+    "presence.sweep_seconds": 0.3,
+    "presence.claim_seconds": 1,
 }
 
 
@@ -41,9 +42,11 @@ def server() -> Iterator[RedisServer]:
 
 
 def connection(server: RedisServer, prefix: str) -> RedisConnection:
+    address = parse_redis_url(server.url)
     return RedisConnection(
-        endpoint=redis_endpoint(reactor, parse_redis_url(server.url), ca_file=""),
-        settings=RedisSettings(prefix=prefix, command_seconds=2, reconnect_seconds=0.2),
+        endpoint=redis_endpoint(reactor, address, ca_file=""),
+        address=address,
+        settings=Redis(prefix=prefix, reconnect_seconds=0.2),
         clock=reactor,
         lost=lambda: None,
         subscribed=lambda: None,
@@ -67,7 +70,7 @@ class _OnRedis(PresenceStoreContract):
             pytest_twisted.blockon(deferLater(reactor, 0.02))
         self.store = self.new_store(
             {
-                prefix: RedisPresenceStore(redis=each, times=TIMES)
+                prefix: RedisPresenceStore(redis=each, settings=TIMES)
                 for prefix, each in connections.items()
             }
         )
@@ -154,7 +157,7 @@ def test_one_of_two_dispatchers_tells_that_a_member_is_gone_though_the_other_was
     server: RedisServer, write_config: WriteConfig
 ) -> None:
     server.client.flushall()
-    options = [*write_config(**QUICK, **PRESENCE), "--redis", server.url]
+    options = [*write_config({**QUICK, **PRESENCE}), "--redis", server.url]
     with (
         Viewers() as viewers,
         running_cluster([options, options], [options[:2], options[:2]]) as cluster,
@@ -192,7 +195,7 @@ def test_two_dispatchers_tell_each_change_once(
     server: RedisServer, write_config: WriteConfig
 ) -> None:
     server.client.flushall()
-    options = [*write_config(**QUICK, **PRESENCE), "--redis", server.url]
+    options = [*write_config({**QUICK, **PRESENCE}), "--redis", server.url]
     members = [f"m{number}" for number in range(50)]
     with Viewers() as viewers, running_cluster([options, options], [options[:2]]) as cluster:
         stream = viewers.connect(
@@ -220,7 +223,7 @@ def test_two_dispatchers_tell_each_change_once(
 def test_a_heartbeat_that_says_its_interval_is_waited_for_so_long(
     write_config: WriteConfig,
 ) -> None:
-    with combined(*write_config(**PRESENCE)) as role:
+    with combined(*write_config(PRESENCE)) as role:
         answer = httpx.post(
             f"{role.url('internal')}/presence", json={"members": ["ann"], "heartbeat_seconds": 3600}
         )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
@@ -10,12 +11,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 
+from rtdeliver.config.sections import Redis
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IRoutingTable
 from rtdeliver.model import FrontendRef
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import parse_redis_url
-from rtdeliver.routing.redis import RedisRoutingTable, RedisTableSettings
+from rtdeliver.routing.redis import RedisRoutingTable
 from rtdeliver.routing.sharded import ShardedRoutingTable
 from tests.contracts.routing_table import (
     GREEN,
@@ -81,11 +83,10 @@ def make_table(server: RedisServer, clock: LeapingClock) -> Iterator[MakeTable]:
         address = parse_redis_url(of.url)
         routing_table = RedisRoutingTable(
             endpoint=redis_endpoint(reactor, address, ca_file=""),
-            settings=RedisTableSettings(
-                password=address.password,
-                prefix=prefix,
+            address=address,
+            settings=Redis(
                 **{
-                    "command_seconds": 2.0,
+                    "prefix": prefix,
                     "reconnect_seconds": 0.2,
                     "grace_seconds": GRACE_SECONDS,
                     "cached_topics": 1000,
@@ -312,15 +313,15 @@ class TestLoss:
         assert set(get(routing_table.frontends(RED))) == {N1}
 
     def test_a_wrong_password_is_unavailable(self, own: RedisServer, clock: LeapingClock) -> None:
+        address = parse_redis_url(own.url)
         routing_table = RedisRoutingTable(
-            endpoint=redis_endpoint(reactor, parse_redis_url(own.url), ca_file=""),
-            settings=RedisTableSettings(
-                password="wrong",
+            endpoint=redis_endpoint(reactor, address, ca_file=""),
+            address=msgspec.structs.replace(address, password="wrong"),
+            settings=Redis(
                 prefix=PREFIX,
                 command_seconds=1.0,
                 reconnect_seconds=0.2,
                 grace_seconds=GRACE_SECONDS,
-                cached_topics=10,
             ),
             clock=clock,
         )

@@ -47,7 +47,7 @@ def assert_delivers_with(
     viewers: Viewers, write_config: WriteConfig, *urls: str, **settings: object
 ) -> None:
     """Assert that two dispatchers share the routing table in the Redis at ``urls``."""
-    config = write_config(**{**QUICK, **settings})
+    config = write_config({**QUICK, **settings})
     named = [option for url in urls for option in ("--redis", url)]
     with running_cluster([[*named, *config]] * 2, [config]) as cluster:
         assert_delivers(cluster, viewers)
@@ -87,7 +87,7 @@ def test_a_wrong_password_is_one_warning_and_nothing_is_published(
 ) -> None:
     with RedisServer(password="s3cret") as server:
         url = f"redis://:wr0ng@127.0.0.1:{server.port}"
-        with dispatcher("--redis", url, *write_config(**QUICK)) as role:
+        with dispatcher("--redis", url, *write_config(QUICK)) as role:
             assert_not_let_in(role)
             eventually(lambda: tries(role) >= 10, "it has tried again and again")
             assert_not_let_in(role)
@@ -101,7 +101,7 @@ def test_no_password_where_one_is_needed_is_one_warning_and_nothing_is_published
 ) -> None:
     with RedisServer(password="s3cret") as server:
         url = f"redis://127.0.0.1:{server.port}"
-        with dispatcher("--redis", url, *write_config(**QUICK)) as role:
+        with dispatcher("--redis", url, *write_config(QUICK)) as role:
             assert_not_let_in(role)
             eventually(lambda: tries(role) >= 10, "it has tried again and again")
             [warning] = warnings(role)
@@ -109,7 +109,7 @@ def test_no_password_where_one_is_needed_is_one_warning_and_nothing_is_published
 
 
 def test_who_is_let_in_at_last_is_ready(write_config: WriteConfig) -> None:
-    config = write_config(**QUICK)
+    config = write_config(QUICK)
     with RedisServer(password="s3cret") as server:
         url = f"redis://:an0ther@127.0.0.1:{server.port}"
         with dispatcher("--redis", url, *config) as role:
@@ -124,7 +124,7 @@ def test_who_is_let_in_at_last_is_ready(write_config: WriteConfig) -> None:
 def test_a_redis_with_a_password_that_hung_for_long_is_used_again(
     viewers: Viewers, write_config: WriteConfig
 ) -> None:
-    config = write_config(**QUICK)
+    config = write_config(QUICK)
     with (
         RedisServer(password="s3cret") as server,
         running_cluster([["--redis", server.url, *config]] * 2, [config]) as cluster,
@@ -167,7 +167,7 @@ def test_a_user_who_may_not_hear_of_changes_is_one_warning(write_config: WriteCo
             "deaf", enabled=True, passwords=["+s3cret"], keys=["*"], commands=["+@all"]
         )
         url = f"redis://deaf:s3cret@127.0.0.1:{server.port}"
-        with dispatcher("--redis", url, *write_config(**QUICK)) as role:
+        with dispatcher("--redis", url, *write_config(QUICK)) as role:
             eventually(lambda: tries(role) >= 10, "it has tried again and again")
             [warning] = warnings(role)
             assert "NOPERM" in warning
@@ -251,7 +251,7 @@ def test_a_tls_certificate_that_nobody_vouches_for_is_refused(
     tls_server: tuple[str, Certificate], write_config: WriteConfig
 ) -> None:
     url, _ = tls_server
-    with dispatcher("--redis", url, *write_config(**QUICK)) as role:
+    with dispatcher("--redis", url, *write_config(QUICK)) as role:
         eventually(lambda: tries(role) >= 4, "it has tried again and again")
         answer = httpx.post(role.url("listen") + "/publish", json={"topic": TOPIC, "data": 0})
         assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
@@ -262,7 +262,7 @@ def test_a_tls_certificate_that_nobody_vouches_for_is_refused(
 def test_of_two_redis_one_fails_and_the_others_topics_flow(
     viewers: Viewers, write_config: WriteConfig
 ) -> None:
-    config = write_config(**QUICK)
+    config = write_config(QUICK)
     with RedisServer() as kept, RedisServer() as lost:
         options = ["--redis", kept.url, "--redis", lost.url, *config]
         with running_cluster([options] * 2, [config] * 2) as cluster:
@@ -356,7 +356,7 @@ class Sentinel:
 def test_sentinel_fails_over_and_routing_is_whole_again(
     viewers: Viewers, write_config: WriteConfig, tmp_path: Path
 ) -> None:
-    config = write_config(**QUICK)
+    config = write_config(QUICK)
     with (
         RedisServer() as master,
         RedisServer("--replicaof", "127.0.0.1", str(master.port)) as replica,

@@ -11,11 +11,11 @@ from tests.integration.streams import Viewers
 PAGES = 240
 FRONTENDS = 3
 SETTINGS = {
-    "drain_seconds": 3,
-    "busy_retry_min_seconds": 0.5,
-    "busy_retry_max_seconds": 3,
-    "announce_seconds": 0.5,
-    "lease_seconds": 5,
+    "process.drain_seconds": 3,
+    "viewers.busy_reconnect_min_seconds": 0.5,
+    "viewers.busy_reconnect_max_seconds": 3,
+    "routing.announce_seconds": 0.5,
+    "routing.lease_seconds": 5,
 }
 
 
@@ -23,7 +23,7 @@ def test_a_rolling_restart_loses_no_subscription_and_makes_no_herd(
     write_config: WriteConfig,
 ) -> None:
     """Every page is back with its topic, and never do most of them come back at the same time."""
-    received, reconnects = restart_one_by_one(write_config(**SETTINGS))
+    received, reconnects = restart_one_by_one(write_config(SETTINGS))
     assert received == [["last"]] * PAGES
     # About a third of the pages is sent away three times; each time over some seconds.
     assert sum(reconnects) >= PAGES / 2

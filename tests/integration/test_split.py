@@ -71,8 +71,8 @@ def running_cluster(
 @pytest.fixture(scope="module")
 def cluster(write_config: WriteConfig) -> Iterator[Cluster]:
     # A frontend that is paused for a while answers late, not too late.
-    patient = write_config(request_seconds=DEADLINE_SECONDS)
-    lively = write_config(announce_seconds=0.5)
+    patient = write_config({"http.request_seconds": DEADLINE_SECONDS})
+    lively = write_config({"routing.announce_seconds": 0.5})
     with running_cluster(patient, lively, lively, lively) as cluster:
         yield cluster
 
@@ -271,7 +271,7 @@ def test_a_paused_frontend_catches_up_in_order_and_holds_nobody_up(
 def test_routing_becomes_whole_again_after_the_dispatcher_was_killed(
     viewers: Viewers, write_config: WriteConfig
 ) -> None:
-    lively = write_config(announce_seconds=0.5, retry_max_seconds=1)
+    lively = write_config({"routing.announce_seconds": 0.5, "retry.max_seconds": 1})
     with running_cluster([], lively, lively, lively) as cluster, ExitStack() as stack:
         watchers = [viewers.connect(role.url("public"), "a") for role in cluster.frontends]
         cluster.wait_routed("a", *NODES)
@@ -331,8 +331,8 @@ def test_routing_becomes_whole_again_after_the_dispatcher_was_killed(
 def test_a_killed_frontend_is_forgotten_with_its_lease_and_others_miss_nothing(
     viewers: Viewers, topic: str, write_config: WriteConfig
 ) -> None:
-    lively = write_config(announce_seconds=0.5)
-    mortal = write_config(announce_seconds=0.5, lease_seconds=2)
+    lively = write_config({"routing.announce_seconds": 0.5})
+    mortal = write_config({"routing.announce_seconds": 0.5, "routing.lease_seconds": 2})
     with running_cluster([], lively, lively, mortal) as cluster:
         first, second, third = (
             viewers.connect(role.url("public"), topic) for role in cluster.frontends
@@ -365,7 +365,7 @@ def test_a_frontend_that_comes_back_takes_the_place_of_its_former_process(
     viewers: Viewers, topic: str, write_config: WriteConfig
 ) -> None:
     # Its lease outlasts the test, so it is not the lease's end that makes place.
-    lasting = write_config(announce_seconds=0.5, lease_seconds=600)
+    lasting = write_config({"routing.announce_seconds": 0.5, "routing.lease_seconds": 600})
     with running_cluster([], lasting, lasting, lasting) as cluster, ExitStack() as stack:
         killed = cluster.frontends[2]
         streams = [viewers.connect(role.url("public"), topic) for role in cluster.frontends]

@@ -28,12 +28,14 @@ MAILBOX_FULL = 'rtdeliver_dropped_total{at="frontend",reason="mailbox_full"}'
 @pytest.fixture
 def role(write_config: WriteConfig) -> Iterator[RoleProcess]:
     config = write_config(
-        mailbox_bytes=MAILBOX_BYTES,
-        event_bytes=60000,
-        send_bytes=SEND_BYTES,
-        send_buffer_bytes=16384,
-        stall_seconds=STALL_SECONDS,
-        overflow="drop_oldest",
+        {
+            "viewers.mailbox_bytes": MAILBOX_BYTES,
+            "publishing.event_bytes": 60000,
+            "viewers.send_bytes": SEND_BYTES,
+            "sockets.send_buffer_bytes": 16384,
+            "viewers.stall_seconds": STALL_SECONDS,
+            "viewers.overflow": "drop_oldest",
+        }
     )
     with combined(*config) as role:
         yield role
@@ -206,10 +208,12 @@ def test_with_overflow_close_a_full_mailbox_ends_the_stream(
     viewers: Viewers, write_config: WriteConfig
 ) -> None:
     config = write_config(
-        mailbox_bytes=MAILBOX_BYTES,
-        event_bytes=60000,
-        send_buffer_bytes=16384,
-        overflow="close",
+        {
+            "viewers.mailbox_bytes": MAILBOX_BYTES,
+            "publishing.event_bytes": 60000,
+            "sockets.send_buffer_bytes": 16384,
+            "viewers.overflow": "close",
+        }
     )
     overflow = 'rtdeliver_connections_closed_total{reason="overflow"}'
     with combined(*config) as role:

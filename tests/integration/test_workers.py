@@ -241,7 +241,7 @@ def test_a_killed_worker_is_missed_by_its_own_viewers_only(
     router: RoleProcess, viewers: Viewers, write_config: WriteConfig
 ) -> None:
     # Long enough for some to connect while it is away.
-    slow = write_config(worker_restart_min_seconds=1)
+    slow = write_config({"worker_restart.min_seconds": 1})
     with running_frontends(router, *slow) as crew:
         url = crew.parent.url("public")
         streams = one_for_each(crew, viewers, TOPIC)
@@ -280,7 +280,7 @@ def test_a_killed_worker_is_missed_by_its_own_viewers_only(
 def test_a_worker_that_is_told_to_end_leaves_new_viewers_to_the_others(
     router: RoleProcess, viewers: Viewers, write_config: WriteConfig
 ) -> None:
-    with running_frontends(router, *write_config(drain_seconds=3)) as crew:
+    with running_frontends(router, *write_config({"process.drain_seconds": 3})) as crew:
         url = crew.parent.url("public")
         streams = one_for_each(crew, viewers, TOPIC)
 
@@ -298,7 +298,7 @@ def test_a_worker_that_is_told_to_end_leaves_new_viewers_to_the_others(
 def test_one_that_cannot_start_does_not_keep_the_others_from_it(
     router: RoleProcess, viewers: Viewers, write_config: WriteConfig
 ) -> None:
-    config = write_config(worker_restart_max_seconds=0.5)
+    config = write_config({"worker_restart.max_seconds": 0.5})
     port = fixed_port()
     with socket.socket() as taken, ExitStack() as stack:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -333,7 +333,7 @@ def test_one_that_cannot_start_does_not_keep_the_others_from_it(
 def test_all_streams_are_sent_away_when_the_parent_is_told_to_end(
     router: RoleProcess, viewers: Viewers, write_config: WriteConfig, number: signal.Signals
 ) -> None:
-    with running_frontends(router, *write_config(drain_seconds=2)) as crew:
+    with running_frontends(router, *write_config({"process.drain_seconds": 2})) as crew:
         pids = crew.pids().values()
         streams = viewers.connect_many(40, crew.parent.url("public"), TOPIC)
         streams += one_for_each(crew, viewers)
@@ -371,7 +371,7 @@ def test_a_signal_to_every_process_of_the_service_is_as_good_as_one_to_the_paren
 def test_a_second_signal_ends_all_at_once(
     router: RoleProcess, viewers: Viewers, write_config: WriteConfig
 ) -> None:
-    with running_frontends(router, *write_config(drain_seconds=60)) as crew:
+    with running_frontends(router, *write_config({"process.drain_seconds": 60})) as crew:
         streams = viewers.connect_many(400, crew.parent.url("public"))
         crew.parent.signal(signal.SIGTERM)
         viewers.wait(lambda: any(stream.control("busy") for stream in streams), "it drains")
@@ -385,7 +385,7 @@ def test_a_second_signal_ends_all_at_once(
 def test_a_worker_that_does_not_end_is_killed(
     router: RoleProcess, write_config: WriteConfig
 ) -> None:
-    impatient = write_config(drain_seconds=0.1, worker_grace_seconds=1)
+    impatient = write_config({"process.drain_seconds": 0.1, "workers.grace_seconds": 1})
     with running_frontends(router, *impatient) as crew:
         hung = crew.pids()[3]
         os.kill(hung, signal.SIGSTOP)
@@ -399,7 +399,7 @@ def test_a_worker_that_does_not_end_is_killed(
 def test_workers_whose_parent_was_killed_send_their_viewers_away_and_end(
     router: RoleProcess, viewers: Viewers, write_config: WriteConfig
 ) -> None:
-    with running_frontends(router, *write_config(drain_seconds=0.5)) as crew:
+    with running_frontends(router, *write_config({"process.drain_seconds": 0.5})) as crew:
         pids = crew.pids().values()
         streams = one_for_each(crew, viewers)
 
@@ -461,11 +461,11 @@ def test_a_public_port_in_use_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"workers": "0"}, "workers: expected `int` >= 1"),
+        ({"workers": "0"}, "workers.count: expected `int` >= 1"),
         ({"workers": "many"}, "workers: many is no number"),
-        ({"advertise": "http://example.com"}, "advertise: with workers, name the port"),
-        ({"node": "n" * 62}, "node, with the number of a worker: "),
-        ({"dispatcher": "somewhere"}, "dispatcher: somewhere"),
+        ({"advertise": "http://example.com"}, "node.advertise: with workers, name the port"),
+        ({"node": "n" * 62}, "node.name, with the number of a worker: "),
+        ({"dispatcher": "somewhere"}, "node.dispatchers: somewhere"),
     ],
     ids=str,
 )
@@ -491,7 +491,7 @@ def test_what_only_a_parent_may_say_is_refused_from_anyone_else(tmp_path: Path) 
 def test_dispatchers_share_one_port_and_one_table(
     viewers: Viewers, write_config: WriteConfig
 ) -> None:
-    config = write_config(worker_listen=LOOPBACK)
+    config = write_config({"workers.listen": LOOPBACK})
     with (
         RedisServer() as redis,
         dispatcher("--redis", redis.url, "--workers", "2", *config) as router,

@@ -4,9 +4,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from rtdeliver.config.sections import LikesCrowd
 from rtdeliver.errors import TooManyRequests, Unavailable
 from rtdeliver.interfaces import IPlatform
-from rtdeliver.likes.crowd import Crowd, CrowdSettings
+from rtdeliver.likes.crowd import Crowd
 from rtdeliver.likes.limits import Allowance, RateLimit
 from rtdeliver.likes.model import REACTIONS, Video
 from rtdeliver.likes.publisher import Publisher
@@ -51,7 +52,7 @@ class CrowdTestCase(SynchronousTestCase):
         )
         self.crowd = Crowd(
             videos=videos,
-            settings=CrowdSettings(likes_per_second=10, seconds=3),
+            settings=LikesCrowd(likes_per_second=10, seconds=3),
             clock=self.clock,
         )
 

@@ -9,8 +9,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from rtdeliver.config.sections import LikesDatabase
 from rtdeliver.errors import ConfigError, NotFound, Unavailable
-from rtdeliver.likes.database import SCHEMA, Database, DatabaseSettings, connect, upgrade
+from rtdeliver.likes.database import SCHEMA, Database, connect, upgrade
 
 TABLES = {"members", "likes", "likes_by_minute", "comments", "messages"}
 
@@ -150,7 +151,7 @@ class DatabaseTestCase(FolderTestCase):
 
     def database_at(self, path: str) -> Database:
         return Database(
-            settings=DatabaseSettings(path=path, busy_seconds=0, waiting=2), reactor=self.reactor
+            settings=LikesDatabase(path=path, busy_seconds=0, waiting=2), reactor=self.reactor
         )
 
 

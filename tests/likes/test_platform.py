@@ -10,23 +10,23 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 
+from rtdeliver.config.sections import Presence, Publishing
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.routes import add_dispatcher_routes, dispatcher_posts
 from rtdeliver.errors import AnsweredNo, AnswerLost, RemoteFailure, Unreachable
-from rtdeliver.http.client import NodeClient
+from rtdeliver.http.failover import at_random
 from rtdeliver.http.routes import add_posts, new_app
 from rtdeliver.interfaces import IPlatform, IRoutingTable
 from rtdeliver.likes.platform import HttpPlatform
 from rtdeliver.model import Member, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.presence.routes import add_presence_routes
-from rtdeliver.wire import PublishLimits
 from tests.contracts.platform import PlatformContract
 from tests.dispatcher.test_client import Fixed, Silent
-from tests.fakes import MemoryAgent
+from tests.fakes import MemoryAgent, new_client, new_failover
 
 RED = Topic("live:red")
-LIMITS = PublishLimits(event_bytes=10_000, batch_events=10, batch_bytes=100_000)
+LIMITS = Publishing(event_bytes=10_000, batch_events=10, batch_bytes=100_000)
 TIMEOUT_SECONDS = 5
 SHUN_SECONDS = 10
 # So often that what is drawn at random is drawn for sure.
@@ -46,17 +46,11 @@ class HttpPlatformContractTests(PlatformContract, SynchronousTestCase):
         app = new_app()
         add_posts(app, dispatcher_posts(dispatcher, LIMITS))
         add_dispatcher_routes(app, dispatcher)
-        add_presence_routes(app, presence, max_members=10, heartbeat_seconds=30)
+        add_presence_routes(app, presence, Presence(batch_members=10))
         return HttpPlatform(
-            urls=["http://d1:8090"],
-            client=NodeClient(
-                agent=MemoryAgent({"d1:8090": app.resource()}),
-                clock=self.clock,
-                secret="",
-                timeout_seconds=TIMEOUT_SECONDS,
-            ),
+            dispatchers=new_failover("http://d1:8090", clock=self.clock, order=at_random),
+            client=new_client(MemoryAgent({"d1:8090": app.resource()}), self.clock),
             clock=self.clock,
-            shun_seconds=SHUN_SECONDS,
         )
 
 
@@ -70,15 +64,14 @@ class HttpPlatformTestCase(SynchronousTestCase):
     def use(self, *hosts: IResource | Exception, secret: str = "") -> None:
         self.agent = MemoryAgent({f"d{number}:8090": host for number, host in enumerate(hosts)})
         self.platform = HttpPlatform(
-            urls=[f"http://d{number}:8090/" for number in range(len(hosts))],
-            client=NodeClient(
-                agent=self.agent,
+            dispatchers=new_failover(
+                *(f"http://d{number}:8090/" for number in range(len(hosts))),
                 clock=self.clock,
-                secret=secret,
-                timeout_seconds=TIMEOUT_SECONDS,
+                order=at_random,
+                avoid_seconds=SHUN_SECONDS,
             ),
+            client=new_client(self.agent, self.clock, secret=secret),
             clock=self.clock,
-            shun_seconds=SHUN_SECONDS,
         )
 
     def publish(self) -> Deferred[None]:

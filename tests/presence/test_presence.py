@@ -10,17 +10,18 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from rtdeliver.config.sections import Presence as PresenceSettings
 from rtdeliver.errors import Unavailable
 from rtdeliver.messages import PresenceHeartbeat
 from rtdeliver.metrics import Sample
 from rtdeliver.model import Member
-from rtdeliver.presence.memory import MemoryPresenceStore, PresenceTimes
-from rtdeliver.presence.presence import PresenceSettings, PresenceTracker
+from rtdeliver.presence.memory import MemoryPresenceStore
+from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.wire import Draft
 
 ANN, BOB = Member("ann"), Member("bob")
-TIMES = PresenceTimes(grace_seconds=5, claim_seconds=4)
-SETTINGS = PresenceSettings(sweep_seconds=1, sweep_members=2, hold_seconds=35)
+TIMES = PresenceSettings(grace_seconds=5, claim_seconds=4)
+SETTINGS = PresenceSettings(batch_members=2)
 GONE_SECONDS = 40.0
 
 
@@ -75,13 +76,13 @@ class PresenceTrackerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1_795_417_956)
-        self.store = AwayStore(times=TIMES, clock=self.clock)
+        self.store = AwayStore(settings=TIMES, clock=self.clock)
         self.viewer = Viewer()
         self.tracker = self.new_tracker()
         self.tracker.start()
         self.addCleanup(self.tracker.stop)
         # What was before the start is not its concern any more.
-        self.pass_time(SETTINGS.hold_seconds)
+        self.pass_time(SETTINGS.heartbeat_seconds + SETTINGS.grace_seconds)
 
     def new_tracker(self) -> PresenceTracker:
         return PresenceTracker(
@@ -117,7 +118,9 @@ class PresenceTrackerTests(SynchronousTestCase):
 
     def test_it_is_looked_at_when_the_next_is_due_not_at_the_next_sweep_only(self) -> None:
         self.tracker.stop()
-        slow = PresenceSettings(sweep_seconds=60, sweep_members=2, hold_seconds=0)
+        slow = PresenceSettings(
+            sweep_seconds=60, batch_members=2, heartbeat_seconds=0, grace_seconds=0
+        )
         self.tracker = PresenceTracker(
             store=self.store, publish=self.viewer.publish, settings=slow, clock=self.clock
         )
@@ -229,7 +232,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.clock.advance(1_795_417_956)
-        self.store = MemoryPresenceStore(times=TIMES, clock=self.clock)
+        self.store = MemoryPresenceStore(settings=TIMES, clock=self.clock)
         self.viewer = Viewer()
         self.streams = {ANN: 0, BOB: 0}
         self.came: set[Member] = set()
@@ -276,7 +279,7 @@ class World:
         tracker = PresenceTracker(
             store=self.store,
             publish=self._publish,
-            settings=PresenceSettings(sweep_seconds=1, sweep_members=10, hold_seconds=0),
+            settings=PresenceSettings(batch_members=10, heartbeat_seconds=0, grace_seconds=0),
             clock=self.clock,
         )
         tracker.start()

@@ -18,7 +18,7 @@ class MemoryPresenceStoreTests(PresenceStoreContract, SynchronousTestCase):
     def make_store(self) -> IPresenceStore:
         self.clock = Clock()
         self.clock.advance(1_795_417_956)
-        return MemoryPresenceStore(times=TIMES, clock=self.clock)
+        return MemoryPresenceStore(settings=TIMES, clock=self.clock)
 
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -32,7 +32,8 @@ class ShardedPresenceStoreTests(MemoryPresenceStoreTests):
         self.clock = Clock()
         self.clock.advance(1_795_417_956)
         self.shards = {
-            name: MemoryPresenceStore(times=TIMES, clock=self.clock) for name in ("r1", "r2", "r3")
+            name: MemoryPresenceStore(settings=TIMES, clock=self.clock)
+            for name in ("r1", "r2", "r3")
         }
         return ShardedPresenceStore(self.shards)
 

@@ -15,18 +15,18 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.config import Config
+from rtdeliver.config.sections import Node
 from rtdeliver.errors import ConfigError
 from rtdeliver.process.listeners import Listener
 from rtdeliver.process.parent import (
     ParentProcess,
     ParentService,
     WorkerProcess,
-    WorkersSettings,
     check_workers,
 )
 from rtdeliver.process.service import RoleService, StartError
 from rtdeliver.process.worker import STOP_ALL, VARIABLE, Assignment, take_assignment
+from tests.fakes import new_backoff
 
 PUBLIC = 40
 
@@ -153,9 +153,11 @@ class WorkersTestCase(SynchronousTestCase):
             role=role,
             shared="public",
             host=host,
-            settings=WorkersSettings(
-                count=2, node="n1", restart_min_seconds=1, restart_max_seconds=10, end_seconds=20
-            ),
+            node="n1",
+            count=2,
+            end_seconds=20,
+            new_backoff=lambda: new_backoff(1, 10),
+            steady_seconds=10,
             command=["python", "-n"],
             environ={"PATH": "/bin", "NOTIFY_SOCKET": "/run/notify", "LISTEN_FDS": "1"},
             reactor=self.reactor,
@@ -407,15 +409,13 @@ class StopTests(WorkersTestCase):
 
 class CheckTests(SynchronousTestCase):
     def test_the_name_of_the_last_worker_is_one_that_a_node_may_have(self) -> None:
-        check_workers(Config(workers=11, node="n" * 60))
-        error = self.assertRaises(ConfigError, check_workers, Config(workers=11, node="n" * 61))
-        self.assertTrue(str(error).startswith("node, with the number of a worker: "))
+        check_workers(Node(name="n" * 60), 11)
+        error = self.assertRaises(ConfigError, check_workers, Node(name="n" * 61), 11)
+        self.assertTrue(str(error).startswith("node.name, with the number of a worker: "))
 
     def test_a_node_without_a_name_of_its_own_has_room_for_the_number(self) -> None:
-        check_workers(Config(workers=1000))
+        check_workers(Node(), 1000)
 
     def test_an_advertised_url_names_a_port(self) -> None:
-        check_workers(Config(workers=2, advertise="http://10.0.0.5:8081"))
-        self.assertRaises(
-            ConfigError, check_workers, Config(workers=2, advertise="http://10.0.0.5")
-        )
+        check_workers(Node(advertise="http://10.0.0.5:8081"), 2)
+        self.assertRaises(ConfigError, check_workers, Node(advertise="http://10.0.0.5"), 2)

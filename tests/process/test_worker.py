@@ -9,7 +9,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.config import Config
+from rtdeliver.config.sections import Node
 from rtdeliver.errors import ConfigError
 from rtdeliver.process.listeners import Listener
 from rtdeliver.process.worker import (
@@ -19,7 +19,7 @@ from rtdeliver.process.worker import (
     WorkerHost,
     shift_url,
     take_assignment,
-    worker_config,
+    worker_settings,
 )
 
 
@@ -51,12 +51,12 @@ class AssignmentTests(SynchronousTestCase):
             self.assertIn(VARIABLE, str(error))
 
     def test_a_worker_has_a_name_and_a_url_of_its_own_and_else_the_same_settings(self) -> None:
-        config = Config(node="n1", advertise="http://10.0.0.5:8081", heartbeat_seconds=3)
+        node = Node(name="n1", advertise="http://10.0.0.5:8081", dispatchers=("http://d",))
         self.assertEqual(
-            worker_config(config, assignment()),
-            Config(node="n1-w2", advertise="http://10.0.0.5:8083", heartbeat_seconds=3),
+            worker_settings(node, assignment()),
+            Node(name="n1-w2", advertise="http://10.0.0.5:8083", dispatchers=("http://d",)),
         )
-        self.assertEqual(worker_config(Config(), assignment()), Config(node="n1-w2"))
+        self.assertEqual(worker_settings(Node(), assignment()), Node(name="n1-w2"))
 
     def test_urls_follow_the_first_ones_port(self) -> None:
         for url, shifted in (

@@ -1,4 +1,4 @@
-"""Tests of rtdeliver.combined."""
+"""Tests of rtdeliver.roles.local."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,6 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from rtdeliver.combined import LocalDispatcherClient, LocalFrontendClient, LocalPlatform
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import Unreachable
 from rtdeliver.frontend.frontend import Frontend
@@ -22,6 +21,7 @@ from rtdeliver.interfaces import (
 from rtdeliver.messages import Acknowledgement, Announcement, PresenceHeartbeat
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.presence.presence import PresenceTracker
+from rtdeliver.roles.local import LocalDispatcherClient, LocalFrontendClient, LocalPlatform
 from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.wire import Draft
 from tests.contracts.dispatcher_client import DispatcherClientContract

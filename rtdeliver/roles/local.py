@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
+from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import AnsweredNo, Refusal
 from rtdeliver.interfaces import (
     IDispatcherClient,
@@ -47,17 +48,17 @@ class LocalDispatcherClient:
         self._nodes = nodes
         self._heartbeat = heartbeat
 
-    def announce(self, announcement: Announcement) -> Deferred[Acknowledgement]:
-        return Deferred.fromCoroutine(_or_fail(self._announce(announcement)))
+    @as_deferred
+    async def announce(self, announcement: Announcement) -> Acknowledgement:
+        return await _or_fail(self._announce(announcement))
 
-    def frontends(self) -> Deferred[Sequence[FrontendRef]]:
-        return Deferred.fromCoroutine(_or_fail(self._frontends()))
+    @as_deferred
+    async def frontends(self) -> Sequence[FrontendRef]:
+        return [status.frontend for status in await _or_fail(self._nodes())]
 
-    def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[None]:
-        return Deferred.fromCoroutine(_or_fail(self._heartbeat(heartbeat)))
-
-    async def _frontends(self) -> Sequence[FrontendRef]:
-        return [status.frontend for status in await self._nodes()]
+    @as_deferred
+    async def heartbeat(self, heartbeat: PresenceHeartbeat) -> None:
+        await _or_fail(self._heartbeat(heartbeat))
 
 
 async def _or_fail(answer: Awaitable[T]) -> T:
@@ -108,9 +109,9 @@ class LocalPlatform:
         self._viewers = viewers
         self._presence = presence
 
-    def publish(self, topic: Topic, type: str, data: object) -> Deferred[None]:
-        draft = Draft(topic=topic, type=type, data=encode(data), id=None)
-        return Deferred.fromCoroutine(self._publish([draft])).addCallback(lambda _: None)
+    @as_deferred
+    async def publish(self, topic: Topic, type: str, data: object) -> None:
+        await self._publish([Draft(topic=topic, type=type, data=encode(data), id=None)])
 
     def viewers(self, topic: Topic) -> Deferred[int]:
         return self._viewers(topic).addCallback(lambda viewers: sum(viewers.values()))

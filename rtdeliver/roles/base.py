@@ -1,0 +1,136 @@
+"""What every role stands on: its clients, its turns, its internal listener, its service."""
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+from klein import Klein
+from twisted.internet.interfaces import IListeningPort
+from twisted.web.resource import IResource
+
+from rtdeliver.actor import RunQueue
+from rtdeliver.backoff import Backoff
+from rtdeliver.config.sections import Config
+from rtdeliver.http.access import SecretResource, read_secret
+from rtdeliver.http.client import NodeClient, make_agent
+from rtdeliver.http.failover import Failover, Order
+from rtdeliver.http.fast_client import FastClient
+from rtdeliver.http.fast_path import FastPathSite
+from rtdeliver.http.replies import PostHandler
+from rtdeliver.http.routes import add_health, add_metrics, add_posts
+from rtdeliver.http.site import BoundedSite, ValidatingResource
+from rtdeliver.metrics import Exposition, Sample
+from rtdeliver.process.host import IHost
+from rtdeliver.process.listeners import Listener
+from rtdeliver.process.service import RoleService
+
+
+class RoleBase:
+    """Made once for a role, from the sections that every role reads.
+
+    :param host: binds the listeners.
+    """
+
+    def __init__(self, config: Config, reactor: Any, host: IHost) -> None:
+        self.reactor = reactor
+        self.run_queue = RunQueue(clock=reactor, slice_seconds=config.process.turn_slice_seconds)
+        self.new_backoff = partial(Backoff, config.retry)
+        self._config = config
+        self._host = host
+        self._secret = read_secret(config.access.secret_file)
+        self.client = self.client_within(config.http.request_seconds)
+        self.fast_client = FastClient(reactor=reactor, settings=config.http, secret=self._secret)
+
+    def client_within(self, request_seconds: float) -> NodeClient:
+        """Return what calls other nodes, each within so many seconds."""
+        settings = msgspec.structs.replace(self._config.http, request_seconds=request_seconds)
+        return NodeClient(
+            agent=make_agent(self.reactor, settings),
+            clock=self.reactor,
+            settings=settings,
+            secret=self._secret,
+        )
+
+    def failover(self, urls: Sequence[str], order: Order) -> Failover:
+        """Return servers of which any may be asked."""
+        return Failover(
+            urls=urls,
+            order=order,
+            avoid_seconds=self._config.retry.max_seconds,
+            clock=self.reactor,
+        )
+
+    def add_operator_routes(
+        self,
+        app: Klein,
+        *,
+        missing: Callable[[], list[str]],
+        samples: Iterable[Callable[[], Iterable[Sample]]],
+    ) -> None:
+        """Add health and metrics."""
+        add_health(app, missing)
+        add_metrics(app, Exposition([*samples, self.run_queue.samples]))
+
+    def internal_listener(
+        self, key: str, description: str, app: Klein, posts: Mapping[str, PostHandler]
+    ) -> Listener:
+        """Return a listener for nodes, producers and operators.
+
+        :param posts: what comes most often, which the fast path serves, by path.
+        """
+        add_posts(app, posts)
+        resource: IResource = ValidatingResource(app.resource())
+        if self._secret:
+            resource = SecretResource(self._secret, resource)
+        return Listener(
+            key=key,
+            description=description,
+            factory=FastPathSite(
+                resource,
+                posts=posts,
+                # Of its own: a request is not to wait for a fan-out to all streams.
+                run_queue=RunQueue(
+                    clock=self.reactor,
+                    slice_seconds=self._config.process.turn_slice_seconds,
+                ),
+                secret=self._secret,
+                body_bytes=self._config.http.internal_body_bytes,
+                idle_seconds=self._config.http.idle_seconds,
+                reactor=self.reactor,
+            ),
+        )
+
+    def public_listener(self, key: str, description: str, resource: IResource) -> Listener:
+        """Return a listener for browsers."""
+        return Listener(
+            key=key,
+            description=description,
+            factory=BoundedSite(
+                resource,
+                body_bytes=self._config.http.public_body_bytes,
+                idle_seconds=self._config.http.idle_seconds,
+                reactor=self.reactor,
+            ),
+            guarded=False,
+        )
+
+    def service(
+        self,
+        role: str,
+        listeners: list[Listener],
+        *,
+        begin: Callable[[Mapping[str, IListeningPort]], None],
+        drain: Callable[[], Coroutine[Any, Any, None]],
+    ) -> RoleService:
+        """Return what twistd runs."""
+        return RoleService(
+            role=role,
+            host=self._host,
+            reactor=self.reactor,
+            listeners=listeners,
+            backlog=self._config.listeners.backlog,
+            unguarded=bool(self._secret) or self._config.access.insecure_internal,
+            begin=begin,
+            drain=drain,
+        )

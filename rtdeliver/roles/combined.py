@@ -1,0 +1,105 @@
+"""The role rtcombined: dispatcher and frontend in one process, with the live-video app if asked."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.interfaces import IListeningPort
+
+from rtdeliver.config.sections import SAME_HOST, Config
+from rtdeliver.dispatcher.client import HttpFrontendClient
+from rtdeliver.dispatcher.routes import dispatcher_posts
+from rtdeliver.frontend.routes import add_topics_routes, frontend_posts
+from rtdeliver.http.routes import new_app
+from rtdeliver.likes.app import LikesApp
+from rtdeliver.process.host import IHost
+from rtdeliver.process.service import RoleService
+from rtdeliver.roles.base import RoleBase
+from rtdeliver.roles.dispatcher import (
+    add_routing_routes,
+    new_dispatcher,
+    new_presence_tracker,
+    new_tables,
+)
+from rtdeliver.roles.frontend import (
+    new_frontend,
+    new_incarnation,
+    own_url,
+    stream_listener,
+    token_key,
+)
+from rtdeliver.roles.likes import app_key, app_listener, log_link, new_likes_app, public_url
+from rtdeliver.roles.local import LocalDispatcherClient, LocalFrontendClient, LocalPlatform
+
+_INTERNAL = "tcp:8090:interface=127.0.0.1"
+
+
+def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
+    """Put the role together; what is HTTP between two roles is a call here.
+
+    :raises ConfigError: if the settings do not suffice for it.
+    """
+    base = RoleBase(config, reactor, host)
+    incarnation = new_incarnation()
+    dispatchers = LocalDispatcherClient(
+        announce=lambda announcement: dispatcher.announce(announcement),
+        nodes=lambda: dispatcher.nodes(),
+        heartbeat=lambda heartbeat: presence.heartbeat(heartbeat),
+    )
+    frontend = new_frontend(config, base, incarnation, dispatchers, dispatchers)
+    table, store = new_tables(config.redis, config.presence, reactor)
+    dispatcher = new_dispatcher(
+        config,
+        base,
+        table,
+        LocalFrontendClient(
+            incarnation=incarnation, local=frontend, remote=HttpFrontendClient(base.fast_client)
+        ),
+    )
+    presence = new_presence_tracker(config, base, store, dispatcher)
+    key, apps = token_key(config), list[LikesApp]()
+    if config.listeners.app:
+        key = app_key(config)
+        platform = LocalPlatform(
+            publish=dispatcher.publish, viewers=table.viewers, presence=presence.presence
+        )
+        apps.append(new_likes_app(config, platform, key, reactor))
+    internal = new_app()
+    add_routing_routes(internal, config, dispatcher, presence)
+    add_topics_routes(internal, frontend)
+    base.add_operator_routes(
+        internal,
+        missing=lambda: [*dispatcher.missing(), *frontend.missing()],
+        samples=[
+            dispatcher.samples,
+            presence.samples,
+            frontend.samples,
+            *(app.samples for app in apps),
+        ],
+    )
+    posts = dispatcher_posts(dispatcher, config.publishing) | frontend_posts(frontend)
+    origins = config.access.cors_origins or ([SAME_HOST] if apps else [])
+    listeners = [
+        base.internal_listener("internal", config.listeners.internal or _INTERNAL, internal, posts),
+        stream_listener(config, base, frontend, dispatchers, key=key, origins=origins),
+        *(app_listener(base, "app", config.listeners.app, app) for app in apps),
+    ]
+
+    def begin(ports: Mapping[str, IListeningPort]) -> None:
+        dispatcher.start()
+        presence.start()
+        # Deliveries to itself need no URL.
+        frontend.start(own_url(config, ports["internal"], fallback="http://localhost"))
+        for app in apps:
+            app.start(frontend=public_url(config, ports["public"]))
+            log_link(config.listeners.app, ports["app"], reactor)
+
+    async def drain() -> None:
+        drain_seconds = config.process.drain_seconds
+        await frontend.drain(drain_seconds)
+        await frontend.leave()
+        for app in apps:
+            await app.stop(drain_seconds)
+        presence.stop()
+        await dispatcher.stop(drain_seconds)
+
+    return base.service("rtcombined", listeners, begin=begin, drain=drain)

@@ -1,0 +1,139 @@
+"""The role rtdispatcher: a process that accepts events and routes them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from klein import Klein
+from twisted.internet.interfaces import IListeningPort
+
+from rtdeliver.config.sections import Config, Presence, Redis
+from rtdeliver.dispatcher.client import HttpFrontendClient, HttpPeerClient
+from rtdeliver.dispatcher.dispatcher import Dispatcher
+from rtdeliver.dispatcher.peers import Peers
+from rtdeliver.dispatcher.routes import add_dispatcher_routes, dispatcher_posts
+from rtdeliver.errors import ConfigError
+from rtdeliver.http.failover import last_good
+from rtdeliver.http.routes import new_app
+from rtdeliver.interfaces import IFrontendClient, IPresenceStore, IRoutingTable
+from rtdeliver.model import parse_peer
+from rtdeliver.presence.memory import MemoryPresenceStore
+from rtdeliver.presence.presence import PresenceTracker
+from rtdeliver.presence.redis import RedisPresenceStore
+from rtdeliver.presence.routes import add_presence_routes
+from rtdeliver.presence.sharded import ShardedPresenceStore
+from rtdeliver.process.host import IHost
+from rtdeliver.process.service import RoleService
+from rtdeliver.redis.endpoint import redis_endpoint
+from rtdeliver.redis.url import parse_redis_url
+from rtdeliver.roles.base import RoleBase
+from rtdeliver.routing.memory import MemoryRoutingTable
+from rtdeliver.routing.redis import RedisRoutingTable
+from rtdeliver.routing.sharded import ShardedRoutingTable
+
+_LISTEN = "tcp:8090:interface=127.0.0.1"
+
+
+def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
+    """Put the role together.
+
+    :raises ConfigError: if the settings do not suffice for it.
+    """
+    if config.workers.count > 1 and not config.redis.urls:
+        raise ConfigError("workers: dispatchers share a routing table in Redis: give its --redis")
+    base = RoleBase(config, reactor, host)
+    table, store = new_tables(config.redis, config.presence, reactor)
+    dispatcher = new_dispatcher(config, base, table, HttpFrontendClient(base.fast_client))
+    presence = new_presence_tracker(config, base, store, dispatcher)
+    app = new_app()
+    add_routing_routes(app, config, dispatcher, presence)
+    base.add_operator_routes(
+        app, missing=dispatcher.missing, samples=[dispatcher.samples, presence.samples]
+    )
+    posts = dispatcher_posts(dispatcher, config.publishing)
+    listeners = [base.internal_listener("listen", config.listeners.listen or _LISTEN, app, posts)]
+    if config.workers.listen:
+        listeners.append(base.internal_listener("worker_listen", config.workers.listen, app, posts))
+
+    def begin(_: Mapping[str, IListeningPort]) -> None:
+        dispatcher.start()
+        presence.start()
+
+    async def drain() -> None:
+        presence.stop()
+        await dispatcher.stop(config.process.drain_seconds)
+
+    return base.service("rtdispatcher", listeners, begin=begin, drain=drain)
+
+
+def new_tables(
+    redis: Redis, presence: Presence, reactor: Any
+) -> tuple[IRoutingTable, IPresenceStore]:
+    """Return the routing table, and where presence is kept; the first connects for both."""
+    if not redis.urls:
+        return (
+            MemoryRoutingTable(clock=reactor),
+            MemoryPresenceStore(settings=presence, clock=reactor),
+        )
+    tables = {
+        address.name: RedisRoutingTable(
+            endpoint=redis_endpoint(reactor, address, ca_file=redis.ca_file),
+            address=address,
+            settings=redis,
+            clock=reactor,
+        )
+        for address in map(parse_redis_url, redis.urls)
+    }
+    stores = {
+        name: RedisPresenceStore(redis=table.redis, settings=presence)
+        for name, table in tables.items()
+    }
+    if len(tables) > 1:
+        return ShardedRoutingTable(tables), ShardedPresenceStore(stores)
+    [only] = tables
+    return tables[only], stores[only]
+
+
+def new_dispatcher(
+    config: Config, base: RoleBase, table: IRoutingTable, frontends: IFrontendClient
+) -> Dispatcher:
+    """Return a dispatcher as it is configured."""
+    return Dispatcher(
+        routing_table=table,
+        frontends=frontends,
+        settings=config.deliveries,
+        peers=Peers(
+            clients={
+                peer.name: HttpPeerClient(
+                    dispatchers=base.failover(peer.urls, last_good), client=base.fast_client
+                )
+                for peer in map(parse_peer, config.datacenters.peers)
+            },
+            settings=config.forwards,
+            clock=base.reactor,
+            run_queue=base.run_queue,
+            new_backoff=base.new_backoff,
+        ),
+        clock=base.reactor,
+        run_queue=base.run_queue,
+        new_backoff=base.new_backoff,
+    )
+
+
+def new_presence_tracker(
+    config: Config, base: RoleBase, store: IPresenceStore, dispatcher: Dispatcher
+) -> PresenceTracker:
+    """Return what takes members' heartbeats, and publishes by ``dispatcher``."""
+    return PresenceTracker(
+        store=store,
+        publish=dispatcher.publish,
+        settings=config.presence,
+        clock=base.reactor,
+    )
+
+
+def add_routing_routes(
+    app: Klein, config: Config, dispatcher: Dispatcher, presence: PresenceTracker
+) -> None:
+    """Add what frontends use, and applications."""
+    add_dispatcher_routes(app, dispatcher)
+    add_presence_routes(app, presence, config.presence)

@@ -1,0 +1,148 @@
+"""The role rtfrontend: a process that holds the browsers' streams."""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IListeningPort
+
+from rtdeliver.config.sections import Config
+from rtdeliver.errors import ConfigError
+from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient
+from rtdeliver.frontend.frontend import Frontend
+from rtdeliver.frontend.owners import OwnedConnections
+from rtdeliver.frontend.routes import add_connect_route, add_topics_routes, frontend_posts
+from rtdeliver.http.access import CorsResource
+from rtdeliver.http.failover import last_good
+from rtdeliver.http.routes import new_app
+from rtdeliver.http.site import ValidatingResource
+from rtdeliver.interfaces import IDispatcherClient, IPresenceClient
+from rtdeliver.process.descriptors import max_connections
+from rtdeliver.process.host import IHost, node_name
+from rtdeliver.process.listeners import Listener, url_of
+from rtdeliver.process.service import RoleService
+from rtdeliver.roles.base import RoleBase
+from rtdeliver.tokens import TokenKey, read_token_key
+from rtdeliver.wheel import TimingWheel
+
+_INTERNAL = "tcp:8081:interface=127.0.0.1"
+
+
+def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
+    """Put the role together.
+
+    :raises ConfigError: if the settings do not suffice for it.
+    """
+    if not config.node.dispatchers:
+        raise ConfigError("node.dispatchers: name at least one, such as http://127.0.0.1:8090")
+    base = RoleBase(config, reactor, host)
+    dispatchers = HttpDispatcherClient(
+        dispatchers=base.failover(config.node.dispatchers, last_good), client=base.client
+    )
+    frontend = new_frontend(config, base, new_incarnation(), dispatchers, dispatchers)
+    app = new_app()
+    add_topics_routes(app, frontend)
+    base.add_operator_routes(app, missing=frontend.missing, samples=[frontend.samples])
+
+    async def drain() -> None:
+        await frontend.drain(config.process.drain_seconds)
+        await frontend.leave()
+
+    return base.service(
+        "rtfrontend",
+        [
+            base.internal_listener(
+                "internal", config.listeners.internal or _INTERNAL, app, frontend_posts(frontend)
+            ),
+            stream_listener(
+                config,
+                base,
+                frontend,
+                dispatchers,
+                key=token_key(config),
+                origins=config.access.cors_origins,
+            ),
+        ],
+        begin=lambda ports: frontend.start(own_url(config, ports["internal"])),
+        drain=drain,
+    )
+
+
+def new_incarnation() -> str:
+    """Return a name for this process among all that run as the same node."""
+    return secrets.token_hex(8)
+
+
+def new_frontend(
+    config: Config,
+    base: RoleBase,
+    incarnation: str,
+    dispatchers: IDispatcherClient,
+    presence: IPresenceClient,
+) -> Frontend:
+    """Return a frontend as it is configured."""
+    return Frontend(
+        settings=config.viewers,
+        routing=config.routing,
+        presence_settings=config.presence,
+        node=node_name(config.node.name),
+        incarnation=incarnation,
+        max_connections=max_connections(config.viewers.max_connections),
+        dispatchers=dispatchers,
+        presence=presence,
+        new_backoff=base.new_backoff,
+        clock=base.reactor,
+        run_queue=base.run_queue,
+        wheel=TimingWheel(clock=base.reactor, tick_seconds=config.process.tick_seconds),
+    )
+
+
+def stream_listener(
+    config: Config,
+    base: RoleBase,
+    frontend: Frontend,
+    dispatchers: IDispatcherClient,
+    *,
+    key: TokenKey | None,
+    origins: Sequence[str],
+) -> Listener:
+    """Return the listener at which browsers open streams and change their topics."""
+    now = base.reactor.seconds
+    app = new_app()
+    connections = OwnedConnections(
+        node=node_name(config.node.name),
+        own=frontend,
+        dispatchers=dispatchers,
+        owners=HttpOwnerClient(base.client),
+        clock=base.reactor,
+        remember_seconds=config.routing.announce_seconds,
+    )
+    add_topics_routes(app, connections)
+    add_connect_route(
+        app,
+        frontend,
+        config.sockets,
+        identify=None if key is None else lambda token: key.check(token, now=now()),
+    )
+    resource = CorsResource(origins, ValidatingResource(app.resource()))
+    return base.public_listener("public", config.listeners.public, resource)
+
+
+def token_key(config: Config) -> TokenKey | None:
+    """Return the key of members' tokens; ``None`` if tokens are not taken."""
+    path = config.access.token_key_file
+    return read_token_key(path) if path else None
+
+
+def own_url(config: Config, port: IListeningPort, fallback: str | None = None) -> str:
+    """Return the URL at which dispatchers reach ``port``.
+
+    :param fallback: stands where that cannot be known.
+    :raises ConfigError: if it cannot be known, and nothing stands in for it.
+    """
+    url = config.node.advertise or url_of(port) or fallback
+    if url is None:
+        raise ConfigError(
+            "node.advertise: say at which URL dispatchers reach the internal listener"
+        )
+    return url

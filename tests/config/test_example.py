@@ -1,0 +1,39 @@
+"""``etc/rtdeliver.toml`` explains every key, and says what is so without it."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from msgspec.structs import fields
+
+from rtdeliver.config.example import example
+from rtdeliver.config.load import load_config
+from rtdeliver.config.sections import Config
+from tests.config.files import KEYS, FileTestCase
+
+EXAMPLE = Path(__file__).parents[2] / "etc" / "rtdeliver.toml"
+
+
+class ExampleFileTests(FileTestCase):
+    def test_the_file_is_made_of_the_sections(self) -> None:
+        self.assertEqual(
+            EXAMPLE.read_text(encoding="utf-8"),
+            example(),
+            "make format writes it anew",
+        )
+
+    def test_the_file_has_every_key_with_its_default(self) -> None:
+        tables = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
+        self.assertEqual([f"{table}.{key}" for table in tables for key in tables[table]], KEYS)
+        self.assertEqual(load_config(str(EXAMPLE), {}), Config())
+
+    def test_every_section_and_every_key_is_explained(self) -> None:
+        text = example()
+        for section in fields(Config):
+            self.assertRegex(text, rf"\n\[{section.name}\]\n# \w")
+        for key in KEYS:
+            name = re.escape(key.partition(".")[2])
+            self.assertRegex(text, rf"\n# .*\n{name} = ")
+
+    def test_no_line_is_longer_than_a_hundred_characters(self) -> None:
+        self.assertLessEqual(max(map(len, example().splitlines())), 100)
