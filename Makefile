@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := setup.cfg pyproject.toml $(shell find rtdeliver twisted -name '*.py')
+SOURCES := setup.cfg pyproject.toml $(shell find rtdeliver twisted -type f ! -name '*.pyc')
 
 .PHONY: run test lint types tests system-packages clean
 

@@ -10,8 +10,13 @@ from rtdeliver.deferreds import as_deferred
 from rtdeliver.interfaces import IPresenceStore
 from rtdeliver.messages import Presence, PresenceChange, PresenceHeartbeat, PresenceSweep
 from rtdeliver.model import Member
-from rtdeliver.presence import lua
 from rtdeliver.redis.connection import RedisConnection
+from rtdeliver.redis.scripts import read_script
+
+_HEARTBEAT = read_script("rtdeliver.presence", "common", "heartbeat")
+_SWEEP = read_script("rtdeliver.presence", "common", "sweep")
+_MARK_PUBLISHED = read_script("rtdeliver.presence", "common", "mark_published")
+_PRESENCE = read_script("rtdeliver.presence", "presence")
 
 
 @implementer(IPresenceStore)
@@ -29,18 +34,18 @@ class RedisPresenceStore:
     @as_deferred
     async def heartbeat(self, heartbeat: PresenceHeartbeat) -> Sequence[PresenceChange]:
         ends = round(1000 * heartbeat.heartbeat_seconds) + self._grace
-        return _changes(await self._redis.run(lua.HEARTBEAT, ends, self._claim, *heartbeat.members))
+        return _changes(await self._redis.run(_HEARTBEAT, ends, self._claim, *heartbeat.members))
 
     @as_deferred
     async def sweep(self, limit: int) -> PresenceSweep:
-        changes, milliseconds = await self._redis.run(lua.SWEEP, limit, self._claim)
+        changes, milliseconds = await self._redis.run(_SWEEP, limit, self._claim)
         next_seconds = max(0.0, int(milliseconds) / 1000) if milliseconds else None
         return PresenceSweep(changes=_changes(changes), next_seconds=next_seconds)
 
     @as_deferred
     async def mark_published(self, changes: Sequence[PresenceChange]) -> None:
         await self._redis.run(
-            lua.MARK_PUBLISHED, *(part for change in changes for part in (change.member, change.at))
+            _MARK_PUBLISHED, *(part for change in changes for part in (change.member, change.at))
         )
 
     @as_deferred
@@ -50,7 +55,7 @@ class RedisPresenceStore:
             if heartbeat_at
             else Presence(member=member, online=False)
             for member, heartbeat_at in zip(
-                members, await self._redis.run(lua.PRESENCE, *members), strict=True
+                members, await self._redis.run(_PRESENCE, *members), strict=True
             )
         ]
 

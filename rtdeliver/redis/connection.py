@@ -178,6 +178,8 @@ class RedisConnection:
         if not self.reachable:
             raise Unavailable("Redis cannot be reached")
         try:
+            # txredisapi sends the text once for each connection, and after that its SHA1 alone,
+            # until Redis says that it does not know it.
             running: Deferred[Any] = self._commands.handler.eval(
                 script, [], [self._settings.prefix, *arguments]
             )

@@ -18,10 +18,14 @@ from rtdeliver.messages import Announcement, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.redis.connection import RedisConnection
 from rtdeliver.redis.url import RedisAddress
-from rtdeliver.routing import lua
 from rtdeliver.wire import encode
 
 log = Logger()
+
+_APPLY = read_script("rtdeliver.routing", "common", "apply")
+_FORGET = read_script("rtdeliver.routing", "common", "forget")
+_ROW = read_script("rtdeliver.routing", "row")
+_NODES = read_script("rtdeliver.routing", "nodes")
 
 
 class _Member(msgspec.Struct, frozen=True):
@@ -96,7 +100,7 @@ class RedisRoutingTable:
     async def apply(self, announcement: Announcement) -> bool:
         frontend = announcement.frontend
         known = await self.redis.run(
-            lua.APPLY,
+            _APPLY,
             frontend.node,
             frontend.url,
             frontend.incarnation,
@@ -134,9 +138,7 @@ class RedisRoutingTable:
     async def nodes(self) -> Sequence[NodeStatus]:
         now = self._clock.seconds()
         nodes = []
-        for name, viewers, url, incarnation, topics, milliseconds in await self.redis.run(
-            lua.NODES
-        ):
+        for name, viewers, url, incarnation, topics, milliseconds in await self.redis.run(_NODES):
             if not url:
                 await self._forget(name.decode(), "")
                 continue
@@ -160,11 +162,11 @@ class RedisRoutingTable:
         await self._forget(frontend.node, frontend.incarnation)
 
     async def _forget(self, node: str, incarnation: str) -> None:
-        await self.redis.run(lua.FORGET, node, incarnation)
+        await self.redis.run(_FORGET, node, incarnation)
 
     async def _members(self, topic: Topic, further: Iterable[str] = ()) -> list[_Member]:
         now = self._clock.seconds()
-        answer = await self.redis.run(lua.ROW, topic, *further)
+        answer = await self.redis.run(_ROW, topic, *further)
         return [
             _Member(
                 node=name.decode(),

@@ -12,21 +12,20 @@ import pytest
 from tests.integration.roles import ROOT, TWISTD
 
 PAGE = "rtdeliver/likes/page"
+SOURCES = ("*.py", "*.lua")
 ROLES = ("rtcombined", "rtfrontend", "rtdispatcher", "rtlikes")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the source distribution, so that what that lacks is missing here too."""
     source = tmp_path_factory.mktemp("source")
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     for name in ("rtdeliver", "twisted"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(source), str(source)],
-        check=True,
-    )
-    [built] = source.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "build", "--quiet"], cwd=source, check=True)
+    [built] = (source / "dist").glob("*.whl")
     return built
 
 
@@ -35,7 +34,8 @@ def test_a_wheel_has_every_module_the_page_and_nothing_that_hides_twisted(wheel:
     modules = {
         str(path.relative_to(ROOT))
         for package in ("rtdeliver", "twisted")
-        for path in (ROOT / package).rglob("*.py")
+        for pattern in SOURCES
+        for path in (ROOT / package).rglob(pattern)
     }
     page = {str(path.relative_to(ROOT)) for path in (ROOT / PAGE).iterdir()}
     assert f"{PAGE}/index.html" in page

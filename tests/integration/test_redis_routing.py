@@ -332,6 +332,22 @@ class TestLoss:
         get(routing_table.stop())
 
 
+def test_the_text_of_a_script_is_sent_once_and_again_when_redis_has_forgotten_it(
+    server: RedisServer, make_table: MakeTable
+) -> None:
+    server.client.flushall()
+    routing_table = make_table()
+    texts = []
+    for forget in (server.client.config_resetstat, server.client.script_flush):
+        forget()
+        for count in (1, 2, 3):
+            get(routing_table.apply(announcement(N1, {RED: count})))
+            assert get(routing_table.viewers(RED)) == {N1.node: count}
+        texts.append(server.client.info("commandstats")["cmdstat_eval"]["calls"])
+    # There are two scripts: one changes rows, the other reads one.
+    assert texts == [2, 4]
+
+
 def test_a_node_of_one_shard_alone_is_not_listed(
     server: RedisServer, make_table: MakeTable
 ) -> None:
