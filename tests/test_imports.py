@@ -48,6 +48,7 @@ PURE = (
         "likes.limits",
         "likes.page",
         "likes.publisher",
+        "likes.statements",
         "likes.store",
     ),
 )

@@ -12,53 +12,13 @@ from twisted.python.failure import Failure
 
 from rtdeliver.config.sections import LikesDatabase
 from rtdeliver.errors import ConfigError, Unavailable
+from rtdeliver.likes.statements import read_sql
 
 T = TypeVar("T")
 
 log = Logger()
 
-SCHEMA = (
-    """
-    CREATE TABLE members (
-        name TEXT PRIMARY KEY,
-        joined_at INTEGER NOT NULL,
-        seen_at INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX members_by_seen ON members (seen_at);
-    CREATE TABLE likes (
-        video TEXT NOT NULL,
-        reaction TEXT NOT NULL,
-        likes INTEGER NOT NULL,
-        PRIMARY KEY (video, reaction)
-    ) WITHOUT ROWID;
-    CREATE TABLE likes_by_minute (
-        video TEXT NOT NULL,
-        minute INTEGER NOT NULL,
-        likes INTEGER NOT NULL,
-        PRIMARY KEY (video, minute)
-    ) WITHOUT ROWID;
-    CREATE TABLE comments (
-        comment INTEGER PRIMARY KEY AUTOINCREMENT,
-        video TEXT NOT NULL,
-        member TEXT NOT NULL,
-        text TEXT NOT NULL,
-        at INTEGER NOT NULL
-    );
-    CREATE INDEX comments_by_video ON comments (video, comment);
-    CREATE TABLE messages (
-        message INTEGER PRIMARY KEY AUTOINCREMENT,
-        conversation TEXT NOT NULL,
-        sender TEXT NOT NULL,
-        recipient TEXT NOT NULL,
-        text TEXT NOT NULL,
-        at INTEGER NOT NULL,
-        seen INTEGER NOT NULL DEFAULT 0
-    );
-    CREATE INDEX messages_by_conversation ON messages (conversation, message);
-    CREATE INDEX messages_by_sender ON messages (sender, conversation, message);
-    CREATE INDEX messages_by_recipient ON messages (recipient, conversation, message);
-    """,
-)
+SCHEMA = (read_sql("schema_1"),)
 """The steps from an empty file to the schema of today; ``user_version`` counts those taken."""
 
 

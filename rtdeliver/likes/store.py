@@ -15,11 +15,14 @@ from rtdeliver.likes.model import (
     conversation_of,
     conversation_topic,
 )
+from rtdeliver.likes.statements import read_statements
 from rtdeliver.model import Member
 
 T = TypeVar("T")
 
 _MINUTE = 60_000
+
+_SQL = read_statements("members", "likes", "comments", "messages")
 
 
 class Transactions(Protocol):
@@ -44,13 +47,9 @@ class Store:
         """
 
         def transaction(cursor: Any) -> bool:
-            cursor.execute("SELECT seen_at FROM members WHERE name = ?", (member,))
+            cursor.execute(_SQL["seen_at"], {"member": member})
             seen = cursor.fetchone()
-            cursor.execute(
-                "INSERT INTO members VALUES (?, ?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at)",
-                (member, at, at),
-            )
+            cursor.execute(_SQL["note_member"], {"member": member, "at": at})
             return seen is None or bool(at - seen[0] >= away_milliseconds)
 
         return self._run(transaction)
@@ -59,7 +58,7 @@ class Store:
         """Fires with those who were seen last, the last one first."""
 
         def transaction(cursor: Any) -> list[Member]:
-            cursor.execute("SELECT name FROM members ORDER BY seen_at DESC LIMIT ?", (limit,))
+            cursor.execute(_SQL["last_members"], {"limit": limit})
             return [Member(name) for (name,) in cursor.fetchall()]
 
         return self._run(transaction)
@@ -68,16 +67,8 @@ class Store:
         """Count a like, and fire with all that the video has now."""
 
         def transaction(cursor: Any) -> int:
-            cursor.execute(
-                "INSERT INTO likes VALUES (?, ?, 1)"
-                " ON CONFLICT (video, reaction) DO UPDATE SET likes = likes + 1",
-                (video, reaction),
-            )
-            cursor.execute(
-                "INSERT INTO likes_by_minute VALUES (?, ?, 1)"
-                " ON CONFLICT (video, minute) DO UPDATE SET likes = likes + 1",
-                (video, at // _MINUTE),
-            )
+            cursor.execute(_SQL["add_like"], {"video": video, "reaction": reaction})
+            cursor.execute(_SQL["add_like_to_minute"], {"video": video, "minute": at // _MINUTE})
             return _likes(cursor, video)
 
         return self._run(transaction)
@@ -90,13 +81,9 @@ class Store:
         """Fires with the likes of a video, by reaction and of its last ``minutes`` with any."""
 
         def transaction(cursor: Any) -> Applause:
-            cursor.execute("SELECT reaction, likes FROM likes WHERE video = ?", (video,))
+            cursor.execute(_SQL["likes_by_reaction"], {"video": video})
             reactions = dict(cursor.fetchall())
-            cursor.execute(
-                "SELECT minute, likes FROM likes_by_minute WHERE video = ?"
-                " ORDER BY minute DESC LIMIT ?",
-                (video, minutes),
-            )
+            cursor.execute(_SQL["last_minutes"], {"video": video, "limit": minutes})
             series = [Minute(minute * _MINUTE, likes) for minute, likes in cursor.fetchall()]
             return Applause(reactions, series[::-1])
 
@@ -107,8 +94,7 @@ class Store:
 
         def transaction(cursor: Any) -> Comment:
             cursor.execute(
-                "INSERT INTO comments (video, member, text, at) VALUES (?, ?, ?, ?)",
-                (video, member, text, at),
+                _SQL["add_comment"], {"video": video, "member": member, "text": text, "at": at}
             )
             return Comment(cursor.lastrowid, member, text, at)
 
@@ -118,11 +104,7 @@ class Store:
         """Fires with the last comments on a video, in their order."""
 
         def transaction(cursor: Any) -> list[Comment]:
-            cursor.execute(
-                "SELECT comment, member, text, at FROM comments WHERE video = ?"
-                " ORDER BY comment DESC LIMIT ?",
-                (video, limit),
-            )
+            cursor.execute(_SQL["last_comments"], {"video": video, "limit": limit})
             return [Comment(*row) for row in cursor.fetchall()][::-1]
 
         return self._run(transaction)
@@ -131,13 +113,18 @@ class Store:
         """Keep a message, and fire with it; fails with `NotFound` if nobody is called so."""
 
         def transaction(cursor: Any) -> Message:
-            cursor.execute("SELECT 1 FROM members WHERE name = ?", (to,))
+            cursor.execute(_SQL["seen_at"], {"member": to})
             if cursor.fetchone() is None:
                 raise NotFound(f"nobody here is called {to}")
             cursor.execute(
-                "INSERT INTO messages (conversation, sender, recipient, text, at)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (conversation_of(sender, to), sender, to, text, at),
+                _SQL["add_message"],
+                {
+                    "conversation": conversation_of(sender, to),
+                    "sender": sender,
+                    "recipient": to,
+                    "text": text,
+                    "at": at,
+                },
             )
             return Message(cursor.lastrowid, sender, to, text, at, seen=False)
 
@@ -148,9 +135,8 @@ class Store:
 
         def transaction(cursor: Any) -> list[Message]:
             cursor.execute(
-                "SELECT message, sender, recipient, text, at, seen FROM messages"
-                " WHERE conversation = ? ORDER BY message DESC LIMIT ?",
-                (conversation_of(one, other), limit),
+                _SQL["last_messages"],
+                {"conversation": conversation_of(one, other), "limit": limit},
             )
             return [_message(row) for row in cursor.fetchall()][::-1]
 
@@ -163,18 +149,15 @@ class Store:
         """
 
         def transaction(cursor: Any) -> None:
-            conversation = conversation_of(member, sender)
-            cursor.execute(
-                "SELECT 1 FROM messages WHERE message = ? AND conversation = ? AND recipient = ?",
-                (message, conversation, member),
-            )
+            received = {
+                "conversation": conversation_of(member, sender),
+                "recipient": member,
+                "message": message,
+            }
+            cursor.execute(_SQL["received_message"], received)
             if cursor.fetchone() is None:
                 raise NotFound(f"{sender} has sent you no message {message}")
-            cursor.execute(
-                "UPDATE messages SET seen = 1"
-                " WHERE conversation = ? AND message <= ? AND recipient = ? AND seen = 0",
-                (conversation, message, member),
-            )
+            cursor.execute(_SQL["see_messages"], received)
 
         return self._run(transaction)
 
@@ -183,15 +166,7 @@ class Store:
 
         def transaction(cursor: Any) -> list[Conversation]:
             cursor.execute(
-                "SELECT message, sender, recipient, text, at, seen FROM messages WHERE message IN ("
-                " SELECT max(message) FROM ("
-                "  SELECT conversation, max(message) AS message FROM messages"
-                "   WHERE sender = ? GROUP BY conversation"
-                "  UNION ALL SELECT conversation, max(message) FROM messages"
-                "   WHERE recipient = ? GROUP BY conversation"
-                " ) GROUP BY conversation"
-                ") ORDER BY message DESC LIMIT ?",
-                (member, member, limit),
+                _SQL["last_message_of_each_conversation"], {"member": member, "limit": limit}
             )
             last = [_message(row) for row in cursor.fetchall()]
             return [_conversation(cursor, member, message) for message in last]
@@ -200,7 +175,7 @@ class Store:
 
 
 def _likes(cursor: Any, video: str) -> int:
-    cursor.execute("SELECT COALESCE(SUM(likes), 0) FROM likes WHERE video = ?", (video,))
+    cursor.execute(_SQL["sum_likes"], {"video": video})
     [likes] = cursor.fetchone()
     return int(likes)
 
@@ -213,8 +188,8 @@ def _message(row: Sequence[Any]) -> Message:
 def _conversation(cursor: Any, member: Member, last: Message) -> Conversation:
     other = last.to if last.from_ == member else last.from_
     cursor.execute(
-        "SELECT COUNT(*) FROM messages WHERE conversation = ? AND recipient = ? AND seen = 0",
-        (conversation_of(member, other), member),
+        _SQL["count_unseen"],
+        {"conversation": conversation_of(member, other), "recipient": member},
     )
     [unseen] = cursor.fetchone()
     return Conversation(other, conversation_topic(member, other), last, unseen)

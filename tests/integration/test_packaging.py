@@ -12,8 +12,8 @@ import pytest
 from tests.integration.roles import ROOT, TWISTD
 
 PAGE = "rtdeliver/likes/page"
-SOURCES = ("*.py", "*.lua")
 ROLES = ("rtcombined", "rtfrontend", "rtdispatcher", "rtlikes")
+SOURCES = ("*.py", "*.lua", "*.sql")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,8 @@
+-- Comments on videos. The numbers of comments grow.
+
+-- name: add_comment
+INSERT INTO comments (video, member, text, at) VALUES (:video, :member, :text, :at);
+
+-- name: last_comments
+SELECT comment, member, text, at FROM comments WHERE video = :video
+ORDER BY comment DESC LIMIT :limit;
