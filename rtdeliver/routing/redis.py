@@ -17,6 +17,7 @@ from rtdeliver.interfaces import IRoutingTable
 from rtdeliver.messages import Announcement, NodeStatus
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.redis.connection import RedisConnection
+from rtdeliver.redis.scripts import read_script
 from rtdeliver.redis.url import RedisAddress
 from rtdeliver.wire import encode
 
