@@ -17,7 +17,7 @@ FLOORS = {
     "domain": ("frontend", "dispatcher", "routing", "presence"),
     "mechanisms": ("http", "redis", "process"),
     "reading of settings": ("config", "redis.url"),
-    "small parts": ("actor", "backoff", "wheel", "tokens", "metrics", "deferreds"),
+    "small parts": ("actor", "backoff", "wheel", "tokens", "metrics", "deferreds", "client"),
     "values and promises": (
         *("errors", "model", "event_ids", "messages", "interfaces", "wire"),
         "config.sections",
@@ -40,7 +40,7 @@ NEIGHBOURS = {
 
 PURE = (
     *FLOORS["values and promises"],
-    *("actor", "wheel", "metrics", "redis.url"),
+    *("actor", "wheel", "metrics", "redis.url", "client"),
     *("frontend.feed", "frontend.sse", "frontend.subscriptions"),
     *(
         "likes.model",

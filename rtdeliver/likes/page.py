@@ -1,10 +1,12 @@
-"""The files of the page, as browsers get them."""
+"""The files of the page and the client module beside them, as browsers get them."""
 
 import hashlib
 from collections.abc import Mapping
 from importlib.resources import files
 
 import msgspec
+
+from rtdeliver.client import read_client
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -26,12 +28,14 @@ class PageFile(msgspec.Struct, frozen=True):
 
 
 def read_page() -> Mapping[str, PageFile]:
-    """Return all files of the page, by name."""
-    return {
-        file.name: _read(file.name, file.read_bytes())
+    """Return all files of the page, and the client module that it imports, by name."""
+    contents = {
+        file.name: file.read_bytes()
         for file in files("rtdeliver.likes").joinpath("page").iterdir()
         if file.is_file()
     }
+    contents["rtdeliver.js"] = read_client()
+    return {name: _read(name, content) for name, content in contents.items()}
 
 
 def _read(name: str, content: bytes) -> PageFile:

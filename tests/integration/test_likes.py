@@ -27,7 +27,6 @@ from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
     DEADLINE_SECONDS,
     LOOPBACK,
-    ROOT,
     RoleProcess,
     combined,
     dispatcher,
@@ -39,8 +38,6 @@ from tests.integration.roles import (
 )
 from tests.integration.streams import Stream, Viewers
 
-PAGE = ROOT / "rtdeliver" / "likes" / "page"
-PAGE_BYTES = 50_000
 # No dispatcher listens there, and no frontend.
 NOBODY = "http://127.0.0.1:9"
 # Each test that counts takes a video of its own.
@@ -1171,10 +1168,6 @@ def test_the_page_refers_to_nothing_but_files_that_are_served(app: Site) -> None
         assert (parts.scheme, parts.netloc) == ("", ""), reference
         answer = app.client.get(f"/{parts.path.removeprefix('./').removeprefix('/')}")
         assert answer.status_code == 200, reference
-
-
-def test_the_files_of_the_page_are_small() -> None:
-    assert sum(path.stat().st_size for path in PAGE.iterdir()) < PAGE_BYTES
 
 
 def test_the_page_runs_no_script_but_its_own(app: Site, node: RoleProcess) -> None:

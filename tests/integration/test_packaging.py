@@ -12,6 +12,7 @@ import pytest
 from tests.integration.roles import ROOT, TWISTD
 
 PAGE = "rtdeliver/likes/page"
+CLIENT = {"rtdeliver/client/rtdeliver.js"}
 ROLES = ("rtcombined", "rtfrontend", "rtdispatcher", "rtlikes")
 SOURCES = ("*.py", "*.lua", "*.sql")
 
@@ -29,7 +30,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_a_wheel_has_every_module_the_page_and_nothing_that_hides_twisted(wheel: Path) -> None:
+def test_a_wheel_has_all_modules_the_page_and_its_client_and_nothing_else(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = {
         str(path.relative_to(ROOT))
@@ -39,7 +40,7 @@ def test_a_wheel_has_every_module_the_page_and_nothing_that_hides_twisted(wheel:
     }
     page = {str(path.relative_to(ROOT)) for path in (ROOT / PAGE).iterdir()}
     assert f"{PAGE}/index.html" in page
-    assert packed == modules | page | {"rtdeliver/py.typed"}
+    assert packed == modules | page | CLIENT | {"rtdeliver/py.typed"}
     assert "twisted/__init__.py" not in packed
     assert "twisted/plugins/__init__.py" not in packed
 

@@ -6,19 +6,26 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.likes.page import read_page
 
+SERVED_BYTES = 50_000
+
 
 class PageTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.page = read_page()
 
-    def test_all_files_of_the_page_are_there_as_they_are(self) -> None:
+    def test_all_files_of_the_page_and_the_client_module_are_there_as_they_are(self) -> None:
         folder = files("rtdeliver.likes").joinpath("page")
         contents = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+        client = files("rtdeliver.client").joinpath("rtdeliver.js")
+        contents[client.name] = client.read_bytes()
         self.assertEqual({name: file.content for name, file in self.page.items()}, contents)
 
     def test_the_page_itself_is_among_them(self) -> None:
         self.assertEqual(self.page["index.html"].content_type, "text/html; charset=utf-8")
         self.assertIn(b"<!doctype html>", self.page["index.html"].content.lower())
+
+    def test_all_that_is_served_is_small(self) -> None:
+        self.assertLess(sum(len(file.content) for file in self.page.values()), SERVED_BYTES)
 
     def test_browsers_are_told_what_each_is(self) -> None:
         """They are told not to guess, too, so that a script of another type would not run."""
