@@ -7,18 +7,39 @@ from twisted.trial.unittest import SynchronousTestCase
 from rtdeliver.likes.page import read_page
 
 SERVED_BYTES = 50_000
+SOURCES = {
+    file.name: file.read_bytes()
+    for file in (
+        *files("rtdeliver.likes").joinpath("page").iterdir(),
+        files("rtdeliver.client").joinpath("rtdeliver.js"),
+    )
+    if file.is_file()
+}
 
 
 class PageTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.page = read_page()
 
-    def test_all_files_of_the_page_and_the_client_module_are_there_as_they_are(self) -> None:
-        folder = files("rtdeliver.likes").joinpath("page")
-        contents = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
-        client = files("rtdeliver.client").joinpath("rtdeliver.js")
-        contents[client.name] = client.read_bytes()
-        self.assertEqual({name: file.content for name, file in self.page.items()}, contents)
+    def test_all_files_of_the_page_and_the_client_module_are_there(self) -> None:
+        self.assertEqual(self.page.keys(), SOURCES.keys())
+
+    def test_what_is_no_script_is_as_it_is(self) -> None:
+        for name, source in SOURCES.items():
+            if not name.endswith(".js"):
+                self.assertEqual(self.page[name].content, source, name)
+
+    def test_scripts_have_no_comments_and_each_line_in_its_place(self) -> None:
+        for name, source in SOURCES.items():
+            if name.endswith(".js"):
+                code = self.page[name].content
+                changed = {
+                    (line.lstrip()[:1], kept)
+                    for line, kept in zip(source.split(b"\n"), code.split(b"\n"), strict=True)
+                    if line != kept
+                }
+                self.assertLessEqual(changed, {(b"/", b""), (b"*", b"")}, name)
+                self.assertNotRegex(code, rb"(?m)^\s*(//|/\*|\*)", name)
 
     def test_the_page_itself_is_among_them(self) -> None:
         self.assertEqual(self.page["index.html"].content_type, "text/html; charset=utf-8")
