@@ -1,4 +1,7 @@
-"""The module that pages import: rtdeliver.js keeps a stream and its topics through reconnects."""
+"""The module that pages import: rtdeliver.js keeps a stream and its topics through reconnects.
+
+rtdeliver.d.ts has its types for TypeScript, as the compiler makes them from the comments in it.
+"""
 
 from importlib.resources import files
 

@@ -9,38 +9,71 @@ const RETRY_MAX_MS = 30_000;
 const QUERY_CHARACTERS = 3_000;
 
 /**
+ * @typedef {object} StreamOptions
+ * @property {string} url of a frontend
+ * @property {string[]} [topics] to begin with
+ * @property {() => string | null} [token] gives a member's token whenever it connects
+ * @property {boolean} [withCredentials] whether to send cookies to another origin
+ */
+
+/** @typedef {"connecting" | "open" | "lost" | "closed"} StreamState */
+
+/**
+ * @template [Data=any]
+ * @typedef {object} StreamEvent
+ * @property {string} topic
+ * @property {string} type "message" unless the producer gave one
+ * @property {string} id
+ * @property {number} at when it was accepted, in milliseconds since the epoch
+ * @property {Data} data what the producer published
+ */
+
+/**
+ * @typedef {object} Gap
+ * @property {number | null} lost how many events; null if nobody knows
+ * @property {string[]} topics of which they may have been
+ */
+
+/**
  * Opens a stream, which stays until `close()`.
  *
- * @param {object} options
- * @param {string} options.url - of a frontend
- * @param {string[]} [options.topics] - to begin with
- * @param {() => ?string} [options.token] - gives a member's token whenever it connects
- * @param {boolean} [options.withCredentials] - whether to send cookies to another origin
+ * @param {StreamOptions} options
  */
 export function connect(options) {
 	return new Stream(options);
 }
 
-class Stream {
+/** A stream that `connect` has opened. */
+export class Stream {
 	#url;
 	#token;
 	#credentials;
-	#source = null;
+	/** @type {EventSource | undefined} */
+	#source;
+	/** @type {StreamState} */
 	#state = "connecting";
+	/** @type {string | null} */
 	#connection = null;
 	#wanted;
 	// What the server has, as far as it has said so.
+	/** @type {Set<string>} */
 	#held = new Set();
 	// The connections for which a change is under way, and for which all has been in order.
+	/** @type {string | null} */
 	#changing = null;
+	/** @type {string | null} */
 	#settled = null;
+	/** @type {{ topics: string[], resolve: (all: boolean) => void, reject: (why: Error) => void }[]} */
 	#waiting = [];
 	// After a refusal each alone, to find out which it was.
 	#atOnce = Infinity;
 	#failures = 0;
-	#timer = null;
+	/** @type {number | undefined} */
+	#timer;
+	/** @type {Map<string, Set<(value: any) => void>>} */
 	#listeners = new Map();
 
+	/** @param {StreamOptions} options */
 	constructor({ url, topics = [], token = () => null, withCredentials = false }) {
 		this.#url = url.replace(/\/$/, "");
 		this.#token = token;
@@ -64,6 +97,7 @@ class Stream {
 	/**
 	 * Watches more topics, on the same stream.
 	 *
+	 * @param {...string} topics
 	 * @returns {Promise<boolean>} once they are watched: true when all that is published from now on
 	 *   will come, false where the server cannot promise that yet; rejected if it refuses them
 	 */
@@ -72,28 +106,51 @@ class Stream {
 		return this.#changed(topics);
 	}
 
-	/** Watches these no longer; none of their events comes from now on. */
+	/**
+	 * Watches these no longer; none of their events comes from now on.
+	 *
+	 * @param {...string} topics
+	 */
 	unsubscribe(...topics) {
 		for (const topic of topics) this.#wanted.delete(topic);
 		return this.#changed(topics);
 	}
 
-	/** Calls `listener` with the events `{topic, type, id, at, data}` of a type, or of all: "*". */
+	/**
+	 * Calls `listener` with the events of a type, or of all: "*". Call what it returns to end that;
+	 * so it is with the listeners below.
+	 *
+	 * @template [Data=any]
+	 * @param {string} type
+	 * @param {(event: StreamEvent<Data>) => void} listener
+	 */
 	onEvent(type, listener) {
 		return this.#on(`event ${type}`, listener);
 	}
 
-	/** Calls `listener` with `{lost, topics}` when events were lost; null is a number nobody knows. */
+	/**
+	 * Calls `listener` when events were lost.
+	 *
+	 * @param {(gap: Gap) => void} listener
+	 */
 	onGap(listener) {
 		return this.#on("gap", listener);
 	}
 
-	/** Calls `listener` with each new state; "open" comes after every reconnect. */
+	/**
+	 * Calls `listener` with each new state; "open" comes after every reconnect.
+	 *
+	 * @param {(state: StreamState) => void} listener
+	 */
 	onState(listener) {
 		return this.#on("state", listener);
 	}
 
-	/** Calls `listener` when the token has expired, before another is asked for. */
+	/**
+	 * Calls `listener` when the token has expired, before another is asked for.
+	 *
+	 * @param {() => void} listener
+	 */
 	onExpired(listener) {
 		return this.#on("expired", listener);
 	}
@@ -114,12 +171,20 @@ class Stream {
 		this.#become("closed");
 	}
 
+	/**
+	 * @param {string} what
+	 * @param {(value: any) => void} listener
+	 */
 	#on(what, listener) {
-		if (!this.#listeners.has(what)) this.#listeners.set(what, new Set());
-		this.#listeners.get(what).add(listener);
-		return () => this.#listeners.get(what).delete(listener);
+		const listeners = this.#listeners.get(what) ?? new Set();
+		this.#listeners.set(what, listeners.add(listener));
+		return () => listeners.delete(listener);
 	}
 
+	/**
+	 * @param {string} what
+	 * @param {unknown} [value]
+	 */
 	#tell(what, value) {
 		for (const listener of this.#listeners.get(what) ?? []) {
 			try {
@@ -131,6 +196,7 @@ class Stream {
 		}
 	}
 
+	/** @param {StreamState} state */
 	#become(state) {
 		this.#state = state;
 		this.#tell("state", state);
@@ -149,6 +215,7 @@ class Stream {
 		const source = new EventSource(`${this.#url}/connect?${query}`, {
 			withCredentials: this.#credentials,
 		});
+		/** @type {(name: string, take: (data: any) => void) => void} */
 		const on = (name, take) => source.addEventListener(name, ({ data }) => take(JSON.parse(data)));
 		on("message", (event) => this.#received(event));
 		on("connected", (told) => this.#connected(told));
@@ -167,6 +234,7 @@ class Stream {
 		this.#connection = null;
 	}
 
+	/** @param {{ connection: string, topics: string[], pending?: string[] }} told */
 	#connected({ connection, topics, pending }) {
 		this.#connection = connection;
 		this.#held = new Set(topics);
@@ -179,7 +247,7 @@ class Stream {
 		this.#connection = null;
 		if (this.#state !== "lost") this.#become("lost");
 		// The browser tries again by itself, when it was told to, unless it was refused.
-		if (this.#source.readyState === EventSource.CLOSED) this.#retry(() => this.#open());
+		if (this.#source?.readyState === EventSource.CLOSED) this.#retry(() => this.#open());
 	}
 
 	#lose() {
@@ -188,12 +256,14 @@ class Stream {
 		this.#retry(() => this.#open());
 	}
 
+	/** @param {() => void} again */
 	#retry(again) {
 		const longest = Math.min(RETRY_MIN_MS * 2 ** this.#failures++, RETRY_MAX_MS);
 		clearTimeout(this.#timer);
 		this.#timer = setTimeout(again, longest * (0.5 + Math.random() / 2));
 	}
 
+	/** @param {StreamEvent} event */
 	#received(event) {
 		// What was on its way when its topic was given up.
 		if (!this.#wanted.has(event.topic)) return;
@@ -201,20 +271,28 @@ class Stream {
 		this.#tell("event *", event);
 	}
 
+	/**
+	 * @param {string[]} topics
+	 * @returns {Promise<boolean>}
+	 */
 	#changed(topics) {
 		// Several changes at once make one request.
 		queueMicrotask(() => this.#sync());
 		return new Promise((resolve, reject) => this.#waiting.push({ topics, resolve, reject }));
 	}
 
-	/** Changes the topics at the server until it has those that are wanted. */
+	/**
+	 * Changes the topics at the server until it has those that are wanted.
+	 *
+	 * @param {string[]} pending
+	 */
 	async #sync(pending = []) {
 		const connection = this.#connection;
 		if (!connection || this.#changing === connection) return;
 		this.#changing = connection;
 		let change;
 		while ((change = this.#difference())) {
-			const answer = await this.#request(change);
+			const answer = await this.#request(connection, change);
 			if (connection !== this.#connection) return;
 			if (!answer) break;
 			pending = answer.pending ?? [];
@@ -236,10 +314,14 @@ class Stream {
 		return add.length || remove.length ? { add, remove } : null;
 	}
 
-	/** Makes a change, and returns the answer; null if that has to be done again later. */
-	async #request(change) {
-		const connection = this.#connection;
-		const [response, answer] = await this.#fetch({
+	/**
+	 * Makes a change, and returns the answer; null if that has to be done again later.
+	 *
+	 * @param {string} connection
+	 * @param {{ add: string[], remove: string[] }} change
+	 */
+	async #request(connection, change) {
+		const [response, answer] = await this.#fetch(connection, {
 			method: "POST",
 			headers: { "Content-Type": "application/json" },
 			body: JSON.stringify(change),
@@ -250,7 +332,7 @@ class Stream {
 			this.#failures = 0;
 			return answer;
 		}
-		if (response?.status !== 404 && response?.status < 500 && change.add.length) {
+		if (response && response.status !== 404 && response.status < 500 && change.add.length) {
 			if (change.add.length > 1) this.#atOnce = 1;
 			else this.#refuse(change.add[0], answer.message);
 			return {};
@@ -260,10 +342,15 @@ class Stream {
 		return null;
 	}
 
-	async #fetch(options) {
+	/**
+	 * @param {string} connection
+	 * @param {RequestInit} [options]
+	 * @returns {Promise<[Response, any] | []>}
+	 */
+	async #fetch(connection, options) {
 		try {
 			const response = await fetch(
-				`${this.#url}/connections/${encodeURIComponent(this.#connection)}/topics`,
+				`${this.#url}/connections/${encodeURIComponent(connection)}/topics`,
 				{
 					...options,
 					credentials: this.#credentials ? "include" : "omit",
@@ -276,6 +363,10 @@ class Stream {
 		}
 	}
 
+	/**
+	 * @param {string} topic
+	 * @param {string} message
+	 */
 	#refuse(topic, message) {
 		this.#wanted.delete(topic);
 		for (const { topics, reject } of this.#waiting) {
@@ -287,7 +378,7 @@ class Stream {
 	#check = async () => {
 		const connection = this.#connection;
 		if (!connection || globalThis.document?.hidden) return;
-		const [response] = await this.#fetch();
+		const [response] = await this.#fetch(connection);
 		if (connection === this.#connection && (!response || response.status === 404)) this.#lose();
 	};
 }

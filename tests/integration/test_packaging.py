@@ -12,7 +12,7 @@ import pytest
 from tests.integration.roles import ROOT, TWISTD
 
 PAGE = "rtdeliver/likes/page"
-CLIENT = {"rtdeliver/client/rtdeliver.js"}
+CLIENT = {"rtdeliver/client/rtdeliver.js", "rtdeliver/client/rtdeliver.d.ts"}
 ROLES = ("rtcombined", "rtfrontend", "rtdispatcher", "rtlikes")
 SOURCES = ("*.py", "*.lua", "*.sql")
 

@@ -19,6 +19,7 @@ const MINUTE_MS = 60_000;
 const MINUTES = 30;
 const BARS = " ▁▂▃▄▅▆▇█";
 const UNTOLD = "Stored, but no dispatcher can be reached: others see it when they load next.";
+/** @type {Record<string, string>} */
 const STATES = {
 	connecting: "Connecting…",
 	open: "Connected",
@@ -40,20 +41,29 @@ const people = new People({
 		membersTimer ??= setTimeout(loadPeople, Math.random() * SPREAD_MS);
 	},
 });
+/** @type {Map<string, string>} */
 const videos = new Map();
 
+/** @type {import("./rtdeliver.js").Stream} */
 let stream;
+/** @type {string} */
 let video;
 let likes = 0;
+/** @type {Map<number, number>} */
 let minutes = new Map();
+/** @type {number | null} */
 let nextFrame = null;
+/** @type {number | undefined} */
 let noticeTimer;
+/** @type {number | null} */
 let membersTimer = null;
+/** @type {number | undefined} */
 let videoTimer;
 
 start();
 
 async function start() {
+	/** @type {[Settings, { videos: Video[] }]} */
 	const [settings, listed] = await insist(() =>
 		Promise.all([backend.get("/settings"), backend.get("/videos")]),
 	);
@@ -63,7 +73,7 @@ async function start() {
 	byId("say-text").maxLength = byId("tell-text").maxLength = settings.comment_characters;
 	settings.reactions.filter((reaction) => reaction in SHAPES).forEach(addReaction);
 	listed.videos.forEach(addVideo);
-	const asked = new URLSearchParams(location.search).get("video");
+	const asked = new URLSearchParams(location.search).get("video") ?? "";
 	show(videos.has(asked) ? asked : listed.videos[0].video);
 	addForms(settings);
 	become();
@@ -74,6 +84,7 @@ async function start() {
 }
 
 function listen() {
+	/** @type {(type: string, take: (data: any, topic: string) => unknown) => unknown} */
 	const on = (type, take) => stream.onEvent(type, ({ data, topic }) => take(data, topic));
 	stream.onEvent("*", ({ at }) => latency.note(at));
 	on("like", liked);
@@ -85,7 +96,8 @@ function listen() {
 	on("message", (message) => people.message(message));
 	on("seen", (seen, topic) => {
 		const names = topic.slice("conv:".length).split(".");
-		people.seen(names.find((name) => name !== backend.member), seen);
+		const other = names.find((name) => name !== backend.member);
+		if (other) people.seen(other, seen);
 	});
 	stream.onGap(() => setTimeout(loadAll, Math.random() * SPREAD_MS));
 	stream.onExpired(expire);
@@ -106,6 +118,7 @@ function loadAll() {
 async function loadVideo() {
 	clearTimeout(videoTimer);
 	const asked = video;
+	/** @type {VideoPage | null} */
 	const page = await attempt(() => backend.get(path`/videos/${asked}`));
 	if (asked !== video) return;
 	if (!page) {
@@ -149,6 +162,7 @@ async function followTopics() {
 
 // The video.
 
+/** @param {Video} listed */
 function addVideo({ video: name, title }) {
 	videos.set(name, title);
 	const canvas = make("canvas", { width: 128, height: 72 });
@@ -164,6 +178,7 @@ function addVideo({ video: name, title }) {
 	stage.addThumbnail(canvas, name);
 }
 
+/** @param {string} name */
 function show(name) {
 	video = name;
 	likes = 0;
@@ -171,21 +186,23 @@ function show(name) {
 	rate.clear();
 	comments.clear();
 	stage.show(name);
-	const title = videos.get(name);
+	const title = videos.get(name) ?? "";
 	byId("title").textContent = byId("scene").ariaLabel = document.title = title;
 	byId("viewers").textContent = "";
-	document.documentElement.style.setProperty("--hue", lookOf(name).hue);
-	for (const button of byId("videos").children) {
-		button.ariaPressed = button.dataset.video === name;
+	document.documentElement.style.setProperty("--hue", `${lookOf(name).hue}`);
+	for (const button of byId("videos").querySelectorAll("button")) {
+		button.ariaPressed = `${button.dataset.video === name}`;
 	}
 	tellLikes();
 }
 
+/** @param {VideoComment} comment */
 function commented(comment) {
 	people.add(comment.member);
 	comments.add(comment);
 }
 
+/** @param {Liked} like */
 function liked({ reaction, likes: total }) {
 	rate.note();
 	minutes.set(thisMinute(), (minutes.get(thisMinute()) ?? 0) + 1);
@@ -198,6 +215,7 @@ function liked({ reaction, likes: total }) {
 	});
 }
 
+/** @param {string} reaction */
 function addReaction(reaction) {
 	const { label } = SHAPES[reaction];
 	const button = make("button", { title: label, ariaLabel: label }, icon(reaction));
@@ -206,6 +224,7 @@ function addReaction(reaction) {
 	byId("reactions").append(button);
 }
 
+/** @param {string} reaction */
 async function like(reaction) {
 	const told = await attempt(() => backend.post(path`/videos/${video}/likes`, { reaction }));
 	if (!told) return;
@@ -231,6 +250,7 @@ function expire() {
 	notice("Your session has ended.");
 }
 
+/** @param {Settings} settings */
 function addForms({ crowd_likes_per_second: each, crowd_seconds: seconds }) {
 	onSubmit(byId("join"), async (name) => {
 		if (!(await attempt(() => backend.enter(name)))) return false;
@@ -244,6 +264,11 @@ function addForms({ crowd_likes_per_second: each, crowd_seconds: seconds }) {
 		expire();
 		stream.reconnect();
 	};
+	/**
+	 * @param {"say" | "tell"} form
+	 * @param {() => string} at
+	 * @param {(told: any, untold: boolean) => void} take
+	 */
 	const takeText = (form, at, take) =>
 		onSubmit(byId(form), async (text) => {
 			const told = await attempt(() => backend.post(at(), { text }));
@@ -253,12 +278,13 @@ function addForms({ crowd_likes_per_second: each, crowd_seconds: seconds }) {
 	takeText("say", () => path`/videos/${video}/comments`, ({ comment }, untold) =>
 		comments.add(comment, untold),
 	);
-	takeText("tell", () => path`/conversations/${people.partner}/messages`, ({ message }, untold) =>
+	takeText("tell", () => path`/conversations/${people.partner ?? ""}/messages`, ({ message }, untold) =>
 		people.message(message, untold),
 	);
 	let typedAt = 0;
-	byId("say-text").oninput = ({ target }) => {
-		if (!target.value || Date.now() - typedAt < TYPING_MS) return;
+	const field = byId("say-text");
+	field.oninput = () => {
+		if (!field.value || Date.now() - typedAt < TYPING_MS) return;
 		typedAt = Date.now();
 		backend.post(path`/videos/${video}/typing`).catch(() => {});
 	};
@@ -273,11 +299,16 @@ function addForms({ crowd_likes_per_second: each, crowd_seconds: seconds }) {
 
 // What the visitor is told.
 
+/** @param {number} viewers */
 function tellViewers(viewers) {
 	byId("viewers").textContent = `${viewers.toLocaleString()} watching`;
 }
 
-/** Returns whether others were not told of what was stored. */
+/**
+ * Returns whether others were not told of what was stored.
+ *
+ * @param {Told} told
+ */
 function tellDelivery({ delivery }) {
 	const failed = delivery === "failed";
 	if (failed) notice(UNTOLD);
@@ -303,6 +334,7 @@ function tellFigures() {
 	byId("figures").textContent = p50 ? `p50 ${p50} ms · p90 ${p90} ms` : "";
 }
 
+/** @param {string} text */
 function notice(text) {
 	const shown = byId("notice");
 	shown.textContent = text;
@@ -311,18 +343,29 @@ function notice(text) {
 	noticeTimer = setTimeout(() => (shown.hidden = true), NOTICE_MS);
 }
 
-/** Returns what `ask` gives; null after telling the visitor why that failed. */
+/**
+ * Returns what `ask` gives; null after telling the visitor why that failed.
+ *
+ * @template Answer
+ * @param {() => Promise<Answer>} ask
+ */
 async function attempt(ask) {
 	try {
 		return await ask();
-	} catch (error) {
+	} catch (caught) {
+		const error = /** @type {Error} */ (caught);
 		if (error.cause === 401 && backend.member) expire();
 		else notice(error.message);
 		return null;
 	}
 }
 
-/** Asks until there is an answer. */
+/**
+ * Asks until there is an answer.
+ *
+ * @template Answer
+ * @param {() => Promise<Answer>} ask
+ */
 async function insist(ask) {
 	let answer;
 	while (!(answer = await attempt(ask))) {

@@ -3,13 +3,19 @@
 const REQUEST_MS = 15_000;
 const SAVED = "rtdeliver-session";
 
-/** Makes a path; what is put in is quoted. */
+/**
+ * Makes a path; what is put in is quoted.
+ *
+ * @param {TemplateStringsArray} strings
+ * @param {...string} values
+ */
 export const path = (strings, ...values) =>
 	String.raw({ raw: strings }, ...values.map(encodeURIComponent));
 
 export class Backend {
 	// Each tab has its own; a new one begins as whom the cookie says.
-	#session = JSON.parse(sessionStorage.getItem(SAVED));
+	/** @type {Session | null} */
+	#session = JSON.parse(sessionStorage.getItem(SAVED) ?? "null");
 
 	/** The member's name; null for an anonymous visitor. */
 	get member() {
@@ -18,13 +24,15 @@ export class Backend {
 
 	/** The member's token, as long as it is good. */
 	get token() {
-		return this.#session?.expires_at > Date.now() ? this.#session.token : null;
+		return this.#session && this.#session.expires_at > Date.now() ? this.#session.token : null;
 	}
 
+	/** @param {string} at */
 	get(at) {
 		return this.#request("GET", at);
 	}
 
+	/** @param {string} at */
 	post(at, body = {}) {
 		return this.#request("POST", at, body);
 	}
@@ -34,6 +42,7 @@ export class Backend {
 		this.#keep(await this.get("/session"));
 	}
 
+	/** @param {string} name */
 	async enter(name) {
 		this.#keep(await this.post("/session", { name }));
 		return true;
@@ -48,12 +57,20 @@ export class Backend {
 		this.#keep({});
 	}
 
+	/** @param {Session | { token?: undefined }} session */
 	#keep(session) {
 		this.#session = session.token ? session : null;
 		sessionStorage.setItem(SAVED, JSON.stringify(this.#session));
 	}
 
+	/**
+	 * @param {string} method
+	 * @param {string} at
+	 * @param {object} [body]
+	 * @returns {Promise<any>}
+	 */
 	async #request(method, at, body) {
+		/** @type {Record<string, string>} */
 		const headers = body ? { "Content-Type": "application/json" } : {};
 		if (this.token) headers.Authorization = `Bearer ${this.token}`;
 		const signal = AbortSignal.timeout(REQUEST_MS);

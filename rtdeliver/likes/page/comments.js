@@ -6,6 +6,7 @@ const TYPING_MS = 4_000;
 
 export class Comments {
 	#log = new Log(byId("comments"));
+	/** @type {Map<string, number>} */
 	#typing = new Map();
 
 	clear() {
@@ -13,7 +14,11 @@ export class Comments {
 		for (const member of this.#typing.keys()) this.#stopTyping(member);
 	}
 
-	/** Shows a comment; `untold` is one that is stored, and of which others have not been told. */
+	/**
+	 * Shows a comment; `untold` is one that is stored, and of which others have not been told.
+	 *
+	 * @param {VideoComment} comment
+	 */
 	add(comment, untold = false) {
 		this.#stopTyping(comment.member);
 		if (this.#log.has(comment.comment)) return;
@@ -21,13 +26,19 @@ export class Comments {
 		this.#log.add(comment.comment, item);
 	}
 
-	/** Shows for a while that a member is typing. */
+	/**
+	 * Shows for a while that a member is typing.
+	 *
+	 * 
+	 * @param {string} member
+	 */
 	typing(member) {
 		clearTimeout(this.#typing.get(member));
 		this.#typing.set(member, setTimeout(() => this.#stopTyping(member), TYPING_MS));
 		this.#tellTyping();
 	}
 
+	/** @param {string} member */
 	#stopTyping(member) {
 		clearTimeout(this.#typing.get(member));
 		if (this.#typing.delete(member)) this.#tellTyping();

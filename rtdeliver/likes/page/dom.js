@@ -2,25 +2,49 @@
 
 const KEPT = 200;
 
-export const byId = (id) => document.getElementById(id);
+/**
+ * @template {keyof PageElements} Id
+ * 
+ * @param {Id} id
+ */
+export const byId = (id) => /** @type {PageElements[Id]} */ (document.getElementById(id));
 
-/** Makes an element with these properties and children. */
+/**
+ * Makes an element with these properties and children.
+ *
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Partial<HTMLElementTagNameMap[Tag]>} properties
+ * @param {...(Node | string)} children
+ */
 export function make(tag, properties = {}, ...children) {
 	const element = Object.assign(document.createElement(tag), properties);
 	element.append(...children);
 	return element;
 }
 
-/** An element with a member's name, in a colour of its own. */
+/**
+ * An element with a member's name, in a colour of its own.
+ *
+ * 
+ * @param {string} member
+ */
 export function nameTag(member) {
 	let hue = 0;
-	for (const character of member) hue = (hue * 33 + character.codePointAt(0) * 47) % 360;
+	for (const character of member) hue = (hue * 33 + Number(character.codePointAt(0)) * 47) % 360;
 	const tag = make("b", { className: "name", textContent: member });
-	tag.style.setProperty("--name-hue", hue);
+	tag.style.setProperty("--name-hue", `${hue}`);
 	return tag;
 }
 
-/** What somebody said, and when. */
+/**
+ * What somebody said, and when.
+ *
+ * 
+ * @param {Said} said
+ * 
+ * @param {boolean} untold
+ */
 export function utterance({ text, at }, untold) {
 	const time = new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 	return [
@@ -30,29 +54,41 @@ export function utterance({ text, at }, untold) {
 	];
 }
 
-/** A list of numbered items: each once, in their order, and scrolled to the last one. */
+/**
+ * A list of numbered items: each once, in their order, and scrolled to the last one.
+ *
+ * @template {HTMLElement} Item
+ */
 export class Log {
 	#list;
+	/** @type {Map<number, Item>} */
 	#items = new Map();
 
+	/** @param {HTMLElement} list */
 	constructor(list) {
 		this.#list = list;
 	}
 
+	/** @param {number} number */
 	has(number) {
 		return this.#items.has(number);
 	}
 
+	/**
+	 * @param {number} number
+	 * 
+	 * @param {Item} item
+	 */
 	add(number, item) {
 		const list = this.#list;
 		const wasAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
 		// Mostly at the end; what two dispatchers took at once may come in another order.
 		const later = [...this.#items.keys()].filter((other) => other > number);
-		list.insertBefore(item, later.length ? this.#items.get(Math.min(...later)) : null);
+		list.insertBefore(item, this.#items.get(Math.min(...later)) ?? null);
 		this.#items.set(number, item);
 		if (this.#items.size > KEPT) {
 			const first = Math.min(...this.#items.keys());
-			this.#items.get(first).remove();
+			this.#items.get(first)?.remove();
 			this.#items.delete(first);
 		}
 		if (wasAtEnd) list.scrollTop = list.scrollHeight;
@@ -68,9 +104,14 @@ export class Log {
 	}
 }
 
-/** Sends what a form's field holds, and keeps it there if that fails. */
+/**
+ * Sends what a form's field holds, and keeps it there if that fails.
+ *
+ * @param {HTMLFormElement} form
+ * @param {(text: string) => Promise<unknown>} send - gives nothing if it failed
+ */
 export function onSubmit(form, send) {
-	const [field] = form.elements;
+	const field = /** @type {HTMLInputElement} */ (form.elements[0]);
 	form.onsubmit = async (event) => {
 		event.preventDefault();
 		const text = field.value.trim();

@@ -11,7 +11,11 @@ export const clock = {
 		return performance.timeOrigin + performance.now() + this.offset;
 	},
 
-	/** Compares with what `ask` gives, a few times: the quickest answer tells most. */
+	/**
+	 * Compares with what `ask` gives, a few times: the quickest answer tells most.
+	 *
+	 * @param {() => Promise<number>} ask
+	 */
 	async compare(ask) {
 		let shortest = Infinity;
 		let offset = 0;
@@ -30,14 +34,21 @@ export const clock = {
 
 /** Percentiles over the last deliveries, in milliseconds. */
 export class LatencyMeter {
+	/** @type {number[]} */
 	#samples = [];
 
-	/** Notes an event that a dispatcher accepted at this time. */
+	/**
+	 * Notes an event that a dispatcher accepted at this time.
+	 *
+	 * 
+	 * @param {number} at
+	 */
 	note(at) {
 		this.#samples.push(Math.max(0, clock.now() - at));
 		if (this.#samples.length > SAMPLES) this.#samples.shift();
 	}
 
+	/** @param {number} percent */
 	percentile(percent) {
 		const sorted = [...this.#samples].sort((a, b) => a - b);
 		return sorted[Math.floor((percent / 100) * sorted.length)];
@@ -46,6 +57,7 @@ export class LatencyMeter {
 
 /** How many came a second, lately. */
 export class RateMeter {
+	/** @type {number[]} */
 	#times = [];
 
 	clear() {

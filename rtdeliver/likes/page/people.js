@@ -6,15 +6,21 @@ import { byId, Log, make, nameTag, utterance } from "./dom.js";
 const LISTED = 40;
 
 export class People {
+	/** @type {string | null} */
 	#me = null;
+	/** @type {string | null} */
 	#partner = null;
+	/** @type {Map<string, Entry>} */
 	#members = new Map();
+	/** @type {Log<MessageItem>} */
 	#log = new Log(byId("messages"));
 	#actions;
 
 	/**
-	 * @param {object} actions - `load(member)` gives the messages with a member; `see(member, number)`
-	 *   tells that those up to one were seen; `changed()` hears that others are listed
+	 * @param {object} actions
+	 * @param {(member: string) => Promise<Message[] | undefined>} actions.load - the messages with one
+	 * @param {(member: string, message: number) => void} actions.see - that those up to one were seen
+	 * @param {() => void} actions.changed - that others are listed
 	 */
 	constructor(actions) {
 		this.#actions = actions;
@@ -31,7 +37,12 @@ export class People {
 		return [...this.#members.keys()];
 	}
 
-	/** Says who the visitor is. */
+	/**
+	 * Says who the visitor is.
+	 *
+	 * 
+	 * @param {string | null} member
+	 */
 	become(member) {
 		this.#me = member;
 		this.close();
@@ -40,7 +51,12 @@ export class People {
 		this.#render();
 	}
 
-	/** Lists a member; `online` is null while nobody knows. */
+	/**
+	 * Lists a member; `online` is null while nobody knows.
+	 *
+	 * @param {string} member
+	 * @param {boolean | null} online
+	 */
 	add(member, online = null) {
 		if (this.#members.has(member)) return;
 		if (this.#members.size >= LISTED && !this.#makeRoom()) return;
@@ -49,18 +65,33 @@ export class People {
 		this.#render();
 	}
 
-	/** Takes over who was seen last, and with whom there are conversations. */
+	/**
+	 * Takes over who was seen last, and with whom there are conversations.
+	 *
+	 * @param {Member[]} members
+	 * @param {Conversation[]} conversations
+	 */
 	load(members, conversations) {
 		for (const { member } of [...conversations, ...members].slice(0, LISTED / 2)) this.add(member);
 		for (const { member, unseen } of conversations) this.#note(member, { unseen });
 		for (const { member, online } of members) this.#note(member, { online });
 	}
 
+	/**
+	 * @param {string} member
+	 * 
+	 * @param {boolean} online
+	 */
 	presence(member, online) {
 		this.#note(member, { online });
 	}
 
-	/** Opens the chat with a member. */
+	/**
+	 * Opens the chat with a member.
+	 *
+	 * 
+	 * @param {string} member
+	 */
 	async open(member) {
 		this.#partner = member;
 		this.#log.clear();
@@ -87,7 +118,11 @@ export class People {
 		this.#focus(member);
 	}
 
-	/** Takes a message to or of the visitor; `untold` is one that was only stored. */
+	/**
+	 * Takes a message to or of the visitor; `untold` is one that was only stored.
+	 *
+	 * @param {Message} message
+	 */
 	message(message, untold = false) {
 		const other = message.from === this.#me ? message.to : message.from;
 		if (other === this.#partner) {
@@ -99,16 +134,25 @@ export class People {
 		}
 	}
 
-	/** Notes that messages with `member` were seen: by it, or by the visitor in another tab. */
+	/**
+	 * Notes that messages with `member` were seen: by it, or by the visitor in another tab.
+	 *
+	 * @param {string} member
+	 * @param {Seen} seen
+	 */
 	seen(member, { by, message }) {
 		if (by === this.#me) this.#note(member, { unseen: 0 });
 		else if (by === this.#partner) this.#tick((number, item) => item.mine && number <= message);
 	}
 
-	#add(message, untold) {
+	/** @param {Message} message */
+	#add(message, untold = false) {
 		const number = message.message;
 		if (!this.#log.has(number)) {
-			const item = make("li", { mine: message.from === this.#me }, ...utterance(message, untold));
+			const item = Object.assign(make("li", {}, ...utterance(message, untold)), {
+				mine: message.from === this.#me,
+				seen: false,
+			});
 			if (item.mine) {
 				item.className = "mine";
 				item.append(make("span", { className: "ticks", role: "img", ariaLabel: "Sent", textContent: "✓" }));
@@ -118,13 +162,18 @@ export class People {
 		if (message.seen) this.#tick((other) => other === number);
 	}
 
-	/** Marks as seen the messages that `choose` takes, and returns the numbers of those that were not. */
+	/**
+	 * Marks as seen the messages that `choose` takes, and returns the numbers of those that were not.
+	 *
+	 * @param {(number: number, item: MessageItem) => boolean} choose
+	 */
 	#tick(choose) {
 		const fresh = [...this.#log].filter(([number, item]) => !item.seen && choose(number, item));
 		for (const [, item] of fresh) {
 			item.seen = true;
 			if (item.mine) {
-				Object.assign(item.lastChild, { className: "ticks seen", ariaLabel: "Seen", textContent: "✓✓" });
+				const ticks = /** @type {Element} */ (item.lastChild);
+				Object.assign(ticks, { className: "ticks seen", ariaLabel: "Seen", textContent: "✓✓" });
 			}
 		}
 		return fresh.map(([number]) => number);
@@ -138,6 +187,11 @@ export class People {
 		this.#note(this.#partner, { unseen: 0 });
 	}
 
+	/**
+	 * @param {string} member
+	 * 
+	 * @param {Partial<Entry>} changes
+	 */
 	#note(member, changes) {
 		const entry = this.#members.get(member);
 		if (!entry) return;
@@ -147,47 +201,61 @@ export class People {
 
 	#makeRoom() {
 		// Whoever has been listed for longest of those who are away and have said nothing new.
+		/** @type {(listed: [string, Entry]) => boolean} */
 		const idle = ([member, { online, unseen }]) =>
 			!online && !unseen && member !== this.#partner && member !== this.#me;
 		const first = [...this.#members].find(idle);
 		return first && this.#members.delete(first[0]);
 	}
 
+	/** @param {boolean} chat */
 	#show(chat) {
 		byId("list").hidden = chat;
 		byId("chat").hidden = !chat;
 		this.#render();
 	}
 
+	/** @param {string} member */
 	#focus(member) {
-		document.querySelector(`[data-member="${CSS.escape(member)}"] button`)?.focus();
+		/** @type {HTMLElement | null} */
+		const button = document.querySelector(`[data-member="${CSS.escape(member)}"] button`);
+		button?.focus();
 	}
 
 	#render() {
+		/** @type {(listed: [string, Entry]) => number} */
 		const rank = ([member, { online, unseen }]) =>
-			4 * (member === this.#me) + 2 * (unseen > 0) + (online === true);
+			4 * Number(member === this.#me) + 2 * Number(unseen > 0) + Number(online === true);
 		const sorted = [...this.#members].sort((a, b) => rank(b) - rank(a) || (a[0] < b[0] ? -1 : 1));
-		const focused = document.activeElement.closest("[data-member]")?.dataset.member;
+		/** @type {HTMLElement | null | undefined} */
+		const item = document.activeElement?.closest("[data-member]");
+		const focused = item?.dataset.member;
 		byId("members").replaceChildren(...sorted.map(([member, entry]) => this.#item(member, entry)));
 		if (focused) this.#focus(focused);
-		byId("chat").dataset.online = this.#members.get(this.#partner)?.online ?? "unknown";
+		const partner = this.#members.get(this.#partner ?? "");
+		byId("chat").dataset.online = `${partner?.online ?? "unknown"}`;
 	}
 
+	/**
+	 * @param {string} member
+	 * 
+	 * @param {Entry} entry
+	 */
 	#item(member, { online, unseen }) {
 		const status = online === null ? "unknown" : online ? "online" : "offline";
 		const dot = make("i", { className: "dot", role: "img", title: status, ariaLabel: status });
 		const label = make("span", {}, dot, nameTag(member));
 		const item = make("li", {}, label);
 		item.dataset.member = member;
-		item.dataset.online = online ?? "unknown";
+		item.dataset.online = `${online ?? "unknown"}`;
 		if (member === this.#me) {
 			item.append(make("small", { textContent: "you" }));
 		} else if (this.#me) {
 			const button = make("button", { className: "quiet" }, label);
 			button.onclick = () => this.open(member);
 			if (unseen) {
-				const ariaLabel = `${unseen} new`;
-				button.append(make("span", { className: "count", role: "img", ariaLabel, textContent: unseen }));
+				const count = { textContent: `${unseen}`, ariaLabel: `${unseen} new` };
+				button.append(make("span", { className: "count", role: "img", ...count }));
 			}
 			item.append(button);
 		}

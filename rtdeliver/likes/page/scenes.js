@@ -1,21 +1,39 @@
 /** The "videos": scenes that move, the same for all who watch at a moment. */
 
-/** Draws a video as it is at `seconds` on all of a canvas. */
+/**
+ * Draws a video as it is at `seconds` on all of a canvas.
+ *
+ * @param {Context} context
+ * @param {string} video
+ * @param {number} seconds
+ */
 export function drawScene(context, video, seconds) {
 	const { hue, night } = lookOf(video);
 	context.setTransform(context.canvas.width / 640, 0, 0, context.canvas.height / 360, 0, 0);
 	(night ? drawNight : drawDusk)(context, hue, seconds);
 }
 
-/** The hue of a video, in degrees, and whether it is night in it. */
+/**
+ * The hue of a video, in degrees, and whether it is night in it.
+ *
+ * 
+ * @param {string} video
+ */
 export function lookOf(video) {
 	if (video === "red") return { hue: 8, night: false };
 	if (video === "green") return { hue: 150, night: true };
 	let hue = 7;
-	for (const character of video) hue = (hue * 31 + character.codePointAt(0)) % 360;
+	for (const character of video) hue = (hue * 31 + Number(character.codePointAt(0))) % 360;
 	return { hue, night: hue % 2 === 1 };
 }
 
+/**
+ * @param {Context} context
+ * 
+ * @param {number} hue
+ * 
+ * @param {number} t
+ */
 function drawDusk(context, hue, t) {
 	fillSky(context, [
 		[0, `hsl(${hue + 262} 42% 20%)`],
@@ -40,6 +58,13 @@ function drawDusk(context, hue, t) {
 	}
 }
 
+/**
+ * @param {Context} context
+ * 
+ * @param {number} hue
+ * 
+ * @param {number} t
+ */
 function drawNight(context, hue, t) {
 	fillSky(context, [
 		[0, `hsl(${hue + 78} 62% 8%)`],
@@ -66,6 +91,15 @@ function drawNight(context, hue, t) {
 	}
 }
 
+/**
+ * @param {Context} context
+ * 
+ * @param {number} hue
+ * 
+ * @param {number} t
+ * 
+ * @param {number} layer
+ */
 function drawCurtain(context, hue, t, layer) {
 	context.fillStyle = gradient(context, 1, [
 		[0, `hsl(${hue + 50} 90% 60% / 0)`],
@@ -83,6 +117,13 @@ function drawCurtain(context, hue, t, layer) {
 	}
 }
 
+/**
+ * @param {Context} context
+ * 
+ * @param {number} step
+ * 
+ * @param {(x: number, i: number) => number} heightAt
+ */
 function drawRidge(context, step, heightAt, begin = 0) {
 	context.beginPath();
 	context.moveTo(begin, 360);
@@ -94,11 +135,23 @@ function drawRidge(context, step, heightAt, begin = 0) {
 	context.fill();
 }
 
+/**
+ * @param {Context} context
+ * 
+ * @param {Stops} stops
+ */
 function fillSky(context, stops) {
 	context.fillStyle = gradient(context, 360, stops);
 	context.fillRect(0, 0, 640, 360);
 }
 
+/**
+ * @param {Context} context
+ * 
+ * @param {number} bottom
+ * 
+ * @param {Stops} stops
+ */
 function gradient(context, bottom, stops) {
 	const made = context.createLinearGradient(0, 0, 0, bottom);
 	for (const [at, color] of stops) made.addColorStop(at, color);

@@ -1,5 +1,6 @@
 /** What the reactions look like: outlines in a square of 24 by 24. */
 
+/** @type {Record<string, Shape>} */
 export const SHAPES = {
 	heart: {
 		label: "Heart",
@@ -26,7 +27,12 @@ export const SHAPES = {
 	},
 };
 
-/** An icon of a reaction, for a button. */
+/**
+ * An icon of a reaction, for a button.
+ *
+ * 
+ * @param {string} reaction
+ */
 export function icon(reaction) {
 	const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
 	svg.setAttribute("viewBox", "0 0 24 24");

@@ -12,33 +12,52 @@ const SPRITE_PIXELS = 96;
 export class Stage {
 	#scene;
 	#air;
+	/** @type {[Context, string][]} */
 	#thumbnails = [];
+	/** @type {Record<string, HTMLCanvasElement>} */
 	#sprites = {};
+	/** @type {Floater[]} */
 	#floaters = [];
-	#video = null;
+	#video = "";
 	#drawnAt = -2e3;
 	#calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-	/** Draws the video on one canvas, and what floats on another, which lies over it. */
+	/**
+	 * Draws the video on one canvas, and what floats on another, which lies over it.
+	 *
+	 * @param {HTMLCanvasElement} scene
+	 * @param {HTMLCanvasElement} air
+	 */
 	constructor(scene, air) {
-		this.#scene = scene.getContext("2d", { alpha: false });
-		this.#air = air.getContext("2d");
+		this.#scene = contextOf(scene, { alpha: false });
+		this.#air = contextOf(air);
 		for (const reaction in SHAPES) this.#sprites[reaction] = drawSprite(SHAPES[reaction]);
 		new ResizeObserver(() => this.#fit()).observe(scene);
 		requestAnimationFrame(this.#frame);
 	}
 
+	/** @param {string} video */
 	show(video) {
 		this.#video = video;
 		this.#floaters = [];
 		this.#drawnAt = -2e3;
 	}
 
+	/**
+	 * @param {HTMLCanvasElement} canvas
+	 * 
+	 * @param {string} video
+	 */
 	addThumbnail(canvas, video) {
-		this.#thumbnails.push([canvas.getContext("2d", { alpha: false }), video]);
+		this.#thumbnails.push([contextOf(canvas, { alpha: false }), video]);
 	}
 
-	/** Lets a reaction rise. */
+	/**
+	 * Lets a reaction rise.
+	 *
+	 * 
+	 * @param {string} reaction
+	 */
 	float(reaction) {
 		const sprite = this.#sprites[reaction];
 		if (!sprite || this.#floaters.length >= FLOATERS || document.hidden) return;
@@ -56,7 +75,7 @@ export class Stage {
 	#fit() {
 		const { canvas } = this.#scene;
 		const ratio = Math.min(devicePixelRatio, 2);
-		const size = (scale) => ({
+		const size = (/** @type {number} */ scale) => ({
 			width: Math.max(1, Math.round(canvas.clientWidth * scale)),
 			height: Math.max(1, Math.round(canvas.clientHeight * scale)),
 		});
@@ -66,12 +85,12 @@ export class Stage {
 		this.#drawnAt = -2e3;
 	}
 
-	#frame = (now) => {
+	#frame = (/** @type {number} */ now) => {
 		requestAnimationFrame(this.#frame);
 		if (now - this.#drawnAt >= (this.#calm.matches ? 2000 : SCENE_MS - 4)) {
 			this.#drawnAt = now;
 			const seconds = ((performance.timeOrigin + now) / 1000) % 100_000;
-			drawScene(this.#scene, this.#video ?? "", seconds);
+			drawScene(this.#scene, this.#video, seconds);
 			for (const [context, video] of this.#thumbnails) drawScene(context, video, seconds);
 		}
 		const { width, height } = this.#air.canvas;
@@ -79,6 +98,15 @@ export class Stage {
 		this.#floaters = this.#floaters.filter((floater) => this.#draw(floater, now, width, height));
 	};
 
+	/**
+	 * @param {Floater} floater
+	 * 
+	 * @param {number} now
+	 * 
+	 * @param {number} width
+	 * 
+	 * @param {number} height
+	 */
 	#draw({ sprite, begin, x, sway, size, speed }, now, width, height) {
 		const age = Math.max(0, (now - begin) / 1000) * speed;
 		const part = age / FLIGHT_SECONDS;
@@ -92,10 +120,20 @@ export class Stage {
 	}
 }
 
+/**
+ * @param {HTMLCanvasElement} canvas
+ * 
+ * @param {CanvasRenderingContext2DSettings} [settings]
+ */
+function contextOf(canvas, settings) {
+	return /** @type {Context} */ (canvas.getContext("2d", settings));
+}
+
+/** @param {Shape} shape */
 function drawSprite({ path, color }) {
 	const canvas = document.createElement("canvas");
 	canvas.width = canvas.height = SPRITE_PIXELS;
-	const context = canvas.getContext("2d");
+	const context = contextOf(canvas);
 	context.scale(SPRITE_PIXELS / 28, SPRITE_PIXELS / 28);
 	context.translate(2, 2);
 	context.shadowColor = "#0006";

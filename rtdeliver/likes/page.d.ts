@@ -1,0 +1,131 @@
+/** Types that the page's modules share, for the type checker alone: browsers do not get this. */
+
+/** The elements of index.html that have an id. */
+interface PageElements {
+	air: HTMLCanvasElement;
+	back: HTMLButtonElement;
+	chat: HTMLElement;
+	"chat-name": HTMLElement;
+	comments: HTMLOListElement;
+	crowd: HTMLButtonElement;
+	figures: HTMLElement;
+	join: HTMLFormElement;
+	"join-name": HTMLInputElement;
+	leave: HTMLButtonElement;
+	likes: HTMLElement;
+	list: HTMLElement;
+	me: HTMLElement;
+	members: HTMLUListElement;
+	messages: HTMLOListElement;
+	minutes: HTMLElement;
+	name: HTMLElement;
+	notice: HTMLElement;
+	rate: HTMLElement;
+	reactions: HTMLElement;
+	say: HTMLFormElement;
+	"say-text": HTMLInputElement;
+	scene: HTMLCanvasElement;
+	state: HTMLElement;
+	tell: HTMLFormElement;
+	"tell-text": HTMLInputElement;
+	title: HTMLElement;
+	typing: HTMLElement;
+	videos: HTMLElement;
+	viewers: HTMLElement;
+}
+
+/** What the backend answers. */
+interface Settings {
+	frontend: string;
+	reactions: string[];
+	name_characters: number;
+	comment_characters: number;
+	crowd_likes_per_second: number;
+	crowd_seconds: number;
+	now: number;
+}
+
+interface Video {
+	video: string;
+	title: string;
+}
+
+interface VideoPage {
+	likes: number;
+	minutes: { at: number; likes: number }[];
+	comments: VideoComment[];
+	viewers: number | null;
+}
+
+interface Session {
+	token: string;
+	member: string;
+	expires_at: number;
+}
+
+/** Whether others were told of what was stored. */
+interface Told {
+	delivery: string;
+}
+
+interface Liked {
+	reaction: string;
+	likes: number;
+}
+
+interface Said {
+	text: string;
+	at: number;
+}
+
+interface VideoComment extends Said {
+	comment: number;
+	member: string;
+}
+
+interface Message extends Said {
+	message: number;
+	from: string;
+	to: string;
+	seen: boolean;
+}
+
+interface Seen {
+	by: string;
+	message: number;
+}
+
+/** A member who is listed; `online` is null while nobody knows. */
+interface Entry {
+	online: boolean | null;
+	unseen: number;
+}
+
+type Member = { member: string } & Pick<Entry, "online">;
+type Conversation = { member: string } & Pick<Entry, "unseen">;
+
+/** A message in the open chat. */
+interface MessageItem extends HTMLLIElement {
+	mine: boolean;
+	seen: boolean;
+}
+
+type Context = CanvasRenderingContext2D;
+type Stops = [number, string][];
+
+/** What a reaction looks like. */
+interface Shape {
+	label: string;
+	color: string;
+	path: string;
+}
+
+/** A reaction that rises. */
+interface Floater {
+	sprite: HTMLCanvasElement;
+	begin: number;
+	x: number;
+	sway: number;
+	size: number;
+	speed: number;
+}
