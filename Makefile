@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := setup.cfg pyproject.toml $(shell find rtdeliver twisted -type f ! -name '*.pyc')
 
-.PHONY: run test lint types tests system-packages clean
+.PHONY: run test lint js types tests system-packages clean
 
 run: .venv/installed
 	@echo "watch a topic:   curl -N 'http://localhost:8080/connect?topic=live:red'"
@@ -15,9 +15,22 @@ run: .venv/installed
 
 test: lint types tests
 
-lint: .venv/installed-test
+lint: .venv/installed-test js
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# What browsers run. The tools are those of package.json, and installed again when that changes.
+js:
+	@if ! command -v npm >/dev/null || \
+		! node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null; then \
+		echo "JavaScript not checked: Node 18 or later and npm are not installed"; \
+	elif ! [ node_modules/.installed -nt package.json ] && \
+		! { npm install --ignore-scripts --no-audit --no-fund --fetch-retries=1 --loglevel=error && \
+			touch node_modules/.installed; }; then \
+		echo "JavaScript not checked: npm cannot install the tools"; \
+	else \
+		npm run --silent check; \
+	fi
 
 types: .venv/installed-test
 	$(BIN)/mypy

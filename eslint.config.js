@@ -1,0 +1,13 @@
+import js from "@eslint/js";
+import { defineConfig } from "eslint/config";
+import globals from "globals";
+
+export default defineConfig([
+	{ ignores: [".venv/", "build/"] },
+	{
+		files: ["rtdeliver/**/*.js"],
+		extends: [js.configs.recommended],
+		languageOptions: { ecmaVersion: 2023, globals: globals.browser },
+		linterOptions: { reportUnusedDisableDirectives: "error" },
+	},
+]);
