@@ -240,7 +240,9 @@ class LayerTests(SynchronousTestCase):
             {
                 ("rtdeliver.tap", "twisted.internet"),
                 ("rtdeliver.tap", "twisted.internet.reactor"),
-                # From an extra, for those who want a plot.
+                # From an extra, which `rtbench` asks for when it lacks.
+                ("rtdeliver.bench.latency", "hdrh.histogram"),
+                ("rtdeliver.bench.latency", "hdrh.histogram.HdrHistogram"),
                 ("rtdeliver.bench.report", "matplotlib.figure"),
                 ("rtdeliver.bench.report", "matplotlib.figure.Figure"),
             },

@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     progress = Progress(sys.stderr, quiet=options.quiet)
     try:
+        _check_installed()
         _check_plot(options.plot)
         reports = options.run(options, progress)
         progress.close()
@@ -69,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--quiet", action="store_true", help="show no progress and no table")
         sub.set_defaults(run=benchmark.run)
     return parser
+
+
+def _check_installed() -> None:
+    if find_spec("hdrh") is None:
+        raise BenchError("hdrhistogram is not installed: pip install 'rtdeliver[bench]'")
 
 
 def _check_plot(path: Path | None) -> None:

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
-from rtdeliver.bench.histogram import Histogram
+from rtdeliver.bench.latency import LatencyHistogram
 from rtdeliver.bench.machine import BenchError
 from rtdeliver.bench.processes import Child
 
@@ -143,7 +143,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     not_begun: int
     seconds: float
     cpu_seconds: float
-    latencies: Histogram
+    latencies: LatencyHistogram
     per_second: list[int]
 
 
@@ -242,7 +242,7 @@ class _Generator:
         self._refused = 0
         self._refusal = ""
         self._not_begun = 0
-        self._latencies = Histogram()
+        self._latencies = LatencyHistogram()
         self._per_second = [0] * (int(load.seconds + ANSWER_SECONDS) + 2)
         self._poller = select.epoll()
         self._idle: deque[_Producer] = deque()

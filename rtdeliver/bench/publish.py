@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from rtdeliver.bench.histogram import Histogram
 from rtdeliver.bench.http import address_of
 from rtdeliver.bench.http_load import (
     Load,
@@ -16,6 +15,7 @@ from rtdeliver.bench.http_load import (
     publish_apart,
     template,
 )
+from rtdeliver.bench.latency import LatencyHistogram
 from rtdeliver.bench.machine import BenchError, allow_descriptors, cpu_seconds
 from rtdeliver.bench.options import positive_float, positive_int
 from rtdeliver.bench.progress import Progress
@@ -284,7 +284,7 @@ def _cpu_figures(outcome: Outcome) -> dict[str, Value]:
     }
 
 
-def _percentiles(name: str, latencies: Histogram) -> dict[str, Value]:
+def _percentiles(name: str, latencies: LatencyHistogram) -> dict[str, Value]:
     return {
         **{f"{name}_p{at}_ms": latencies.percentile_ms(at) for at in (50, 90, 99)},
         f"{name}_max_ms": latencies.max_ms,

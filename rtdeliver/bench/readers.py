@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
-from rtdeliver.bench.histogram import merged
 from rtdeliver.bench.http import address_of
+from rtdeliver.bench.latency import merged
 from rtdeliver.bench.machine import allow_descriptors, source_addresses
 from rtdeliver.bench.processes import Child
 from rtdeliver.bench.progress import Progress

@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from rtdeliver.bench.chunks import ChunkCache
-from rtdeliver.bench.histogram import Histogram
 from rtdeliver.bench.http import address_of
+from rtdeliver.bench.latency import LatencyHistogram
 from rtdeliver.bench.machine import BenchError
 from rtdeliver.bench.tally import STEP_NS, STEPS_PER_SECOND, Continuity, Latencies, Window
 
@@ -112,7 +112,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     gaps: int
     ended: int
     per_second: list[int]
-    latency: Histogram
+    latency: LatencyHistogram
 
 
 def read_streams(link: Connection, plan: ReaderPlan) -> None:

@@ -12,9 +12,9 @@ from typing import Self
 
 import msgspec
 
-from rtdeliver.bench.histogram import Histogram
 from rtdeliver.bench.http import fetch
 from rtdeliver.bench.http_load import READ_BYTES, Head, Messages
+from rtdeliver.bench.latency import LatencyHistogram
 from rtdeliver.bench.machine import BenchError
 from rtdeliver.bench.processes import Child
 
@@ -64,7 +64,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     counts: dict[str, Counts]
-    latencies: Histogram
+    latencies: LatencyHistogram
     cpu_seconds: float
 
     @property
@@ -99,7 +99,7 @@ class Frontend:
     :param producers: how many connections publish.
     """
 
-    def __init__(self, *, incarnation: str, producers: int, latencies: Histogram) -> None:
+    def __init__(self, *, incarnation: str, producers: int, latencies: LatencyHistogram) -> None:
         self.counts = Counts()
         self._incarnation = incarnation
         self._last = [-1] * producers
@@ -234,7 +234,7 @@ class _Server:
 
     def __init__(self, link: Connection, plan: Plan) -> None:
         self._link = link
-        self._latencies = Histogram()
+        self._latencies = LatencyHistogram()
         self._poller = select.epoll()
         self._poller.register(link.fileno(), select.EPOLLIN)
         self._frontends: dict[str, Frontend] = {}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from rtdeliver.bench.chunks import Chunk, first_number, topic_of
-from rtdeliver.bench.histogram import Histogram
+from rtdeliver.bench.latency import LatencyHistogram
 from rtdeliver.bench.machine import BenchError
 
 STEP_NS = 250_000
@@ -116,8 +116,8 @@ class Latencies:
                 steps[min(step - due, latest)] += count
         chunk.times = {}
 
-    def histogram(self) -> Histogram:
-        found = Histogram()
+    def histogram(self) -> LatencyHistogram:
+        found = LatencyHistogram()
         for step, count in enumerate(self._steps):
             if count:
                 found.add((step + 1) * (STEP_NS // 1000), count)

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import sys
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -49,6 +51,10 @@ class CliTests(SynchronousTestCase):
     def test_a_plot_needs_a_name_that_says_its_format(self) -> None:
         self.assert_refused("limit", "--plot", "plot.jpg", why=".svg or .png")
         self.assert_refused("limit", "--plot", "/nowhere/plot.svg", why="no such folder")
+
+    def test_what_an_extra_brings_is_asked_for_before_anything_is_measured(self) -> None:
+        with mock.patch.dict(sys.modules, {"hdrh": None}):
+            self.assert_refused("limit", why="pip install 'rtdeliver[bench]'")
 
     def test_limits_that_are_too_low_are_told_in_one_line(self) -> None:
         self.assert_refused("limit", "--viewers", "100000000000", why="ulimit -n")

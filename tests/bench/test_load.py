@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.bench import compare
 from rtdeliver.bench.events import Published
-from rtdeliver.bench.histogram import Histogram
+from rtdeliver.bench.latency import LatencyHistogram
 from rtdeliver.bench.load import Load, Measured, add_load_arguments, load_of
 from rtdeliver.bench.reading import Outcome
 
@@ -20,7 +20,7 @@ def measured(
     latest_ms: int = 90, unpublished: int = 0,
 ) -> Measured[Published]:  # fmt: skip
     load = msgspec.structs.replace(LOAD, rate=rate)
-    latency = Histogram()
+    latency = LatencyHistogram()
     latency.add(1000, 99)
     latency.add(latest_ms * 1000)
     return Measured(

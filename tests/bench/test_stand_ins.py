@@ -2,8 +2,8 @@ from collections.abc import Mapping
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.bench.histogram import Histogram
 from rtdeliver.bench.http_load import Head, Messages
+from rtdeliver.bench.latency import LatencyHistogram
 from rtdeliver.bench.machine import BenchError
 from rtdeliver.bench.stand_ins import Counts, Frontend
 
@@ -19,7 +19,7 @@ def event(number: int, at: int = 0) -> bytes:
 
 class FrontendTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.latencies = Histogram()
+        self.latencies = LatencyHistogram()
         self.frontend = Frontend(incarnation="me", producers=2, latencies=self.latencies)
 
     def deliver(

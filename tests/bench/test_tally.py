@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.bench.chunks import Chunk, first_number
-from rtdeliver.bench.histogram import Histogram
+from rtdeliver.bench.latency import LatencyHistogram
 from rtdeliver.bench.machine import BenchError
 from rtdeliver.bench.tally import STEP_NS, STEPS_PER_SECOND, Continuity, Latencies, Window
 
@@ -66,7 +66,7 @@ def chunk(*dues_ns: int, times: dict[int, int]) -> Chunk:
 
 def rounded_ms(microseconds: int) -> float:
     """Return these as a histogram tells them."""
-    histogram = Histogram()
+    histogram = LatencyHistogram()
     histogram.add(microseconds)
     return histogram.max_ms
 
