@@ -133,7 +133,7 @@ def _serve_by_nchan(load: Load, progress: Progress) -> Measured[Any]:
         publish_url = nginx.url + "/publish?topic="
         wait_until(
             lambda: _subscribers(publish_url + quote(schedule.topics[0])) == load.viewers,
-            f"nchan to know of {load.viewers} viewers",
+            f"nchan knows of {load.viewers} viewers",
             seconds=_KNOWN_SECONDS,
         )
         with Child("producer", publish_to_nchan, publish_url, schedule) as producer:

@@ -117,7 +117,7 @@ def wait_for_viewers(dispatcher: str, topics: Sequence[str], viewers: int) -> No
 
     wait_until(
         lambda: known() == viewers,
-        f"the dispatcher to know of {viewers} viewers",
+        f"the dispatcher knows of {viewers} viewers",
         seconds=_ANNOUNCE_SECONDS,
     )
 
@@ -129,7 +129,7 @@ def started_pipeline(viewers: int) -> Iterator[Pipeline]:
     with ExitStack() as stack:
         dispatcher = stack.enter_context(started_dispatcher())
         url = dispatcher.url("listen")
-        frontend = stack.enter_context(started_frontend(url, "--node", "rtbench"))
+        frontend = stack.enter_context(started_frontend(url, "rtbench"))
         yield Pipeline(
             url,
             frontend.url("public"),

@@ -16,7 +16,7 @@ from rtdeliver.bench.progress import Progress
 from rtdeliver.bench.readers import LAST_SECONDS, Readers, started_readers
 from rtdeliver.bench.reading import Outcome
 from rtdeliver.bench.report import Report
-from rtdeliver.bench.roles import LOOPBACK, Role, started, started_dispatcher
+from rtdeliver.bench.roles import LOOPBACK, RoleProcess, started, started_dispatcher
 from rtdeliver.bench.tally import Window
 
 NAME = "hold"
@@ -154,7 +154,7 @@ def storm(viewers: int, others: int, seconds: int, progress: Progress) -> Report
 
 
 @contextmanager
-def _started_workers(hub: str, workers: int) -> Iterator[Role]:
+def _started_workers(hub: str, workers: int) -> Iterator[RoleProcess]:
     """Start frontend processes that share a port, and wait until the dispatcher knows them all."""
     with started(
         "rtfrontend",
@@ -166,7 +166,7 @@ def _started_workers(hub: str, workers: int) -> Iterator[Role]:
     ) as frontend:
         wait_until(
             lambda: len(fetch_json(f"{hub}/frontends")) == workers,
-            f"the dispatcher to know of {workers} workers",
+            f"the dispatcher knows of {workers} workers",
             seconds=_KNOWN_SECONDS,
         )
         yield frontend

@@ -12,7 +12,7 @@ import msgspec
 from rtdeliver.bench.machine import BenchError
 
 _SECONDS = 30
-_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS = 0.02
 
 
 def address_of(url: str) -> tuple[str, int]:
@@ -84,11 +84,11 @@ def metrics(url: str) -> dict[str, float]:
 def wait_until(condition: Callable[[], bool], what: str, *, seconds: float) -> None:
     """Wait until ``condition()`` is true.
 
-    :param what: continues the sentence "waited in vain for".
+    :param what: continues the sentence "waited in vain until".
     :raises BenchError: if it is not within ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise BenchError(f"waited {seconds:g} s in vain for {what}")
+            raise BenchError(f"waited {seconds:g} s in vain until {what}")
         time.sleep(_PAUSE_SECONDS)

@@ -1,8 +1,11 @@
 """What this machine has and allows: descriptors, ports, processors, and what a process uses."""
 
 import os
+import random
 import resource
+import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 # Linux gives 28,232 by default. It looks through all even ones before the odd ones, so that each
@@ -40,7 +43,7 @@ def source_addresses(streams: int) -> list[str]:
 
     :raises BenchError: if the kernel gives clients too few ports.
     """
-    lowest, highest = map(int, _read("/proc/sys/net/ipv4/ip_local_port_range").split())
+    lowest, highest = _client_ports()
     addresses = -(-streams // _STREAMS_PER_ADDRESS)
     if highest - lowest < 2 * -(-streams // addresses):
         raise BenchError(
@@ -48,6 +51,20 @@ def source_addresses(streams: int) -> list[str]:
             "raise it with: sysctl -w net.ipv4.ip_local_port_range='32768 60999'"
         )
     return [f"127.0.0.{2 + number}" for number in range(addresses)]
+
+
+def fixed_port() -> int:
+    """Return a free port that stays free while nothing listens on it.
+
+    It is below those that the kernel gives to clients: one that tries again and again to reach a
+    closed port among these may be given the very port, and then connects to itself.
+    """
+    lowest, _ = _client_ports()
+    while True:
+        port = random.randrange(max(1024, lowest - 12000), lowest)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def check_memory(needed_bytes: int) -> None:
@@ -82,6 +99,12 @@ def rss_bytes(*pids: int) -> int:
 def children(pid: int) -> Sequence[int]:
     """The processes that the main thread of this one has started, and that still run."""
     return [int(child) for child in _read(f"/proc/{pid}/task/{pid}/children").split()]
+
+
+def _client_ports() -> tuple[int, int]:
+    """Return the lowest and the highest port that the kernel gives to clients."""
+    lowest, highest = map(int, _read("/proc/sys/net/ipv4/ip_local_port_range").split())
+    return lowest, highest
 
 
 def _cpu_ticks(pid: int) -> int:

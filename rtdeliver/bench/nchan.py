@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from rtdeliver.bench.machine import BenchError, allow_descriptors, children
+from rtdeliver.bench.machine import BenchError, allow_descriptors, children, fixed_port
 from rtdeliver.bench.processes import ending_with_parent
 
 _SPARE_DESCRIPTORS = 200
@@ -106,7 +106,7 @@ def started_nchan(viewers: int) -> Iterator[Nginx]:
     descriptors = viewers + _SPARE_DESCRIPTORS
     allow_descriptors(descriptors, f"an nginx with {viewers} viewers")
     found = installed()
-    port = _free_port()
+    port = fixed_port()
     with tempfile.TemporaryDirectory(prefix="rtbench-") as folder:
         path = Path(folder, "nginx.conf")
         path.write_text(
@@ -152,9 +152,3 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

@@ -18,7 +18,7 @@ _END_SECONDS = 10.0
 
 
 # Asks the kernel for a signal at the parent's end (prctl(2), PR_SET_PDEATHSIG), which a program
-# that is then executed keeps.
+# that is then executed keeps. Without site packages it is done in half the time.
 _ENDING_WITH_PARENT = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, int(sys.argv[1])); "
     "os.execvp(sys.argv[2], sys.argv[2:])"
@@ -26,8 +26,8 @@ _ENDING_WITH_PARENT = (
 
 
 def ending_with_parent(command: Sequence[str], number: signal.Signals) -> list[str]:
-    """Return a command that does the same, and gets this signal when whoever ran it ends."""
-    return [sys.executable, "-c", _ENDING_WITH_PARENT, str(int(number)), *command]
+    """Return a command that does the same, and gets this signal when its parent thread ends."""
+    return [sys.executable, "-I", "-S", "-c", _ENDING_WITH_PARENT, str(int(number)), *command]
 
 
 class Failed(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from rtdeliver.bench.http import address_of
+from rtdeliver.bench.http import address_of, metrics
 from rtdeliver.bench.http_load import (
     Load,
     LoadResult,
@@ -20,7 +20,7 @@ from rtdeliver.bench.machine import BenchError, allow_descriptors, cpu_seconds
 from rtdeliver.bench.options import positive_float, positive_int
 from rtdeliver.bench.progress import Progress
 from rtdeliver.bench.report import Report, Value
-from rtdeliver.bench.roles import Role, started_dispatcher
+from rtdeliver.bench.roles import RoleProcess, started_dispatcher
 from rtdeliver.bench.stand_ins import Plan, StandIns, Taken
 
 NAME = "publish"
@@ -162,7 +162,9 @@ def load_settings(options: argparse.Namespace, batch: int) -> dict[str, Value]:
     }
 
 
-def _outcome(case: Case, dispatcher: Role, stand_ins: StandIns, progress: Progress) -> Outcome:
+def _outcome(
+    case: Case, dispatcher: RoleProcess, stand_ins: StandIns, progress: Progress
+) -> Outcome:
     chosen = choices(case.topics, events=case.events)
     host, port = address_of(dispatcher.url("listen"))
     load = Load(
@@ -213,12 +215,12 @@ def expected_events(
     )
 
 
-def _await_rest(expected: int, dispatcher: Role, stand_ins: StandIns) -> tuple[Taken, int]:
+def _await_rest(expected: int, dispatcher: RoleProcess, stand_ins: StandIns) -> tuple[Taken, int]:
     """Wait until each event has arrived or is counted as dropped, or no longer."""
     end = time.monotonic() + _DRAIN_SECONDS
     while True:
         taken = stand_ins.taken()
-        counts = dispatcher.metrics()
+        counts = metrics(dispatcher.url("listen"))
         dropped = int(sum(value for name, value in counts.items() if name.startswith(_DROPPED)))
         if taken.received + dropped >= expected or time.monotonic() > end:
             return taken, dropped

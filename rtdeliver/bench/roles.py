@@ -6,37 +6,52 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
-from rtdeliver.bench.http import fetch, metrics, wait_until
+from rtdeliver.bench.http import fetch, wait_until
 from rtdeliver.bench.machine import BenchError, children
 from rtdeliver.bench.processes import ending_with_parent
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
-_START_SECONDS = 30.0
-_LOG_LINES = 50
+# Enough for a busy machine.
+_WAIT_SECONDS = 60.0
 # Workers name their number before "is ready".
 _READY = re.compile(r"\] (\w+) is ready: (.*)$")
 _SOURCE = str(Path(__file__).resolve().parents[2])
 _TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 
 
-class Role:
-    """One running role.
+class RoleProcess:
+    """One ``twistd -n`` process; it ends with this one at the latest.
 
-    :param process: its process, whose output is read to the end so that it never waits for us.
+    Its output is read to the end, so that it never waits for us.
+
+    :param options: those of the role; its listeners are given with `LOOPBACK`.
+    :param prefix: what goes before the command, such as ``ip netns exec``.
+    :ivar log: the lines that it has printed so far.
+    :ivar ports: the places of its listeners by key, once it is ready.
     """
 
-    def __init__(self, name: str, process: "subprocess.Popen[str]") -> None:
-        self.name = name
-        self._process = process
-        self._log: deque[str] = deque(maxlen=_LOG_LINES)
-        self._urls: dict[str, str] = {}
+    def __init__(self, role: str, *options: str, prefix: Sequence[str] = ()) -> None:
+        self.role = role
+        self.log: list[str] = []
+        self.ports: dict[str, str] = {}
         self._settled = threading.Event()
+        command = [*prefix, *_TWISTD, "-n", "--pidfile=", role, *options]
+        path = os.pathsep.join(filter(None, (_SOURCE, os.environ.get("PYTHONPATH"))))
+        self._process = subprocess.Popen(  # noqa: S603
+            ending_with_parent(command, signal.SIGKILL),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+        )
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
 
@@ -49,94 +64,96 @@ class Role:
         """The processes that do the work: its workers, or itself."""
         return list(children(self.pid)) or [self.pid]
 
+    @property
+    def output(self) -> str:
+        """Everything it has printed so far."""
+        return "\n".join(self.log)
+
     def url(self, listener: str) -> str:
         """Return the URL of a listener by its key: public, internal or listen."""
-        return self._urls[listener]
+        return f"http://{self.ports[listener]}"
 
-    def metrics(self) -> dict[str, float]:
-        """Scrape its internal listener: values by name with labels."""
-        return metrics(self._urls.get("internal") or self.url("listen"))
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
-    def wait_ready(self) -> None:
-        """Wait until it listens.
+    def wait_ready(self) -> Self:
+        """Wait for the log line that names the listeners.
 
-        :raises BenchError: if it does not, with the last line that it printed.
+        :raises BenchError: if it does not come, with the last line that was printed, and all of
+            them as a note.
         """
-        self._settled.wait(_START_SECONDS)
-        if not self._urls:
-            last = next(
-                (line for line in reversed(self._log) if line.strip()), "it printed nothing"
-            )
-            raise BenchError(f"{self.name} does not start: {last}")
+        self._settled.wait(_WAIT_SECONDS)
+        if not self.ports:
+            last = next((line for line in reversed(self.log) if line.strip()), "it printed nothing")
+            error = BenchError(f"{self.role} does not start: {last}")
+            error.add_note(self.output)
+            raise error
+        return self
 
-    def end(self) -> None:
-        """Kill it and its workers, which would drain first."""
-        workers = [] if self._process.poll() is not None else children(self.pid)
-        for pid in (self.pid, *workers):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._process.wait()
-        self._reader.join(_START_SECONDS)
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, seconds: float = _WAIT_SECONDS) -> int:
+        """Wait for its end and return its exit status (negative: a signal's number)."""
+        status = self._process.wait(seconds)
+        self._reader.join(_WAIT_SECONDS)
+        return status
+
+    def stop(self) -> None:
+        """Kill it and its workers, which would drain first, if it still runs."""
+        if self.is_running():
+            for pid in (self.pid, *children(self.pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.wait()
 
     def _read_log(self) -> None:
         for line in self._process.stdout or ():
-            self._log.append(line.rstrip("\n"))
-            match = _READY.search(self._log[-1])
+            self.log.append(line.rstrip("\n"))
+            match = _READY.search(self.log[-1])
             if match:
-                places = (place.split(" ", 1) for place in match[2].split(", "))
-                self._urls = {key: f"http://{address}" for key, address in places}
+                self.ports = dict(place.split(" ", 1) for place in match[2].split(", "))
                 self._settled.set()
         self._settled.set()
 
 
 @contextmanager
-def started(name: str, *options: str) -> Iterator[Role]:
+def started(role: str, *options: str) -> Iterator[RoleProcess]:
     """Start a role, wait until it listens, and end it in any case.
 
-    :param options: those of the role; its listeners are given with `LOOPBACK`.
     :raises BenchError: if it does not start.
     """
-    path = os.pathsep.join(filter(None, (_SOURCE, os.environ.get("PYTHONPATH"))))
-    process = subprocess.Popen(  # noqa: S603
-        ending_with_parent([*_TWISTD, "-n", "--pidfile=", name, *options], signal.SIGKILL),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
-    )
-    role = Role(name, process)
+    process = RoleProcess(role, *options)
     try:
-        role.wait_ready()
-        yield role
+        yield process.wait_ready()
     finally:
-        role.end()
+        process.stop()
 
 
 @contextmanager
-def started_dispatcher(*options: str) -> Iterator[Role]:
+def started_dispatcher(*options: str) -> Iterator[RoleProcess]:
     """Start an ``rtdispatcher`` on a free port; ``url("listen")`` is where it listens."""
-    with started("rtdispatcher", "--listen", LOOPBACK, *options) as role:
-        yield role
+    with started("rtdispatcher", "--listen", LOOPBACK, *options) as process:
+        yield process
 
 
 @contextmanager
-def started_frontend(dispatcher_url: str, *options: str) -> Iterator[Role]:
+def started_frontend(dispatcher_url: str, node: str, *options: str) -> Iterator[RoleProcess]:
     """Start an ``rtfrontend`` on free ports, and wait until it takes viewers."""
     with started(
         "rtfrontend",
         *("--dispatcher", dispatcher_url),
+        *("--node", node),
         *("--public", LOOPBACK),
         *("--internal", LOOPBACK),
         *options,
-    ) as role:
-        wait_until(lambda: _is_ready(role), "rtfrontend to be ready", seconds=_START_SECONDS)
-        yield role
+    ) as process:
+        wait_until(lambda: _is_ready(process), f"{node} is ready", seconds=_WAIT_SECONDS)
+        yield process
 
 
-def _is_ready(role: Role) -> bool:
+def _is_ready(process: RoleProcess) -> bool:
     try:
-        return bool(fetch(role.url("internal") + "/health/ready"))
+        return bool(fetch(process.url("internal") + "/health/ready"))
     except BenchError:
         return False

@@ -2,6 +2,7 @@
 
 import os
 import resource
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -11,6 +12,7 @@ from rtdeliver.bench.machine import (
     check_memory,
     children,
     cpu_seconds,
+    fixed_port,
     processors,
     rss_bytes,
     source_addresses,
@@ -38,6 +40,11 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(source_addresses(8_000), ["127.0.0.2"])
         self.assertEqual(source_addresses(8_001), ["127.0.0.2", "127.0.0.3"])
         self.assertEqual(len(source_addresses(100_000)), 13)
+
+    def test_a_fixed_port_is_none_that_the_kernel_gives_to_clients(self) -> None:
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        for _ in range(100):
+            self.assertIn(fixed_port(), range(1024, lowest))
 
     def test_too_little_memory_is_told(self) -> None:
         check_memory(1)

@@ -14,6 +14,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 
+from rtdeliver.bench.http import wait_until
+
 DEADLINE_SECONDS = 60
 
 
@@ -277,10 +279,7 @@ class Viewers:
         self, condition: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS
     ) -> None:
         """Wait until ``condition()`` is true, or fail."""
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, f"waited {seconds} s in vain until {what}"
-            time.sleep(0.01)
+        wait_until(condition, what, seconds=seconds)
 
     def _run(self) -> None:
         while not self._stopping:

@@ -16,7 +16,7 @@ from rtdeliver.bench.processes import Child
 from rtdeliver.bench.reading import Finish, Measure, Outcome, ReaderPlan, read_streams
 from rtdeliver.bench.report import Report
 from rtdeliver.bench.tally import Window
-from tests.integration.roles import ROOT, eventually
+from tests.integration.roles import ROOT, RoleProcess, eventually, is_running
 
 _DEADLINE_SECONDS = 120
 
@@ -41,15 +41,6 @@ def measured(*arguments: str) -> list[Report]:
     ended = rtbench(*arguments, "--json", "-")
     assert ended.returncode == 0, ended.stderr.decode()
     return msgspec.json.decode(ended.stdout, type=list[Report])
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process has not ended; one whose end nobody asked for has."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 FEW = ("--viewers", "30", "--rate", "40", "--seconds", "1", "--warmup-seconds", "1")
@@ -190,6 +181,16 @@ class FailureTests(TestCase):
         self.assertEqual((ended.returncode, ended.stdout), (1, b""))
         self.assertEqual(ended.stderr.count(b"\n"), 1, ended.stderr)
         self.assertIn(b"refused", ended.stderr.lower())
+
+    def test_a_role_that_does_not_start_is_told_by_its_last_line(self) -> None:
+        role = RoleProcess("rtdispatcher", "--listen", "nonsense")
+        self.addCleanup(role.stop)
+        with self.assertRaisesRegex(
+            BenchError, r"^rtdispatcher does not start: .*nonsense"
+        ) as found:
+            role.wait_ready()
+        self.assertNotIn("\n", str(found.exception))
+        self.assertEqual(found.exception.__notes__, [role.output])
 
     def test_a_benchmark_that_is_killed_leaves_nothing_behind(self) -> None:
         with subprocess.Popen(

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from rtdeliver.bench.machine import children
 from rtdeliver.process.worker import VARIABLE
 from tests.integration.conftest import WriteConfig
 from tests.integration.redis_server import RedisServer
@@ -28,6 +29,7 @@ from tests.integration.roles import (
     fixed_port,
     frontend,
     insist,
+    is_running,
     publish,
     running,
     terminate,
@@ -48,8 +50,7 @@ class Crew:
     def pids(self) -> dict[int, int]:
         """The process of each worker that runs, by its number."""
         found = {}
-        children = Path(f"/proc/{self.parent.pid}/task/{self.parent.pid}/children")
-        for pid in map(int, children.read_text().split()):
+        for pid in children(self.parent.pid):
             with suppress(FileNotFoundError, ProcessLookupError, KeyError):
                 environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
                 variables = dict(entry.split(b"=", 1) for entry in environment if entry)
@@ -76,14 +77,6 @@ class Crew:
 def worker_of(stream: Stream) -> int:
     """The number of the worker that holds a stream."""
     return int(re.fullmatch(r"n1-w(\d+)-.*", stream.connection)[1])  # type: ignore[index]
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there and not just waiting to be reaped."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @contextmanager
