@@ -97,6 +97,9 @@ def imports(tree: ast.AST, *, in_function: bool = False) -> Iterator[Import]:
             yield from imports(node, in_function=in_function or inside)
 
 
+IMPORTS = {module: list(imports(tree)) for module, tree in MODULES.items()}
+
+
 def within(name: str, package: str) -> bool:
     """Whether ``name`` is ``package`` or in it."""
     return f"{name}.".startswith(f"{package}.")
@@ -123,8 +126,8 @@ def importers(package: str) -> set[str]:
     """Return the modules that import ``package`` or something in it."""
     return {
         module
-        for module, tree in MODULES.items()
-        if any(within(imported.name, package) for imported in imports(tree))
+        for module, every in IMPORTS.items()
+        if any(within(imported.name, package) for imported in every)
     }
 
 
@@ -177,11 +180,11 @@ class LayerTests(SynchronousTestCase):
     def test_imports_go_down_the_floors(self) -> None:
         height = {floor: -number for number, floor in enumerate(FLOORS)}
         wrong = set()
-        for module, tree in MODULES.items():
+        for module, imported in IMPORTS.items():
             if module == "rtdeliver" or within(module, "rtdeliver.bench"):
                 continue
             floor, room = room_of(module)
-            for name in {found.name for found in imports(tree)} & MODULES.keys() - {"rtdeliver"}:
+            for name in {found.name for found in imported} & MODULES.keys() - {"rtdeliver"}:
                 there, other = room_of(name)
                 beside = there == floor and (other == room or floor in NEIGHBOURS)
                 if not (beside or height[there] < height[floor]):
@@ -204,7 +207,7 @@ class LayerTests(SynchronousTestCase):
     def test_roles_name_an_app_of_klein_but_make_none(self) -> None:
         for module in ("rtdeliver.roles.base", "rtdeliver.roles.dispatcher"):
             tree = MODULES[module]
-            named = [found.name for found in imports(tree) if within(found.name, "klein")]
+            named = [found.name for found in IMPORTS[module] if within(found.name, "klein")]
             self.assertEqual(named, ["klein", "klein.Klein"])
             calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
             self.assertNotIn("Klein", [func.id for func in calls if isinstance(func, ast.Name)])
@@ -222,8 +225,8 @@ class LayerTests(SynchronousTestCase):
     def test_the_reactor_is_imported_by_tap_when_a_service_is_made(self) -> None:
         found = {
             (module, imported.in_function)
-            for module, tree in MODULES.items()
-            for imported in imports(tree)
+            for module, every in IMPORTS.items()
+            for imported in every
             if imported.name == "twisted.internet.reactor"
         }
         self.assertEqual(found, {("rtdeliver.tap", True)})
@@ -231,8 +234,8 @@ class LayerTests(SynchronousTestCase):
     def test_nothing_else_is_imported_within_a_function(self) -> None:
         found = {
             (module, imported.name)
-            for module, tree in MODULES.items()
-            for imported in imports(tree)
+            for module, every in IMPORTS.items()
+            for imported in every
             if imported.in_function
         }
         self.assertEqual(
@@ -285,7 +288,7 @@ class LayerTests(SynchronousTestCase):
         ours = {
             imported.name
             for module in inside
-            for imported in imports(MODULES[module])
+            for imported in IMPORTS[module]
             if imported.name in MODULES
         }
         low = {room_of(name)[0] for name in ours - inside - {"rtdeliver"}}
@@ -293,8 +296,8 @@ class LayerTests(SynchronousTestCase):
 
     def test_imports_go_downwards_only(self) -> None:
         below = {
-            module: {imported.name for imported in imports(tree) if imported.name in MODULES}
-            for module, tree in MODULES.items()
+            module: {imported.name for imported in every if imported.name in MODULES}
+            for module, every in IMPORTS.items()
         }
         # Raises a CycleError that names the modules.
         order = list(TopologicalSorter(below).static_order())
@@ -303,8 +306,8 @@ class LayerTests(SynchronousTestCase):
     def test_nothing_private_is_imported_from_another_package_or_module(self) -> None:
         found = {
             (module, imported.name)
-            for module, tree in MODULES.items()
-            for imported in imports(tree)
+            for module, every in IMPORTS.items()
+            for imported in every
             if any(is_private(part) for part in imported.name.split("."))
         }
         self.assertEqual(found, set())
@@ -325,8 +328,8 @@ class LayerTests(SynchronousTestCase):
     def test_imports_are_absolute(self) -> None:
         relative = {
             module
-            for module, tree in MODULES.items()
-            for imported in imports(tree)
+            for module, every in IMPORTS.items()
+            for imported in every
             if imported.name.startswith(".")
         }
         self.assertEqual(relative, set())
