@@ -30,6 +30,7 @@ from rtdeliver.redis.url import parse_redis_url
 from rtdeliver.routing.redis import RedisRoutingTable
 from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
+    HTTP,
     RoleProcess,
     combined,
     dispatcher,
@@ -242,7 +243,7 @@ def presence() -> dict[str, Any]:
     ):
         stream = viewers.connect(node.url("public"), *(f"presence:{name}" for name in members))
         for name in members:
-            httpx.post(hub.url("listen") + "/presence", json={"members": [name]})
+            HTTP.post(hub.url("listen") + "/presence", json={"members": [name]})
         viewers.wait(lambda: len(stream.events) == 2 * len(members), "all came, and went")
         # The id begins with the moment of the decision.
         wall_clock = time.time() - time.monotonic()

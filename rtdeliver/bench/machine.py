@@ -54,17 +54,29 @@ def source_addresses(streams: int) -> list[str]:
 
 
 def fixed_port() -> int:
-    """Return a free port that stays free while nothing listens on it.
+    """Return a free port that stays free while nothing listens on it."""
+    while True:
+        port = random.choice(fixed_ports())
+        if is_free(port):
+            return port
 
-    It is below those that the kernel gives to clients: one that tries again and again to reach a
-    closed port among these may be given the very port, and then connects to itself.
+
+def fixed_ports() -> range:
+    """Return ports that the kernel does not give to clients.
+
+    A client that tries again and again to reach a closed port among its own kind may be given the
+    very port, and then connects to itself.
     """
     lowest, _ = _client_ports()
-    while True:
-        port = random.randrange(max(1024, lowest - 12000), lowest)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+    return range(max(1024, lowest - 12000), lowest)
+
+
+def is_free(port: int) -> bool:
+    """Whether nothing listens on a port of the loopback interface."""
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def check_memory(needed_bytes: int) -> None:

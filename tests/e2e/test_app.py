@@ -10,12 +10,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import pytest
 
 from tests.e2e.tabs import Tabs
 from tests.integration.roles import (
-    DEADLINE_SECONDS,
+    HTTP,
     LOOPBACK,
     RoleProcess,
     combined,
@@ -76,16 +75,14 @@ class Site(NamedTuple):
 
     def get(self, path: str) -> Any:
         """Return what the backend tells anybody."""
-        answer = httpx.get(self.url + path, timeout=DEADLINE_SECONDS)
+        answer = HTTP.get(self.url + path)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def post(self, path: str, body: object = None, token: str = "") -> Any:
         """Post without a page."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        answer = httpx.post(
-            self.url + path, json=body or {}, headers=headers, timeout=DEADLINE_SECONDS
-        )
+        answer = HTTP.post(self.url + path, json=body or {}, headers=headers)
         assert answer.status_code in (201, 202), answer.text
         return answer.json()
 
@@ -105,7 +102,7 @@ class Site(NamedTuple):
         """Wait until the dispatcher says that so many watch a topic."""
 
         def told() -> bool:
-            answer = httpx.get(f"{self.dispatcher_url}/topics", params={"topic": topic})
+            answer = HTTP.get(f"{self.dispatcher_url}/topics", params={"topic": topic})
             return answer.status_code == 200 and answer.json()["viewers"] == viewers
 
         eventually(told, f"{viewers} watch {topic}")
@@ -164,7 +161,7 @@ class Deployment:
             server.start()
         inside = self.node.process.url("internal")
         eventually(
-            lambda: httpx.get(f"{inside}/health/ready").status_code == 200, "the frontend is ready"
+            lambda: HTTP.get(f"{inside}/health/ready").status_code == 200, "the frontend is ready"
         )
 
 

@@ -5,12 +5,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.e2e.serving import serving
 from tests.integration.roles import (
     DEADLINE_SECONDS,
+    HTTP,
     RoleProcess,
     combined,
     eventually,
@@ -262,7 +262,7 @@ def test_an_unlisted_origin_reads_nothing_and_changes_nothing(
                 [f"{server.url('public')}/connections/{stream.connection}/topics", content_type],
             )
             assert outcome == "TypeError"
-        topics = httpx.get(f"{server.url('public')}/connections/{stream.connection}/topics").json()
+        topics = HTTP.get(f"{server.url('public')}/connections/{stream.connection}/topics").json()
         assert topics["topics"] == ["live:red"]
         assert page.evaluate("seen.connected.length + seen.events.length") == 0
 

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import jwt
 import pytest
 
@@ -16,6 +15,7 @@ from tests.e2e.serving import serving
 from tests.e2e.tabs import Tabs
 from tests.integration.roles import (
     DEADLINE_SECONDS,
+    HTTP,
     LOOPBACK,
     RoleProcess,
     combined,
@@ -160,13 +160,13 @@ def token(member: str, seconds: float = 3600) -> str:
 
 
 def viewers(server: RoleProcess, topic: str) -> int:
-    answer = httpx.get(f"{server.url('internal')}/topics", params={"topic": topic})
+    answer = HTTP.get(f"{server.url('internal')}/topics", params={"topic": topic})
     count: int = answer.json()["viewers"]
     return count
 
 
 def is_online(server: RoleProcess, member: str) -> bool:
-    [told] = httpx.get(f"{server.url('internal')}/presence", params={"member": member}).json()
+    [told] = HTTP.get(f"{server.url('internal')}/presence", params={"member": member}).json()
     online: bool = told["online"]
     return online
 

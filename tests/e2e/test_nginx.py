@@ -17,6 +17,7 @@ import pytest
 from tests.e2e.conftest import SelfSigned
 from tests.integration.roles import (
     DEADLINE_SECONDS,
+    HTTP,
     ROOT,
     RoleProcess,
     combined,
@@ -226,6 +227,7 @@ def test_a_preflight_is_answered_by_the_frontend(site: Site) -> None:
         f"{site.url}/connections/n1-x/topics",
         headers={"Origin": ORIGIN, "Access-Control-Request-Method": "POST"},
         verify=site.tls,
+        timeout=DEADLINE_SECONDS,
     )
     assert answer.status_code == 204
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
@@ -233,7 +235,7 @@ def test_a_preflight_is_answered_by_the_frontend(site: Site) -> None:
 
 
 def test_a_refusal_of_the_frontend_comes_through(site: Site) -> None:
-    answer = httpx.get(f"{site.url}/connect?topic=", verify=site.tls)
+    answer = httpx.get(f"{site.url}/connect?topic=", verify=site.tls, timeout=DEADLINE_SECONDS)
     assert answer.status_code == 400
     assert answer.json()["error"] == "bad_topic"
 
@@ -243,9 +245,9 @@ def test_a_stream_ends_at_the_frontend_when_its_client_leaves(
 ) -> None:
     stream = viewers.connect(site.url, "live:leaving")
     watchers = f"{server.url('internal')}/topics?topic=live:leaving"
-    assert httpx.get(watchers).json()["viewers"] == 1
+    assert HTTP.get(watchers).json()["viewers"] == 1
     viewers.close(stream)
-    eventually(lambda: httpx.get(watchers).json()["viewers"] == 0, "the viewer is gone")
+    eventually(lambda: HTTP.get(watchers).json()["viewers"] == 0, "the viewer is gone")
 
 
 def test_a_client_that_reads_nothing_is_cut_off_by_the_frontend(
@@ -275,14 +277,19 @@ def _stalled(server: RoleProcess) -> float:
 
 @pytest.mark.parametrize("path", ["/", "/publish", "/metrics", "/deliver", "/health/ready"])
 def test_nothing_else_passes(site: Site, path: str) -> None:
-    answer = httpx.post(site.url + path, json={"topic": "live:red", "data": 1}, verify=site.tls)
+    answer = httpx.post(
+        site.url + path,
+        json={"topic": "live:red", "data": 1},
+        verify=site.tls,
+        timeout=DEADLINE_SECONDS,
+    )
     assert answer.status_code == 404
     # A frontend's own 404 is in JSON.
     assert answer.headers["Content-Type"] == "text/html"
 
 
 def test_plain_http_is_sent_to_https(site: Site) -> None:
-    answer = httpx.get(f"{site.plain_url}/connect?topic=live:red")
+    answer = HTTP.get(f"{site.plain_url}/connect?topic=live:red")
     assert answer.status_code == 301
     assert answer.headers["Location"] == "https://127.0.0.1/connect?topic=live:red"
 
@@ -425,7 +432,10 @@ def test_a_browser_is_asked_to_come_again_when_no_frontend_can_be_reached(
     ):
         server.stop()
         answer = httpx.get(
-            f"{site.url}/connect?topic=live:red", headers={"Origin": ORIGIN}, verify=site.tls
+            f"{site.url}/connect?topic=live:red",
+            headers={"Origin": ORIGIN},
+            verify=site.tls,
+            timeout=DEADLINE_SECONDS,
         )
         assert answer.status_code == 200
         assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"

@@ -1,10 +1,13 @@
 """Real role processes on free ports of the loopback interface."""
 
 import itertools
+import os
+import random
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 
 import httpx
@@ -21,7 +24,17 @@ TWISTD = str(Path(sys.executable).with_name("twistd"))
 running = roles.started
 dispatcher = roles.started_dispatcher
 frontend = roles.started_frontend
-fixed_port = machine.fixed_port
+
+HTTP = httpx.Client(
+    timeout=DEADLINE_SECONDS,
+    # Servers are killed and come back at the same port: each request has its own connection.
+    limits=httpx.Limits(max_keepalive_connections=0),
+    cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+)
+"""Sends a test's single requests. It is as patient as a busy machine needs, and keeps nothing."""
+
+# Of a parallel run; each has some hundred ports of its own.
+_MOST_PROCESSES = 32
 
 
 @contextmanager
@@ -51,6 +64,31 @@ def likes_options(dispatcher_urls: Sequence[str], frontend_url: str, database: P
     ]
 
 
+def fixed_port(count: int = 1) -> int:
+    """Return a free port that stays free while nothing listens on it.
+
+    :param count: how many ports, from the returned one on, are free.
+    """
+    while True:
+        ports = [next(_ports) for _ in range(count)]
+        if ports[-1] - ports[0] == count - 1 and all(map(machine.is_free, ports)):
+            return ports[0]
+
+
+def _ports_of_this_process() -> Iterator[int]:
+    """Yield ports that no other process of a parallel run is given, each once in a long while."""
+    ports = machine.fixed_ports()
+    share = len(ports) // _MOST_PROCESSES
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    own = ports[share * (number % _MOST_PROCESSES) :][:share]
+    # Another run at the same time begins elsewhere.
+    start = random.randrange(share)
+    return itertools.cycle([*own[start:], *own[:start]])
+
+
+_ports = _ports_of_this_process()
+
+
 def eventually(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
     """Wait until ``condition()`` is true, or fail."""
     http.wait_until(condition, what, seconds=seconds)
@@ -71,16 +109,15 @@ def is_running(pid: int) -> bool:
 
 def publish(role: RoleProcess, event: object, listener: str = "internal") -> httpx.Response:
     """Publish one event."""
-    return httpx.post(role.url(listener) + "/publish", json=event, timeout=DEADLINE_SECONDS)
+    return HTTP.post(role.url(listener) + "/publish", json=event)
 
 
 def publish_lines(role: RoleProcess, body: bytes, listener: str = "internal") -> httpx.Response:
     """Publish a batch of NDJSON."""
-    return httpx.post(
+    return HTTP.post(
         role.url(listener) + "/publish",
         content=body,
         headers={"Content-Type": "application/x-ndjson"},
-        timeout=DEADLINE_SECONDS,
     )
 
 

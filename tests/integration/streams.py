@@ -14,9 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 
-from rtdeliver.bench.http import wait_until
-
-DEADLINE_SECONDS = 60
+from tests.integration.roles import DEADLINE_SECONDS, HTTP
 
 
 class Frame:
@@ -124,7 +122,7 @@ class Stream:
         if receive_buffer_bytes:
             # Before it connects: the window that is offered then is not taken back.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        self.socket.settimeout(20)
+        self.socket.settimeout(DEADLINE_SECONDS)
         self.socket.connect((parts.hostname, parts.port or 80))
         if parts.scheme == "https":
             assert tls is not None
@@ -169,12 +167,11 @@ class Stream:
 
     def subscribe(self, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> httpx.Response:
         """Change what is watched on this stream."""
-        return httpx.post(
-            f"{self.url}/connections/{self.connection}/topics",
-            json={"add": list(add), "remove": list(remove)},
-            verify=self._tls or True,
-            timeout=DEADLINE_SECONDS,
-        )
+        url = f"{self.url}/connections/{self.connection}/topics"
+        change = {"add": list(add), "remove": list(remove)}
+        if self._tls is None:
+            return HTTP.post(url, json=change)
+        return httpx.post(url, json=change, verify=self._tls, timeout=DEADLINE_SECONDS)
 
     def on_readable(self, at_most: int = 262144) -> bool:
         """Read what is there; ``False`` at the end of the stream."""

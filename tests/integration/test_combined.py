@@ -14,6 +14,7 @@ import pytest
 from tests.integration.conftest import WriteConfig
 from tests.integration.roles import (
     DEADLINE_SECONDS,
+    HTTP,
     RoleProcess,
     combined,
     eventually,
@@ -130,7 +131,7 @@ def test_an_event_is_one_frame_byte_for_byte(role: RoleProcess, topic: str) -> N
             b'{ "data" : {"user": "\xc3\xa4nn\\n", "n":[1, 2.50, 1e3]},"type":"like","topic":"%b"}'
         )
 
-        answer = httpx.post(
+        answer = HTTP.post(
             role.url("internal") + "/publish",
             content=body % topic.encode(),
             headers={"Content-Type": "application/json"},
@@ -157,7 +158,7 @@ def test_line_breaks_between_the_tokens_of_data_do_not_break_the_frame(
     ]
 
     for body in bodies:
-        answer = httpx.post(
+        answer = HTTP.post(
             role.url("internal") + "/publish",
             content=body,
             headers={"Content-Type": "application/json"},
@@ -186,7 +187,7 @@ def test_heartbeats_are_comments_without_a_blank_line(write_config: WriteConfig)
 
 
 def test_head_of_connect_opens_no_stream(role: RoleProcess) -> None:
-    with httpx.Client(base_url=role.url("public")) as client:
+    with httpx.Client(base_url=role.url("public"), timeout=DEADLINE_SECONDS) as client:
         before = metrics(role)["rtdeliver_connections_started_total"]
 
         answers = [client.head("/connect?topic=live:head") for _ in range(3)]
@@ -314,7 +315,7 @@ def test_an_id_published_twice_is_received_once(
 
 
 def topics_of(role: RoleProcess, stream: Stream) -> dict[str, object]:
-    answer = httpx.get(f"{role.url('public')}/connections/{stream.connection}/topics")
+    answer = HTTP.get(f"{role.url('public')}/connections/{stream.connection}/topics")
     assert answer.status_code == 200
     told: dict[str, object] = answer.json()
     return told
@@ -346,7 +347,7 @@ def test_either_list_of_a_change_may_be_missing(
     url = f"{role.url('public')}/connections/{stream.connection}/topics"
 
     told = [
-        httpx.post(url, json=body).json()["topics"]
+        HTTP.post(url, json=body).json()["topics"]
         for body in ({}, {"add": [topic]}, {"add": [topic]}, {"remove": [topic]}, {"remove": []})
     ]
 
@@ -357,13 +358,13 @@ def test_a_dispatcher_tells_who_watches_a_topic(
     role: RoleProcess, viewers: Viewers, topic: str
 ) -> None:
     def told() -> object:
-        return httpx.get(role.url("internal") + "/topics", params={"topic": topic}).json()
+        return HTTP.get(role.url("internal") + "/topics", params={"topic": topic}).json()
 
     streams = viewers.connect_many(3, role.url("public"), topic)
     eventually(
         lambda: told() == {"topic": topic, "viewers": 3, "frontends": ["n1"]}, "three are counted"
     )
-    [node] = httpx.get(role.url("internal") + "/frontends").json()
+    [node] = HTTP.get(role.url("internal") + "/frontends").json()
     assert node["node"] == "n1"
     assert node["url"] == role.url("internal")
     assert node["topics"] >= 1
@@ -420,7 +421,7 @@ def test_no_event_of_a_topic_follows_the_answer_to_its_unsubscribe(
 
 
 def preflight(role: RoleProcess, path: str, origin: str) -> httpx.Response:
-    return httpx.options(
+    return HTTP.options(
         role.url("public") + path,
         headers={
             "Origin": origin,
@@ -434,13 +435,13 @@ def ask_as(role: RoleProcess, origin: str, asked: str) -> httpx.Headers:
     """Do one thing as a page of ``origin`` would; return the response's headers."""
     url, headers = role.url("public"), {"Origin": origin}
     if asked in ("connect", "change"):
-        with httpx.stream("GET", url + "/connect", headers=headers) as opened:
+        with HTTP.stream("GET", url + "/connect", headers=headers) as opened:
             if asked == "connect":
                 return opened.headers
             lines = opened.iter_lines()
             data = next(line for line in lines if line.startswith("data: "))
             id = json.loads(data.removeprefix("data: "))["connection"]
-            return httpx.post(
+            return HTTP.post(
                 f"{url}/connections/{id}/topics", json={"add": ["a"]}, headers=headers
             ).headers
     path, content, media_type = {
@@ -452,9 +453,7 @@ def ask_as(role: RoleProcess, origin: str, asked: str) -> httpx.Headers:
         "a body too large": ("/connections/none/topics", b" " * 1048577, "application/json"),
         "a path that is not UTF-8": ("/%FF", b"{}", "application/json"),
     }[asked]
-    answer = httpx.post(
-        url + path, content=content, headers={**headers, "Content-Type": media_type}
-    )
+    answer = HTTP.post(url + path, content=content, headers={**headers, "Content-Type": media_type})
     assert answer.status_code >= 400
     return answer.headers
 
@@ -549,10 +548,9 @@ def test_a_full_frontend_sends_viewers_away_until_one_leaves(write_config: Write
 
         # To its end: a stream that stays open would let this wait in vain.
         answers = [
-            httpx.get(
+            HTTP.get(
                 role.url("public") + "/connect?topic=live:full",
                 headers={"Origin": PAGE},
-                timeout=DEADLINE_SECONDS,
             )
             for _ in range(4)
         ]

@@ -23,7 +23,7 @@ from tests.integration.clusters import (
 )
 from tests.integration.conftest import WriteConfig
 from tests.integration.redis_server import RedisServer
-from tests.integration.roles import eventually, metrics
+from tests.integration.roles import HTTP, eventually, metrics
 from tests.integration.streams import Browser, Stream, Viewers
 
 _names = (f"live:{number}" for number in itertools.count())
@@ -301,7 +301,7 @@ def test_redis_comes_back_empty_and_cached_topics_flow_all_the_while(
             eventually(lambda: not cluster.is_ready(), "they are not ready")
             # The third dispatcher has never published to this topic.
             assert_unavailable(cluster.publish(2, topic, 0))
-            health = httpx.get(cluster.url(2) + "/health/ready")
+            health = HTTP.get(cluster.url(2) + "/health/ready")
             assert health.status_code == 503
             assert health.json()["missing"]
             server.start()
@@ -366,7 +366,7 @@ def test_redis_is_cut_off_for_ten_seconds_and_new_subscriptions_hold_later(
         def meanwhile() -> None:
             begun_at = time.monotonic()
             eventually(
-                lambda: httpx.get(cluster.url(2) + "/health/ready").status_code == 503,
+                lambda: HTTP.get(cluster.url(2) + "/health/ready").status_code == 503,
                 "the loss is noticed",
             )
             answer = streams[0].subscribe(add=[new])
@@ -380,7 +380,7 @@ def test_redis_is_cut_off_for_ten_seconds_and_new_subscriptions_hold_later(
         away(server, meanwhile)
         cluster.wait_ready()
         url = f"{streams[0].url}/connections/{streams[0].connection}/topics"
-        eventually(lambda: not httpx.get(url).json().get("pending"), "nothing is pending")
+        eventually(lambda: not HTTP.get(url).json().get("pending"), "nothing is pending")
         for number in range(3):
             assert cluster.publish(number, new, number).status_code == 202
         producer.wait_further(50)

@@ -26,6 +26,7 @@ from tests.integration.conftest import WriteConfig
 from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
     DEADLINE_SECONDS,
+    HTTP,
     LOOPBACK,
     RoleProcess,
     combined,
@@ -1133,11 +1134,11 @@ def test_who_asks_a_dispatcher_and_leaves_while_redis_hangs_leaves_no_traceback(
         dispatcher("--redis", hanging.url, *write_config(QUICK)) as router,
     ):
         url = router.url("listen")
-        eventually(lambda: httpx.get(f"{url}/health/ready").status_code == 200, "it is ready")
+        eventually(lambda: HTTP.get(f"{url}/health/ready").status_code == 200, "it is ready")
         hanging.pause()
         send_and_leave(url, b"GET /topics?topic=live:red HTTP/1.1\r\nHost: h\r\n\r\n")
         eventually(
-            lambda: httpx.get(f"{url}/topics?topic=live:red").status_code == 503, "it gave up"
+            lambda: HTTP.get(f"{url}/topics?topic=live:red").status_code == 503, "it gave up"
         )
     assert_log_is_clean(router)
 
@@ -1328,7 +1329,7 @@ def test_a_frontend_that_is_set_is_the_one_that_the_page_finds(
 
 def origin_headers(url: str, origin: str) -> Mapping[str, str]:
     """What a page of an origin is told when it opens a stream."""
-    with httpx.stream("GET", f"{url}/connect", headers={"Origin": origin}) as opened:
+    with HTTP.stream("GET", f"{url}/connect", headers={"Origin": origin}) as opened:
         assert opened.status_code == 200
         return opened.headers
 

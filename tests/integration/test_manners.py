@@ -20,6 +20,7 @@ import pytest
 from tests.integration.conftest import WriteConfig
 from tests.integration.roles import (
     DEADLINE_SECONDS,
+    HTTP,
     LOOPBACK,
     ROOT,
     TWISTD,
@@ -334,7 +335,7 @@ def test_a_secret_allows_it_and_is_then_asked_for(role: str, tmp_path: Path) -> 
     secret.write_text(SECRET + "\n")
     with running(role, *options_of(role, OPEN), "--secret-file", str(secret)) as process:
         assert _status_without_secret(process) == 401
-        answer = httpx.get(
+        answer = HTTP.get(
             _internal_url(process) + "/metrics", headers={"Authorization": f"Bearer {SECRET}"}
         )
         assert answer.status_code == 200
@@ -347,7 +348,7 @@ def _internal_url(process: RoleProcess) -> str:
 
 
 def _status_without_secret(process: RoleProcess) -> int:
-    return httpx.get(_internal_url(process) + "/metrics").status_code
+    return HTTP.get(_internal_url(process) + "/metrics").status_code
 
 
 @pytest.mark.parametrize("place", [OPEN, "unix:@"])
@@ -501,7 +502,7 @@ def test_one_line_tells_that_it_is_ready_and_where(role: str) -> None:
         }.get(role, {"internal", "public"})
         assert set(process.ports) == keys
         for key in keys:
-            assert httpx.get(process.url(key) + "/nothing").status_code == 404
+            assert HTTP.get(process.url(key) + "/nothing").status_code == 404
         terminate(process)
         ready = [line for line in process.log if "is ready" in line]
         assert len(ready) == 1
@@ -514,7 +515,7 @@ def test_one_line_tells_that_it_is_ready_and_where(role: str) -> None:
 def test_an_app_beside_its_platform_tells_where_it_is_too(tmp_path: Path) -> None:
     with combined("--app", LOOPBACK, "--database", str(tmp_path / "app.sqlite")) as process:
         assert set(process.ports) == {"internal", "public", "app"}
-        assert httpx.get(process.url("app") + "/nothing").status_code == 404
+        assert HTTP.get(process.url("app") + "/nothing").status_code == 404
 
 
 @each_role
@@ -570,7 +571,9 @@ def test_an_internal_listener_can_be_a_unix_socket(tmp_path: Path) -> None:
         running("rtcombined", "--public", LOOPBACK, "--internal", f"unix:{path}") as process,
         Viewers() as viewers,
         httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(path)), base_url="http://rtdeliver"
+            transport=httpx.HTTPTransport(uds=str(path)),
+            base_url="http://rtdeliver",
+            timeout=DEADLINE_SECONDS,
         ) as client,
     ):
         assert process.ports["internal"] == f"unix:{path}"
@@ -620,8 +623,8 @@ def test_a_unix_socket_of_a_killed_process_is_taken_over(tmp_path: Path) -> None
 def _drain(process: RoleProcess, viewers: Viewers, number: signal.Signals) -> None:
     streams = viewers.connect_many(DRAINED_STREAMS, process.url("public"), "live:red")
     with (
-        httpx.Client(base_url=process.url("internal")) as internal,
-        httpx.Client(base_url=process.url("public")) as public,
+        httpx.Client(base_url=process.url("internal"), timeout=DEADLINE_SECONDS) as internal,
+        httpx.Client(base_url=process.url("public"), timeout=DEADLINE_SECONDS) as public,
     ):
         assert internal.get("/health/ready").status_code == 200
         process.signal(number)
@@ -671,12 +674,12 @@ def test_a_frontend_sends_its_viewers_away_and_leaves_the_routing_table(
         Viewers() as viewers,
     ):
         nodes_url = router.url("listen") + "/frontends"
-        assert [node["node"] for node in httpx.get(nodes_url).json()] == ["n1"]
+        assert [node["node"] for node in HTTP.get(nodes_url).json()] == ["n1"]
 
         _drain(process, viewers, number)
 
-        assert httpx.get(nodes_url).json() == []
-        topic = httpx.get(router.url("listen") + "/topics?topic=live:red").json()
+        assert HTTP.get(nodes_url).json() == []
+        topic = HTTP.get(router.url("listen") + "/topics?topic=live:red").json()
         assert topic == {"topic": "live:red", "viewers": 0, "frontends": []}
 
 
@@ -724,7 +727,7 @@ def test_an_app_answers_what_it_has_taken_before_it_ends(
     answers = []
 
     def like(url: str) -> None:
-        answers.append(httpx.post(f"{url}/videos/red/likes", json={}, timeout=DEADLINE_SECONDS))
+        answers.append(HTTP.post(f"{url}/videos/red/likes", json={}))
 
     with (
         dispatcher() as router,
@@ -750,7 +753,7 @@ def test_an_app_answers_what_it_has_taken_before_it_ends(
 
 def test_an_app_ends_where_no_dispatcher_answers() -> None:
     with running("rtlikes", *options_of("rtlikes")) as process:
-        answer = httpx.post(process.url("listen") + "/videos/red/likes", json={})
+        answer = HTTP.post(process.url("listen") + "/videos/red/likes", json={})
         assert (answer.status_code, answer.json()["delivery"]) == (201, "failed")
 
         assert terminate(process) in (0, -signal.SIGTERM)

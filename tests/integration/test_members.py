@@ -5,13 +5,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import jwt
 import pytest
 
 from tests.integration.conftest import WriteConfig
 from tests.integration.roles import (
-    DEADLINE_SECONDS,
+    HTTP,
     RoleProcess,
     combined,
     dispatcher,
@@ -57,12 +56,12 @@ def node(hub: RoleProcess, key_file: Path, write_config: WriteConfig) -> Iterato
 
 
 def online(hub: RoleProcess, member: str, listener: str = "listen") -> bool:
-    [answer] = httpx.get(f"{hub.url(listener)}/presence", params={"member": member}).json()
+    [answer] = HTTP.get(f"{hub.url(listener)}/presence", params={"member": member}).json()
     return bool(answer["online"])
 
 
 def refusal(url: str, **request: object) -> tuple[int, str]:
-    answer = httpx.get(f"{url}/connect", timeout=DEADLINE_SECONDS, **request)  # type: ignore[arg-type]
+    answer = HTTP.get(f"{url}/connect", **request)  # type: ignore[arg-type]
     assert answer.headers["Content-Type"] == "application/json"
     return answer.status_code, answer.json()["error"]
 

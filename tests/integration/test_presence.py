@@ -22,7 +22,7 @@ from tests.contracts.presence_store import ANN, BOB, CYD, GONE_SECONDS, TIMES, P
 from tests.integration.clusters import QUICK, running_cluster
 from tests.integration.conftest import WriteConfig
 from tests.integration.redis_server import RedisServer
-from tests.integration.roles import DEADLINE_SECONDS, RoleProcess, combined, eventually, metrics
+from tests.integration.roles import HTTP, RoleProcess, combined, eventually, metrics
 from tests.integration.streams import Viewers
 
 PREFIX = "test:"
@@ -140,15 +140,11 @@ class TestShardedPresenceStore(_OnRedis):
 
 
 def beat(role: RoleProcess, *members: str, listener: str = "listen") -> httpx.Response:
-    return httpx.post(
-        f"{role.url(listener)}/presence",
-        json={"members": members},
-        timeout=DEADLINE_SECONDS,
-    )
+    return HTTP.post(f"{role.url(listener)}/presence", json={"members": members})
 
 
 def online(role: RoleProcess, member: str, listener: str = "listen") -> bool:
-    [answer] = httpx.get(f"{role.url(listener)}/presence", params={"member": member}).json()
+    [answer] = HTTP.get(f"{role.url(listener)}/presence", params={"member": member}).json()
     assert answer["member"] == member
     return bool(answer["online"])
 
@@ -224,7 +220,7 @@ def test_a_heartbeat_that_says_its_interval_is_waited_for_so_long(
     write_config: WriteConfig,
 ) -> None:
     with combined(*write_config(PRESENCE)) as role:
-        answer = httpx.post(
+        answer = HTTP.post(
             f"{role.url('internal')}/presence", json={"members": ["ann"], "heartbeat_seconds": 3600}
         )
         assert answer.json() == {"heartbeat_seconds": 3600}
@@ -249,7 +245,7 @@ def test_a_heartbeat_that_says_its_interval_is_waited_for_so_long(
 def test_bad_heartbeats_are_refused(
     role: RoleProcess, body: bytes, status: int, error: str
 ) -> None:
-    answer = httpx.post(
+    answer = HTTP.post(
         f"{role.url('internal')}/presence",
         content=body,
         headers={"Content-Type": "application/json"},
@@ -259,7 +255,7 @@ def test_bad_heartbeats_are_refused(
 
 @pytest.mark.parametrize("query", ["", "?member=", "?member=a%00", "?" + "member=a&" * 1001])
 def test_bad_questions_are_refused(role: RoleProcess, query: str) -> None:
-    answer = httpx.get(f"{role.url('internal')}/presence{query}")
+    answer = HTTP.get(f"{role.url('internal')}/presence{query}")
     assert (answer.status_code, answer.json()["error"]) == (400, "bad_request")
 
 
@@ -274,7 +270,7 @@ def test_presence_without_redis_is_unavailable() -> None:
         own.kill()
         answer = beat(role, "ann", listener="internal")
         assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
-        answer = httpx.get(f"{role.url('internal')}/presence?member=ann", timeout=DEADLINE_SECONDS)
+        answer = HTTP.get(f"{role.url('internal')}/presence?member=ann")
         assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
 
 

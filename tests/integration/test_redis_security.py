@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import redis
 from redis.exceptions import RedisError
@@ -20,7 +19,7 @@ from tests.integration.clusters import (
 )
 from tests.integration.conftest import WriteConfig
 from tests.integration.redis_server import RedisServer, find_redis_server
-from tests.integration.roles import RoleProcess, dispatcher, eventually, fixed_port
+from tests.integration.roles import HTTP, RoleProcess, dispatcher, eventually, fixed_port
 from tests.integration.streams import Viewers
 
 TOPIC = "live:red"
@@ -60,13 +59,11 @@ def warnings(role: RoleProcess) -> list[str]:
 def assert_not_let_in(role: RoleProcess) -> None:
     """Assert that a role says once why it has no routing table, and refuses in good order."""
     eventually(lambda: bool(warnings(role)), "it says why")
-    health = httpx.get(role.url("listen") + "/health/ready")
+    health = HTTP.get(role.url("listen") + "/health/ready")
     assert health.status_code == 503
     assert health.json()["missing"]
     for _ in range(3):
-        answer = httpx.post(
-            role.url("listen") + "/publish", json={"topic": TOPIC, "data": 0}, timeout=60
-        )
+        answer = HTTP.post(role.url("listen") + "/publish", json={"topic": TOPIC, "data": 0})
         assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
     assert "Traceback" not in role.output
     assert "Unhandled" not in role.output
@@ -116,7 +113,7 @@ def test_who_is_let_in_at_last_is_ready(write_config: WriteConfig) -> None:
             assert_not_let_in(role)
             server.client.config_set("requirepass", "an0ther")
             eventually(
-                lambda: httpx.get(role.url("listen") + "/health/ready").status_code == 200,
+                lambda: HTTP.get(role.url("listen") + "/health/ready").status_code == 200,
                 "it is ready",
             )
 
@@ -171,7 +168,7 @@ def test_a_user_who_may_not_hear_of_changes_is_one_warning(write_config: WriteCo
             eventually(lambda: tries(role) >= 10, "it has tried again and again")
             [warning] = warnings(role)
             assert "NOPERM" in warning
-            assert httpx.get(role.url("listen") + "/health/ready").status_code == 503
+            assert HTTP.get(role.url("listen") + "/health/ready").status_code == 503
             assert "Traceback" not in role.output
 
 
@@ -253,9 +250,9 @@ def test_a_tls_certificate_that_nobody_vouches_for_is_refused(
     url, _ = tls_server
     with dispatcher("--redis", url, *write_config(QUICK)) as role:
         eventually(lambda: tries(role) >= 4, "it has tried again and again")
-        answer = httpx.post(role.url("listen") + "/publish", json={"topic": TOPIC, "data": 0})
+        answer = HTTP.post(role.url("listen") + "/publish", json={"topic": TOPIC, "data": 0})
         assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
-        assert httpx.get(role.url("listen") + "/health/ready").status_code == 503
+        assert HTTP.get(role.url("listen") + "/health/ready").status_code == 503
         assert "Traceback" not in role.output
 
 

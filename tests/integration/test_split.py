@@ -16,6 +16,7 @@ import pytest
 from tests.integration.conftest import WriteConfig
 from tests.integration.roles import (
     DEADLINE_SECONDS,
+    HTTP,
     RoleProcess,
     dispatcher,
     eventually,
@@ -40,11 +41,11 @@ class Cluster(msgspec.Struct, frozen=True):
     def told(self, topic: str) -> object:
         """What the dispatcher tells of a topic."""
         url = self.dispatcher.url("listen")
-        return httpx.get(f"{url}/topics", params={"topic": topic}).json()
+        return HTTP.get(f"{url}/topics", params={"topic": topic}).json()
 
     def nodes(self) -> dict[str, dict[str, object]]:
         """The frontends that the dispatcher lists, by name."""
-        listed = httpx.get(self.dispatcher.url("listen") + "/frontends").json()
+        listed = HTTP.get(self.dispatcher.url("listen") + "/frontends").json()
         return {node["node"]: node for node in listed}
 
     def wait_routed(self, topic: str, *nodes: str) -> None:
@@ -289,7 +290,7 @@ def test_routing_becomes_whole_again_after_the_dispatcher_was_killed(
         newcomer = viewers.connect(cluster.frontends[1].url("public"), "c")
         assert newcomer.frames[0].data["topics"] == ["c"]
         for role in cluster.frontends:
-            ready = httpx.get(role.url("internal") + "/health/ready")
+            ready = HTTP.get(role.url("internal") + "/health/ready")
             assert ready.status_code == 503
             assert ready.json()["missing"]
 
@@ -301,11 +302,11 @@ def test_routing_becomes_whole_again_after_the_dispatcher_was_killed(
         again.wait_routed("b", "n1")
         again.wait_routed("c", "n2")
         url = f"{watchers[0].url}/connections/{watchers[0].connection}/topics"
-        eventually(lambda: not httpx.get(url).json().get("pending"), "nothing is pending")
+        eventually(lambda: not HTTP.get(url).json().get("pending"), "nothing is pending")
         for role in cluster.frontends:
             ready_url = role.url("internal") + "/health/ready"
             eventually(
-                lambda url=ready_url: httpx.get(url).status_code == 200,  # type: ignore[misc]
+                lambda url=ready_url: HTTP.get(url).status_code == 200,  # type: ignore[misc]
                 "it is ready again",
             )
         assert watchers[0].subscribe(add=["d"]).status_code == 200

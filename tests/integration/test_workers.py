@@ -20,6 +20,7 @@ from tests.integration.conftest import WriteConfig
 from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
     DEADLINE_SECONDS,
+    HTTP,
     LOOPBACK,
     ROOT,
     TWISTD,
@@ -107,7 +108,7 @@ def wait_known(router: RoleProcess) -> None:
 
 
 def listed(router: RoleProcess) -> list[dict[str, str]]:
-    nodes: list[dict[str, str]] = httpx.get(router.url("listen") + "/frontends").json()
+    nodes: list[dict[str, str]] = HTTP.get(router.url("listen") + "/frontends").json()
     return nodes
 
 
@@ -178,12 +179,10 @@ def test_each_worker_is_a_node_that_listens_for_itself(
         }
         for number, stream in enumerate(streams):
             assert crew.starts(number)[0]["public"] == crew.parent.ports["public"]
-            metrics = httpx.get(crew.url(number) + "/metrics").text
+            metrics = HTTP.get(crew.url(number) + "/metrics").text
             assert "rtdeliver_connections 0" not in metrics
-            assert httpx.get(crew.url(number) + "/health/ready").status_code == 200
-            answer = httpx.get(
-                f"{crew.parent.url('public')}/connections/{stream.connection}/topics"
-            )
+            assert HTTP.get(crew.url(number) + "/health/ready").status_code == 200
+            answer = HTTP.get(f"{crew.parent.url('public')}/connections/{stream.connection}/topics")
             assert answer.json()["topics"] == [TOPIC]
 
 
@@ -201,7 +200,7 @@ def test_topics_are_changed_through_whichever_worker_is_asked(
 
 
 def test_internal_ports_follow_the_first_one(router: RoleProcess) -> None:
-    port = fixed_port()
+    port = fixed_port(WORKERS)
     options = ["--internal", f"tcp:{port}:interface=127.0.0.1"]
     options += ["--advertise", f"http://localhost:{port}"]
     with running_frontends(router, *options) as crew:
@@ -215,7 +214,9 @@ def test_internal_ports_follow_the_first_one(router: RoleProcess) -> None:
 def test_the_public_listener_can_be_a_unix_socket(router: RoleProcess, tmp_path: Path) -> None:
     path = tmp_path / "public.sock"
     with running_frontends(router, "--public", f"unix:{path}:mode=600") as crew:
-        client = httpx.Client(transport=httpx.HTTPTransport(uds=str(path)))
+        client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(path)), timeout=DEADLINE_SECONDS
+        )
         assert client.get("http://n1/nothing").status_code == 404
 
         os.kill(crew.pids()[0], signal.SIGTERM)
@@ -292,7 +293,7 @@ def test_one_that_cannot_start_does_not_keep_the_others_from_it(
     router: RoleProcess, viewers: Viewers, write_config: WriteConfig
 ) -> None:
     config = write_config({"worker_restart.max_seconds": 0.5})
-    port = fixed_port()
+    port = fixed_port(2)
     with socket.socket() as taken, ExitStack() as stack:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", port + 1))
@@ -494,7 +495,7 @@ def test_dispatchers_share_one_port_and_one_table(
         stream = viewers.connect(node.url("public"), TOPIC)
 
         def published(number: int) -> float:
-            metrics = httpx.get(crew.url(number, "worker_listen") + "/metrics").text
+            metrics = HTTP.get(crew.url(number, "worker_listen") + "/metrics").text
             [value] = re.findall(r"^rtdeliver_published_total (\S+)$", metrics, re.MULTILINE)
             return float(value)
 
