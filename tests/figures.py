@@ -1,19 +1,22 @@
 """Measures, with real processes, the figures that are given for one small machine.
 
 Run from the project's root: ``python -m tests.figures [NAME]...``. Each prints a line of JSON. All
-take about three and a half minutes, and need 10,100 file descriptors a process.
+take about four minutes, and need 10,100 file descriptors a process.
 """
 
+import itertools
 import json
 import math
 import multiprocessing
 import select
 import selectors
 import socket
+import statistics
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,8 @@ from rtdeliver.model import check_topic
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import parse_redis_url
 from rtdeliver.routing.redis import RedisRoutingTable
+from tests.e2e.tabs import Tabs, chromium
+from tests.e2e.test_app import DESKTOP, app, site_of, visit
 from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
     HTTP,
@@ -42,7 +47,8 @@ from tests.integration.roles import (
 )
 from tests.integration.streams import Frame, Stream, Viewers
 from tests.integration.test_netns import measure_delays
-from tests.integration.test_rolling_restart import SETTINGS, restart_one_by_one
+from tests.integration.test_rolling_restart import SETTINGS, restarted_one_by_one
+from tests.integration.test_workers import running_frontends, worker_of
 from tests.integration.wide_area import why_not
 
 STREAMS = 10_000
@@ -142,8 +148,8 @@ def rolling() -> dict[str, list[int]]:
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
         file.write("".join(f"{key} = {value}\n" for key, value in SETTINGS.items()))
         file.flush()
-        _, reconnects = restart_one_by_one(["--config", file.name])
-    return {"reconnects_by_second": reconnects}
+        with restarted_one_by_one(["--config", file.name]) as pages:
+            return {"reconnects_by_second": pages.reconnects_by_second()}
 
 
 def _wait_for_topics(server: RedisServer, topics: int) -> None:
@@ -423,6 +429,54 @@ def _rss_bytes(role: RoleProcess) -> float:
     return metrics(role)["process_resident_memory_bytes"]
 
 
+def frames() -> dict[str, Any]:
+    """How two pages of the app move while a crowd likes 100 times a second for 10 s."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        app(Path(folder)) as server,
+        chromium() as browser,
+        Tabs(browser) as tabs,
+    ):
+        pages = [visit(tabs, site_of(server), motion=True, viewport=DESKTOP) for _ in range(2)]
+        for page in pages:
+            page.evaluate(_NOTE_FRAMES)
+        pages[0].get_by_role("button", name="Crowd").click()
+        pages[0].wait_for_selector("#crowd:disabled")
+        pages[0].wait_for_selector("#crowd:enabled")
+        milliseconds = [page.evaluate("frameTimes") for page in pages]
+    return {
+        "frames_per_second": [_median_by_second(times) for times in milliseconds],
+        "longest_milliseconds": [
+            round(max(after - at for at, after in itertools.pairwise(times)))
+            for times in milliseconds
+        ],
+    }
+
+
+_NOTE_FRAMES = """() => {
+    window.frameTimes = [];
+    const note = () => {
+        // Not when the frame was due, which is the argument.
+        frameTimes.push(performance.now());
+        requestAnimationFrame(note);
+    };
+    requestAnimationFrame(note);
+}"""
+
+
+def _median_by_second(milliseconds: Sequence[float]) -> float:
+    seconds = [int((at - milliseconds[0]) / 1000) for at in milliseconds]
+    return statistics.median(seconds.count(second) for second in range(seconds[-1]))
+
+
+def shares() -> dict[str, int]:
+    """How many of 200 viewers, who connect one by one, come to each of four workers."""
+    with dispatcher() as hub, running_frontends(hub) as crew, Viewers() as viewers:
+        url = crew.parent.url("public")
+        counts = Counter(worker_of(viewers.connect(url)) for _ in range(200))
+    return {f"worker_{number}": counts[number] for number in sorted(counts)}
+
+
 _FIGURES = {
     "memory": memory,
     "fanout": fanout,
@@ -433,6 +487,8 @@ _FIGURES = {
     "datacenters": datacenters,
     "likes": one_like,
     "presence": presence,
+    "frames": frames,
+    "shares": shares,
 }
 
 if __name__ == "__main__":

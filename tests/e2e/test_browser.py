@@ -25,7 +25,7 @@ CONFIG = """
 viewers.reconnect_seconds = 0.5
 viewers.busy_reconnect_min_seconds = 0.2
 viewers.busy_reconnect_max_seconds = 0.4
-process.drain_seconds = 1
+process.drain_seconds = 20
 """
 
 # What a page needs, and no more: it subscribes again whenever it is connected.
@@ -212,7 +212,7 @@ def test_a_page_comes_back_after_a_drain(page: Any, options: list[str]) -> None:
 def test_a_page_waits_for_room_on_a_full_server(
     page: Any, options: list[str], config: Path
 ) -> None:
-    config.write_text(CONFIG + "max_connections = 1\n")
+    config.write_text(CONFIG + "viewers.max_connections = 1\n")
     with combined(*options) as server, Viewers() as viewers:
         other = viewers.connect(server.url("public"), "live:red")
         watch(page, server, "live:red", connects=False)

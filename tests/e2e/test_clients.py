@@ -28,7 +28,7 @@ HEARTBEAT = ":\n"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RoleProcess]:
     config = tmp_path_factory.mktemp("config") / "rtdeliver.toml"
-    config.write_text("heartbeat_seconds = 1\n")
+    config.write_text("viewers.heartbeat_seconds = 1\n")
     with combined("--config", str(config)) as process:
         yield process
 

@@ -25,7 +25,7 @@ from tests.integration.streams import Viewers
 CONFIG = """
 viewers.heartbeat_seconds = 1
 viewers.stall_seconds = 2
-process.drain_seconds = 1
+process.drain_seconds = 20
 viewers.mailbox_bytes = 4194304
 """
 

@@ -149,6 +149,11 @@ def _endpoint(url: str) -> str:
     return f"tcp:{url.rpartition(':')[2]}:interface=127.0.0.1"
 
 
+def tries(role: RoleProcess) -> int:
+    """How often a role has tried to connect to Redis anew."""
+    return sum("Scheduling retry" in line for line in role.log)
+
+
 def _dropped(values: dict[str, float], at: str) -> dict[str, int]:
     begin = f'rtdeliver_dropped_total{{at="{at}",reason="'
     return {

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 
+from rtdeliver.bench.http import wait_until
 from tests.integration.roles import DEADLINE_SECONDS, HTTP
 
 

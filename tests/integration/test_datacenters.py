@@ -5,7 +5,6 @@ import selectors
 import signal
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -248,9 +247,8 @@ def test_a_peer_that_was_cut_off_gets_what_follows_and_is_told_what_it_missed(
     ):
         viewers.wait(lambda: newest(there, RED) >= 50, "events come there")
         relay.cut()
-        cut_at, cut_at_seconds = producer.begun, time.monotonic()
+        cut_at = producer.begun
         producer.wait_further(300)
-        eventually(lambda: time.monotonic() > cut_at_seconds + 10, "ten seconds have passed")
         eventually(lambda: dropped(hub, "listen").get("peer_full", 0) > 100, "events are dropped")
         check_bounded(hub)
         viewers.wait(lambda: newest(here, RED) >= cut_at + 300, "events come here all the while")

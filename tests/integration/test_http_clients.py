@@ -8,14 +8,15 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
 from twisted.web.client import HTTPConnectionPool
 
 from rtdeliver.config.sections import Http
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.http.client import NodeClient, make_agent
 from rtdeliver.http.fast_client import FastClient
+from tests.integration.roles import DEADLINE_SECONDS
 
 Serve = Callable[[type[Protocol]], Any]
 
@@ -77,12 +78,12 @@ async def clients(request: Any) -> AsyncIterator[Callable[..., Client]]:
 
 @pytest.fixture
 def client(clients: Callable[..., Client]) -> Client:
-    return clients(secret="s3cret", timeout_seconds=5)
+    return clients(secret="s3cret", timeout_seconds=DEADLINE_SECONDS)
 
 
 @pytest.fixture
 def impatient(clients: Callable[..., Client]) -> Client:
-    return clients(secret="", timeout_seconds=0.2)
+    return clients(secret="", timeout_seconds=1)
 
 
 @pytest_twisted.ensureDeferred
@@ -246,12 +247,19 @@ async def test_requests_at_the_same_time_have_connections_of_their_own(
 async def test_what_nobody_asked_for_is_no_answer_to_the_next_request(
     serve: Serve, client: Client
 ) -> None:
+    transports, lost = [], Deferred[None]()
+
     class Peer(_Peer):
         def dataReceived(self, data: bytes) -> None:
             super().dataReceived(data)
-            reactor.callLater(0.01, self.transport.write, _Peer.response.replace(b"ok", b"no"))
+            transports.append(self.transport)
+
+        def connectionLost(self, reason: Failure = connectionDone) -> None:
+            if not lost.called:
+                lost.callback(None)
 
     url = await serve(Peer)
     assert (await client.post(url, b"x", content_type="text/plain")).body == b"ok"
-    await deferLater(reactor, 0.1)
+    transports[0].write(_Peer.response.replace(b"ok", b"no"))
+    await lost.addTimeout(DEADLINE_SECONDS, reactor)
     assert (await client.post(url, b"x", content_type="text/plain")).body == b"ok"

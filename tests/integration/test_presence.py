@@ -26,10 +26,10 @@ from tests.integration.roles import HTTP, RoleProcess, combined, eventually, met
 from tests.integration.streams import Viewers
 
 PREFIX = "test:"
-# A heartbeat each second would be due; none for two seconds, and a member is gone.
+# A heartbeat each second would be due; none for five seconds, and a member is gone.
 PRESENCE = {
     "presence.heartbeat_seconds": 1,
-    "presence.grace_seconds": 0.5,
+    "presence.grace_seconds": 2,
     "presence.sweep_seconds": 0.3,
     "presence.claim_seconds": 1,
 }

@@ -300,7 +300,7 @@ class TestLoss:
     def test_a_redis_that_hangs_is_unavailable_in_time(
         self, own: RedisServer, make_table: MakeTable
     ) -> None:
-        routing_table = make_table(own, command_seconds=0.3)
+        routing_table = make_table(own, command_seconds=1.0)
         get(routing_table.apply(announcement(N1, {RED: 1}, full=True)))
         get(routing_table.frontends(RED))
         own.pause()

@@ -16,6 +16,7 @@ from tests.integration.clusters import (
     Producer,
     numbers,
     running_cluster,
+    tries,
 )
 from tests.integration.conftest import WriteConfig
 from tests.integration.redis_server import RedisServer, find_redis_server
@@ -67,11 +68,6 @@ def assert_not_let_in(role: RoleProcess) -> None:
         assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
     assert "Traceback" not in role.output
     assert "Unhandled" not in role.output
-
-
-def tries(role: RoleProcess) -> int:
-    """How often a role has tried to connect anew."""
-    return sum("Scheduling retry" in line for line in role.log)
 
 
 def test_a_password(viewers: Viewers, write_config: WriteConfig) -> None:
