@@ -9,6 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.client import HTTPConnectionPool
 
@@ -38,9 +39,14 @@ class _Peer(Protocol):
 @pytest_twisted.async_yield_fixture
 async def serve() -> AsyncIterator[Serve]:
     ports = []
+    peers: list[Protocol] = []
 
     async def listen(protocol: type[Protocol]) -> str:
-        factory = Factory.forProtocol(protocol)
+        def build() -> Protocol:
+            peers.append(protocol())
+            return peers[-1]
+
+        factory = Factory.forProtocol(build)
         port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
         ports.append(port)
         return f"http://127.0.0.1:{port.getHost().port}/deliver"
@@ -48,6 +54,12 @@ async def serve() -> AsyncIterator[Serve]:
     yield listen
     for port in ports:
         await port.stopListening()
+    for peer in peers:
+        if peer.connected:
+            peer.transport.abortConnection()
+    # By then both ends of each connection know.
+    for _ in range(3):
+        await deferLater(reactor, 0)
 
 
 Client = NodeClient | FastClient

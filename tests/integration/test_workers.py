@@ -349,7 +349,8 @@ def test_all_streams_are_sent_away_when_the_parent_is_told_to_end(
 
         crew.parent.signal(number)
         eventually(
-            lambda: crew.parent.output.count("rtfrontend drains") == WORKERS, "all of them drain"
+            lambda: crew.parent.output.count("rtfrontend drains") == 1 + WORKERS,
+            "the parent and all workers drain",
         )
         # A browser is told to come back, and not refused.
         late = viewers.connect(crew.parent.url("public"), TOPIC)
