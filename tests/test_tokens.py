@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.errors import ConfigError, Unauthorized
 from rtdeliver.model import Member
-from rtdeliver.tokens import Identity, TokenKey, make_token_key, read_token_key
+from rtdeliver.tokens import Identity, TokenKey, application_key, make_token_key, read_token_key
 
 KEY = b"k" * 32
 ANN = Identity(Member("ann"), 1000.0)
@@ -100,6 +100,16 @@ class KeyFileTests(SynchronousTestCase):
         self.assertIn("No such file", str(self.assertRaises(ConfigError, read_token_key, "/none")))
         Path(self.path).write_bytes(b"x" * 31 + b"\n")
         self.assertIn("32 bytes", str(self.assertRaises(ConfigError, read_token_key, self.path)))
+
+    def test_an_application_has_the_key_that_it_names(self) -> None:
+        Path(self.path).write_bytes(KEY)
+        token = application_key(self.path, "/none/app.sqlite").sign(ANN)
+        self.assertEqual(TokenKey(KEY).check(token, now=0), ANN)
+
+    def test_an_application_that_names_no_key_makes_one_beside_its_database(self) -> None:
+        token = application_key("", self.path).sign(ANN)
+        self.assertEqual(read_token_key(f"{self.path}.key").check(token, now=0), ANN)
+        self.assertEqual(application_key("", self.path).check(token, now=0), ANN)
 
     def test_a_key_that_cannot_be_written_is_one_clear_line(self) -> None:
         self.assertRaises(ConfigError, make_token_key, self.path + "/none/key")
