@@ -1,19 +1,43 @@
-# make run   install into .venv and run everything in one process, with the live-video app
-# make test  install the test tools too, and run all checks and tests
+# make run              install into .venv and run everything in one process, with the live-video app
+# make unit             run the unit tests, which need nothing but Python
+# make test             run all checks and all tests
+# make format           format the code, and write etc/rtdeliver.toml anew
+# make coverage         run the unit tests, and show the lines and branches that they miss
+# make matrix           run the unit tests on all Pythons that are here, and on two Twisteds
+# make release-check    build a release, install it elsewhere, and run it
+# make system-packages  install what the tests use besides Python: on Debian, as root
 
 PYTHON ?= python3
+# How many tests run at the same time.
+JOBS ?= $(shell nproc)
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n $(JOBS)
+UNIT := tests --ignore tests/integration --ignore tests/e2e
 SOURCES := setup.cfg pyproject.toml $(shell find rtdeliver twisted -type f ! -name '*.pyc')
 
-.PHONY: run test lint js types tests system-packages clean
+.NOTPARALLEL:
+.PHONY: run test unit covered integration lint js types format coverage matrix release-check \
+	python-venv system-packages clean
 
-run: .venv/installed
+run: python-venv .venv/installed
 	@echo "watch a topic:   curl -N 'http://localhost:8080/connect?topic=live:red'"
 	@echo "publish to it:   curl -H 'Content-Type: application/json' -d '{\"topic\":\"live:red\",\"data\":\"hello\"}' http://localhost:8090/publish"
 	@echo "see who watches: curl 'http://localhost:8090/topics?topic=live:red'"
 	@exec $(BIN)/twistd -n --pidfile= rtcombined --app tcp:8000 $(ARGS)
 
-test: lint types tests
+test: system-packages lint types covered integration
+
+unit: .venv/installed-test
+	$(PYTEST) $(UNIT)
+
+# The unit tests, and the bound for what they cover.
+covered: .venv/installed-test
+	$(PYTEST) $(UNIT) --cov --cov-report=
+	$(BIN)/python -m tests.pure_coverage
+
+# Tests with real processes. Those of one file share some, and run one after the other.
+integration: .venv/installed-test
+	$(PYTEST) --dist loadfile tests/integration tests/e2e
 
 lint: .venv/installed-test js
 	$(BIN)/ruff check .
@@ -35,45 +59,57 @@ js:
 types: .venv/installed-test
 	$(BIN)/mypy
 
-tests: .venv/installed-test system-packages
-	$(BIN)/python -m pytest tests
+format: .venv/installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python -m rtdeliver.config.example > etc/rtdeliver.toml
 
-# Debian's python3 may come without the means to make a virtual environment.
+coverage: covered
+	$(BIN)/coverage report
+
+matrix: .venv/installed-test
+	$(BIN)/python -m tests.matrix $(PYTHONS)
+
+release-check: .venv/installed-test
+	$(BIN)/python -m tests.release
+
 $(BIN)/pip:
 	@$(PYTHON) -m venv --clear .venv >/dev/null 2>&1 || { \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null && \
-			$(PYTHON) -m venv --clear .venv; \
-		else \
-			echo "cannot make a virtual environment: install python3-venv" >&2; exit 1; \
-		fi; }
+		echo "cannot make a virtual environment: install python3-venv" >&2; exit 1; }
 
 .venv/installed: $(SOURCES) | $(BIN)/pip
 	@rm -rf build
 	$(BIN)/pip install --quiet --disable-pip-version-check .
 	@touch $@
 
-.venv/installed-test: .venv/installed
+# Tests run on the sources, so only the dependencies matter.
+.venv/installed-test: setup.cfg pyproject.toml | $(BIN)/pip
 	@rm -rf build
 	$(BIN)/pip install --quiet --disable-pip-version-check '.[test]'
 	@touch $@
 
-# What the tests use besides Python; a test that lacks one of these is skipped and says so.
-system-packages:
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		missing=; \
-		command -v chromium >/dev/null || missing="$$missing chromium"; \
-		command -v curl >/dev/null || missing="$$missing curl"; \
-		command -v nginx >/dev/null || missing="$$missing nginx-light"; \
-		[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || missing="$$missing libnginx-mod-nchan"; \
-		command -v redis-server >/dev/null || missing="$$missing redis-server"; \
-		if [ -n "$$missing" ]; then \
-			echo "installing$$missing"; \
-			{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-				apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null || \
-				echo "not installed:$$missing"; \
-		fi; \
+# Debian's python3 may come without the means to make a virtual environment.
+python-venv:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(call install, python3-venv); }
+
+# A test that lacks one of these is skipped and says so.
+system-packages: python-venv
+	@PATH="$$PATH:/usr/sbin"; missing=; \
+	for needed in chromium curl ip:iproute2 nginx:nginx-light openssl redis-server; do \
+		command -v "$${needed%:*}" >/dev/null || missing="$$missing $${needed#*:}"; \
+	done; \
+	[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || missing="$$missing libnginx-mod-nchan"; \
+	if [ -n "$$missing" ]; then $(call install,$$missing); fi
+
+# Name packages, and install them if this is Debian and its root.
+install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing by apt-get:$(1)"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends $(1); } >/dev/null || \
+			echo "not installed:$(1)"; \
+	else \
+		echo "not installed, which only root can do, on Debian:$(1)"; \
 	fi
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .matrix node_modules build dist *.egg-info
