@@ -28,7 +28,6 @@ _AT_MOST = (
         "viewers.recent_seconds",
         "a frontend must recognize a forward that is repeated",
     ),
-    ("process.tick_seconds", "viewers.heartbeat_seconds", "a heartbeat is due on a tick"),
 )
 """The first is no more than the second, and why; a bound that is its own reason has none."""
 
@@ -51,10 +50,7 @@ _WITH_ROOM_FOR_AN_EVENT = (
     "deliveries.mailbox_bytes",
     "forwards.mailbox_bytes",
     "publishing.batch_bytes",
-    "http.internal_body_bytes",
 )
-
-_WITH_ROOM_IN_A_BODY = ("publishing.batch_bytes", "deliveries.batch_bytes", "forwards.batch_bytes")
 
 
 def check(config: Config) -> None:
@@ -90,11 +86,6 @@ def _check_sizes(config: Config) -> None:
             raise ConfigError(
                 f"{key} has no room for an event of publishing.event_bytes and"
                 f" {_FRAME_OVERHEAD_BYTES} bytes more"
-            )
-    for key in _WITH_ROOM_IN_A_BODY:
-        if attrgetter(key)(config) > config.http.internal_body_bytes:
-            raise ConfigError(
-                f"{key} is more than http.internal_body_bytes: the receiver refuses such a body"
             )
 
 

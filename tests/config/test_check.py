@@ -41,10 +41,6 @@ class CheckTests(FileTestCase):
                 "http.client_idle_seconds is not less than http.idle_seconds: a request must not"
                 " be sent on a connection that the server closes at that moment"
             ),
-            "process.tick_seconds = 26": (
-                "process.tick_seconds is more than viewers.heartbeat_seconds:"
-                " a heartbeat is due on a tick"
-            ),
         }
         self.assertEqual({text: self.complaint(text) for text in complaints}, complaints)
 
@@ -80,14 +76,6 @@ class CheckTests(FileTestCase):
                 f"{key} has no room for an event of publishing.event_bytes and 4096 bytes more",
             )
             self.assertTrue(self.takes(text + "14_096"))
-
-    def test_no_batch_is_larger_than_the_body_that_its_receiver_takes(self) -> None:
-        for key in ("publishing.batch_bytes", "deliveries.batch_bytes", "forwards.batch_bytes"):
-            complaint = self.complaint(f"http.internal_body_bytes = 2_000_000\n{key} = 2_000_001")
-            self.assertEqual(
-                complaint,
-                f"{key} is more than http.internal_body_bytes: the receiver refuses such a body",
-            )
 
     def test_a_nodes_name_is_checked(self) -> None:
         self.assertEqual(
