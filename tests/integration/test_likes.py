@@ -62,7 +62,7 @@ UNLIMITED: dict[str, object] = {
 }
 APP: dict[str, object] = {
     **UNLIMITED,
-    "videos": ["red=Canyon at dusk", "green", *VIDEOS],
+    "likes.videos": ["red=Canyon at dusk", "green", *VIDEOS],
     "likes.publish_seconds": 20,
     "likes.viewers_seconds": 0.2,
     "likes_crowd.likes_per_second": CROWD_LIKES,
@@ -1017,7 +1017,7 @@ def lasting(server: RedisServer, folder: Path, write_config: WriteConfig) -> Ite
     options = ["--redis", server.url, *write_config(QUICK)]
     settings = {
         **APP,
-        "videos": ["red", "v1", "v2", "v3"],
+        "likes.videos": ["red", "v1", "v2", "v3"],
         "likes.publish_seconds": 1,
         "retry.max_seconds": 0.5,
     }
@@ -1251,9 +1251,9 @@ def test_the_settings_tell_the_page_what_it_needs(app: Site, node: RoleProcess) 
         "frontend": node.url("public"),
         "reactions": ["heart", "star", "fire", "laugh"],
         "name_characters": 24,
-        "likes.comment_characters": 500,
-        "likes_crowd.likes_per_second": CROWD_LIKES,
-        "likes_crowd.seconds": 1,
+        "comment_characters": 500,
+        "crowd_likes_per_second": CROWD_LIKES,
+        "crowd_seconds": 1,
     }
 
 
