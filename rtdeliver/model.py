@@ -1,4 +1,4 @@
-"""The values that the rooms exchange: frozen, and checked when made."""
+"""The values that the packages exchange: frozen, and checked when made."""
 
 import enum
 import re
@@ -14,10 +14,10 @@ Topic = NewType("Topic", str)
 """Where an event goes; made by `check_topic`."""
 
 ConnectionId = NewType("ConnectionId", str)
-"""Names one stream, and allows whoever knows it to change the stream's topics."""
+"""Names one stream. Whoever knows it can change the stream's topics."""
 
 Member = NewType("Member", str)
-"""Who a viewer is, as the application that signed the viewer's token calls them."""
+"""Who a viewer is: the name in the token that an application has signed."""
 
 TOPIC_BYTES = 1024
 MEMBER_BYTES = 256
@@ -34,11 +34,11 @@ def check_topic(text: str) -> Topic:
         character (Unicode category Cc) or a lone surrogate.
     """
     if not text:
-        raise BadTopic("a topic has at least one character")
+        raise BadTopic("a topic must have at least one character")
     if _FORBIDDEN_IN_TOPIC.search(text):
-        raise BadTopic("a topic has no control characters and is valid UTF-8")
+        raise BadTopic("a topic must be valid UTF-8 without control characters")
     if len(text) * 4 > TOPIC_BYTES and len(text.encode()) > TOPIC_BYTES:
-        raise BadTopic(f"a topic has at most {TOPIC_BYTES} bytes of UTF-8")
+        raise BadTopic(f"a topic must have at most {TOPIC_BYTES} bytes of UTF-8")
     return Topic(text)
 
 
@@ -49,66 +49,68 @@ def check_member(text: str) -> Member:
         or a lone surrogate.
     """
     if not text or _FORBIDDEN_IN_TOPIC.search(text) or len(text.encode()) > MEMBER_BYTES:
-        raise BadRequest(f"a member is 1 to {MEMBER_BYTES} bytes of UTF-8, no control characters")
+        raise BadRequest(
+            f"a member must be 1 to {MEMBER_BYTES} bytes of UTF-8 without control characters"
+        )
     return Member(text)
 
 
 def presence_topic(member: Member) -> Topic:
-    """Return the topic of who wants to know when ``member`` comes and goes."""
+    """Return the topic to which the presence changes of ``member`` are published."""
     return Topic(f"presence:{member}")
 
 
 def check_event_type(text: str) -> str:
-    """Return ``text`` if it may be an event's type.
+    """Return ``text`` if it is a valid event type.
 
     :raises BadEvent: if it is not 1 to 64 of ``A-Z a-z 0-9 . _ -``.
     """
     if not _NAME.fullmatch(text):
-        raise BadEvent("an event's type is 1 to 64 of A-Z a-z 0-9 . _ -")
+        raise BadEvent("an event's type must be 1 to 64 of A-Z a-z 0-9 . _ -")
     return text
 
 
 def check_event_id(text: str) -> str:
-    """Return ``text`` if it may be an event's id.
+    """Return ``text`` if it is a valid event id.
 
     :raises BadEvent: if it is not 1 to 64 of ``A-Z a-z 0-9 . _ -``.
     """
     if not _NAME.fullmatch(text):
-        raise BadEvent("an event's id is 1 to 64 of A-Z a-z 0-9 . _ -")
+        raise BadEvent("an event's id must be 1 to 64 of A-Z a-z 0-9 . _ -")
     return text
 
 
 def check_node(text: str) -> str:
-    """Return ``text`` if it may be a node's name.
+    """Return ``text`` if it is a valid node name.
 
     :raises BadRequest: if it is not 1 to 64 of ``A-Z a-z 0-9 . _ -``.
     """
     if not _NAME.fullmatch(text):
-        raise BadRequest("a node's name is 1 to 64 of A-Z a-z 0-9 . _ -")
+        raise BadRequest(f"{text}: a node's name must be 1 to 64 of A-Z a-z 0-9 . _ -")
     return text
 
 
 def check_datacenter(text: str) -> str:
-    """Return ``text`` if it may be a datacenter's name.
+    """Return ``text`` if it is a valid datacenter name.
 
     :raises BadRequest: if it is not 1 to 64 of ``A-Z a-z 0-9 . _ -``.
     """
     if not _NAME.fullmatch(text):
-        raise BadRequest(f"{text}: a datacenter's name is 1 to 64 of A-Z a-z 0-9 . _ -")
+        raise BadRequest(f"{text}: a datacenter's name must be 1 to 64 of A-Z a-z 0-9 . _ -")
     return text
 
 
 def check_url(text: str) -> str:
-    """Return ``text`` if it may be the base of a node's URL.
+    """Return ``text`` if it is a valid base URL of a node, such as ``http://10.0.0.5:8090``.
 
-    :raises BadRequest: if it is not like ``http://10.0.0.5:8090``.
+    :raises BadRequest: if it is not.
     """
     try:
         valid = _URL.fullmatch(text) and urlsplit(text).port != 0
     except ValueError:
         valid = False
     if not valid:
-        raise BadRequest(f"{text} is not like http://10.0.0.5:8090")
+        raise BadRequest(f"{text} is not a URL such as http://10.0.0.5:8090")
     return text
 
 
@@ -125,8 +127,8 @@ def node_of(connection_id: ConnectionId) -> str:
 class Event(msgspec.Struct, frozen=True, gc=False):
     """A published event.
 
-    ``line`` is the event as it travels to frontends and browsers, made once by the dispatcher
-    that accepted it; ``topic`` and ``id`` are read from it.
+    ``line`` is the event as frontends and browsers get it. The dispatcher that accepts the event
+    makes the line, once; ``topic`` and ``id`` are the same as in it.
     """
 
     topic: Topic
@@ -135,7 +137,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """How many bytes a mailbox accounts for it."""
+        """How many bytes the event counts for in a mailbox."""
         return len(self.line)
 
 
@@ -150,8 +152,8 @@ class FrontendRef(msgspec.Struct, frozen=True):
     """One process of a frontend node, and where it takes deliveries.
 
     :param node: the node's name, which outlives the process.
-    :param url: the base of its internal listener, such as ``http://10.0.0.5:8081``.
-    :param incarnation: names this process among all that ever ran as ``node``.
+    :param url: the base URL of its internal listener, such as ``http://10.0.0.5:8081``.
+    :param incarnation: tells this process from all others that ever ran as ``node``.
     """
 
     node: str
@@ -162,14 +164,14 @@ class FrontendRef(msgspec.Struct, frozen=True):
         check_node(self.node)
         check_url(self.url)
         if not _NAME.fullmatch(self.incarnation):
-            raise BadRequest("an incarnation is 1 to 64 of A-Z a-z 0-9 . _ -")
+            raise BadRequest("an incarnation must be 1 to 64 of A-Z a-z 0-9 . _ -")
 
 
 class PeerRef(msgspec.Struct, frozen=True):
     """Another datacenter, and where its dispatchers take forwards.
 
     :param name: the datacenter's name.
-    :param urls: of its dispatchers, at least one.
+    :param urls: the URLs of its dispatchers, at least one.
     """
 
     name: str
@@ -184,11 +186,13 @@ class PeerRef(msgspec.Struct, frozen=True):
 def parse_peer(text: str) -> PeerRef:
     """Read a peer as operators write it, such as ``dc2=http://10.1.0.2:8090,http://10.1.0.3:8090``.
 
-    :raises BadRequest: if it is not like that.
+    :raises BadRequest: if it does not have this form.
     """
     name, separator, urls = text.partition("=")
     if not separator or not urls:
-        raise BadRequest(f"{text} is not like dc2=http://10.1.0.2:8090,http://10.1.0.3:8090")
+        raise BadRequest(
+            f"{text} is not a peer such as dc2=http://10.1.0.2:8090,http://10.1.0.3:8090"
+        )
     return PeerRef(name=name, urls=tuple(urls.split(",")))
 
 

@@ -1,1 +1,1 @@
-"""Settings: what can be set, how it is read, and which values go together."""
+"""Settings: what can be set, how settings are read, and which values fit together."""

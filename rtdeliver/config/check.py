@@ -1,4 +1,4 @@
-"""Which values go together: what no single range can say, checked once at the start."""
+"""Which settings fit together: the rules that span several keys, checked once at the start."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -21,31 +21,31 @@ _AT_MOST = (
     (
         "deliveries.repeat_seconds",
         "viewers.recent_seconds",
-        "a frontend must recognize a delivery that is repeated",
+        "a frontend must still recognize a repeated delivery",
     ),
     (
         "forwards.repeat_seconds",
         "viewers.recent_seconds",
-        "a frontend must recognize a forward that is repeated",
+        "a frontend must still recognize a repeated forward",
     ),
 )
-"""The first is no more than the second, and why; a bound that is its own reason has none."""
+"""The first setting may be at most the second, and why. An obvious rule has no reason."""
 
 _LESS = (
     (
         "presence.claim_seconds",
         "viewers.recent_seconds",
-        "a frontend must recognize a change of presence that two dispatchers publish",
+        "a frontend must still recognize a presence change that is published twice",
     ),
     (
         "http.client_idle_seconds",
         "http.idle_seconds",
-        "a request must not be sent on a connection that the server closes at that moment",
+        "the client must close an idle connection before the server does",
     ),
 )
-"""The first is less than the second, and why."""
+"""The first setting must be less than the second, and why."""
 
-_WITH_ROOM_FOR_AN_EVENT = (
+_HOLDS_AN_EVENT = (
     "viewers.mailbox_bytes",
     "deliveries.mailbox_bytes",
     "forwards.mailbox_bytes",
@@ -54,9 +54,9 @@ _WITH_ROOM_FOR_AN_EVENT = (
 
 
 def check(config: Config) -> None:
-    """Check the values that a range cannot check.
+    """Check the rules that the range of a single key cannot express.
 
-    :raises ConfigError: with one line that says what is wrong.
+    :raises ConfigError: with one line that says which setting is wrong, and why.
     """
     _check_names(config)
     _check_times(config)
@@ -66,26 +66,26 @@ def check(config: Config) -> None:
 def _check_times(config: Config) -> None:
     for lesser, greater, why in _AT_MOST:
         if attrgetter(lesser)(config) > attrgetter(greater)(config):
-            raise ConfigError(f"{lesser} is more than {greater}{f': {why}' if why else ''}")
+            raise _misfit(config, lesser, "must be at most", greater, why)
     for lesser, greater, why in _LESS:
         if attrgetter(lesser)(config) >= attrgetter(greater)(config):
-            raise ConfigError(f"{lesser} is not less than {greater}: {why}")
-    if config.redis.urls and config.redis.grace_seconds <= (
-        config.routing.announce_seconds + config.retry.max_seconds
-    ):
+            raise _misfit(config, lesser, "must be less than", greater, why)
+    needed_seconds = config.routing.announce_seconds + config.retry.max_seconds
+    if config.redis.urls and config.redis.grace_seconds <= needed_seconds:
         raise ConfigError(
-            "redis.grace_seconds is not more than routing.announce_seconds and retry.max_seconds"
-            " together: frontends need that long to announce anew"
+            f"{_with_value(config, 'redis.grace_seconds')} must be more than"
+            f" routing.announce_seconds and retry.max_seconds together ({needed_seconds:.15g}):"
+            " frontends need that long to announce again"
         )
 
 
 def _check_sizes(config: Config) -> None:
     event_bytes = config.publishing.event_bytes + _FRAME_OVERHEAD_BYTES
-    for key in _WITH_ROOM_FOR_AN_EVENT:
+    for key in _HOLDS_AN_EVENT:
         if attrgetter(key)(config) < event_bytes:
             raise ConfigError(
-                f"{key} has no room for an event of publishing.event_bytes and"
-                f" {_FRAME_OVERHEAD_BYTES} bytes more"
+                f"{_with_value(config, key)} must be at least {event_bytes}: one event takes"
+                f" publishing.event_bytes and up to {_FRAME_OVERHEAD_BYTES} bytes around it"
             )
 
 
@@ -102,17 +102,20 @@ def _check_names(config: Config) -> None:
     for origin in config.access.cors_origins:
         if origin not in ("*", SAME_HOST) and not _ORIGIN.fullmatch(origin):
             raise ConfigError(
-                f"access.cors_origins: {origin} is not *, {SAME_HOST}, or like https://example.com"
+                f"access.cors_origins: {origin} is not an origin such as https://example.com,"
+                f" nor * or {SAME_HOST}"
             )
 
 
 def _check_peers(names: list[str], *, own: str) -> None:
     if own in names:
-        raise ConfigError(f"datacenters.peers: {own} is this datacenter itself")
+        raise ConfigError(
+            f"datacenters.peers: {own} is the name of this datacenter; name only others"
+        )
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
-                f"datacenters.peers: {name} is named twice; give all its URLs at once"
+                f"datacenters.peers: {name} is named twice; give all its URLs in one entry"
             )
 
 
@@ -122,3 +125,12 @@ def _check_each(key: str, check: Callable[[str], object], values: Iterable[str])
             check(value)
         except BadRequest as refusal:
             raise ConfigError(f"{key}: {refusal.message}") from None
+
+
+def _misfit(config: Config, key: str, relation: str, other: str, why: str) -> ConfigError:
+    line = f"{_with_value(config, key)} {relation} {_with_value(config, other)}"
+    return ConfigError(f"{line}: {why}" if why else line)
+
+
+def _with_value(config: Config, key: str) -> str:
+    return f"{key} ({attrgetter(key)(config):.15g})"

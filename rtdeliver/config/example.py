@@ -1,4 +1,4 @@
-"""The example file, made of the sections: ``python -m rtdeliver.config.example`` prints it."""
+"""How the example file is made from the sections: ``python -m rtdeliver.config.example``."""
 
 import ast
 import inspect
@@ -14,10 +14,11 @@ from rtdeliver.config import sections
 
 _WIDTH = 100
 _HEADER = """\
-All settings of rtdeliver, with their defaults. One file may serve all roles: each reads the tables
-that concern it. Give it with --config; an option on the command line wins.
-Each table names the roles that read it, unless all do. Empty text and empty lists stand for nothing
-unless the comment says more. Numbers are more than 0, and times a year at most, unless it does."""
+All settings of rtdeliver, with their defaults. Pass the file with --config; an option on the
+command line overrides it. One file can serve all roles: each role reads its own tables, and a table
+names the roles that read it, unless all do.
+An empty text or list sets nothing, unless its comment says otherwise. A number must be more than 0,
+and a time at most a year, unless its comment says otherwise."""
 
 
 def example() -> str:
@@ -49,7 +50,7 @@ def _docs(section: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
 
 
 def _bounds(field: type) -> str:
-    """Say what a number must be, where the file's header does not."""
+    """Return the range of a number where it differs from what the file's header says."""
     kind = msgspec.inspect.type_info(field)
     if not isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
         return ""
@@ -59,7 +60,7 @@ def _bounds(field: type) -> str:
 
 
 def _comment(text: str) -> str:
-    """Return a comment, its lines filled unless they are indented."""
+    """Return a comment; its lines are filled, except those that are indented."""
     lines: list[str] = []
     paragraph: list[str] = []
     for line in [*text.splitlines(), ""]:

@@ -1,4 +1,4 @@
-"""How settings are read: a TOML file, and options that win over it."""
+"""How settings are read: from a TOML file, and from options that override it."""
 
 import difflib
 import tomllib
@@ -18,18 +18,18 @@ _KEYS = [
     f"{table}.{key}" for table, section in _SECTIONS.items() for key in section.__struct_fields__
 ]
 
-# How much alike two names are for one to be meant by the other, and what a key of the same table
-# is given beyond that.
-_ALIKE = 0.65
-_SAME_TABLE = 0.1
+# How alike an unknown key and a known one must be for a suggestion, from 0 to 1; a known key of the
+# same table counts as more alike by the second number.
+_MIN_LIKENESS = 0.65
+_SAME_TABLE_BONUS = 0.1
 
 
 def load_config(path: str | None, options: Mapping[str, Any]) -> Config:
     """Return the settings of a file, overridden by options.
 
-    :param path: of a TOML file, or ``None``.
-    :param options: values by table and key, such as ``viewers.max_connections``; those that are
-        ``None`` or empty lists were not given.
+    :param path: the path of a TOML file, or ``None``.
+    :param options: values by table and key, such as ``viewers.max_connections``; ``None`` and empty
+        lists stand for options that were not given.
     :raises ConfigError: if the file cannot be read, or a table, key or value is wrong.
     """
     tables = _read(path) if path else {}
@@ -64,7 +64,7 @@ def _read(path: str) -> dict[str, dict[str, Any]]:
 def _check_names(name: str, table: object) -> None:
     if not isinstance(table, dict):
         if name in _SECTIONS:
-            raise ConfigError(f"{name} is a table, [{name}], with keys of its own")
+            raise ConfigError(f"{name} is a table: write [{name}], and its keys below")
         raise ConfigError(f"unknown key {name}{_suggest_key(name)}")
     if name not in _SECTIONS:
         close = difflib.get_close_matches(name, _SECTIONS, n=1)
@@ -77,16 +77,16 @@ def _check_names(name: str, table: object) -> None:
 
 
 def _suggest_key(key: str, table: str = "") -> str:
-    """Name the known key that is most like an unknown one, be it in another table."""
+    """Name the known key, of any table, that is most like an unknown one; empty if none is."""
 
     def likeness(name: str) -> float:
         section, _, known = name.partition(".")
         forms = (known, f"{section}_{known}")
         alike = max(difflib.SequenceMatcher(None, key, form).ratio() for form in forms)
-        return alike + (_SAME_TABLE if section == table else 0)
+        return alike + (_SAME_TABLE_BONUS if section == table else 0)
 
     best = max(_KEYS, key=likeness)
-    return f"; did you mean {best}?" if likeness(best) > _ALIKE else ""
+    return f"; did you mean {best}?" if likeness(best) > _MIN_LIKENESS else ""
 
 
 def _explain(error: msgspec.ValidationError) -> str:

@@ -5,41 +5,43 @@ from tests.config.files import FileTestCase
 
 class CheckTests(FileTestCase):
     def test_bounds_that_belong_together_are_compared(self) -> None:
-        repeat = "a frontend must recognize"
+        repeat = "a frontend must still recognize"
         complaints = {
-            "viewers.busy_reconnect_min_seconds = 31": (
-                "viewers.busy_reconnect_min_seconds is more than viewers.busy_reconnect_max_seconds"
+            "viewers.busy_reconnect_min_seconds = 31.5": (
+                "viewers.busy_reconnect_min_seconds (31.5) must be at most"
+                " viewers.busy_reconnect_max_seconds (30)"
             ),
             "viewers.busy_reconnect_max_seconds = 4": (
-                "viewers.busy_reconnect_min_seconds is more than viewers.busy_reconnect_max_seconds"
+                "viewers.busy_reconnect_min_seconds (5) must be at most"
+                " viewers.busy_reconnect_max_seconds (4)"
             ),
-            "retry.min_seconds = 4": "retry.min_seconds is more than retry.max_seconds",
+            "retry.min_seconds = 4": "retry.min_seconds (4) must be at most retry.max_seconds (3)",
             "worker_restart.min_seconds = 6": (
-                "worker_restart.min_seconds is more than worker_restart.max_seconds"
+                "worker_restart.min_seconds (6) must be at most worker_restart.max_seconds (5)"
             ),
             "routing.announce_seconds = 31": (
-                "routing.announce_seconds is more than routing.lease_seconds:"
+                "routing.announce_seconds (31) must be at most routing.lease_seconds (30):"
                 " an announcement renews the lease"
             ),
             "routing.lease_seconds = 2": (
-                "routing.announce_seconds is more than routing.lease_seconds:"
+                "routing.announce_seconds (3) must be at most routing.lease_seconds (2):"
                 " an announcement renews the lease"
             ),
             "viewers.recent_seconds = 29": (
-                "deliveries.repeat_seconds is more than viewers.recent_seconds:"
-                f" {repeat} a delivery that is repeated"
+                "deliveries.repeat_seconds (30) must be at most viewers.recent_seconds (29):"
+                f" {repeat} a repeated delivery"
             ),
             "forwards.repeat_seconds = 61": (
-                "forwards.repeat_seconds is more than viewers.recent_seconds:"
-                f" {repeat} a forward that is repeated"
+                "forwards.repeat_seconds (61) must be at most viewers.recent_seconds (60):"
+                f" {repeat} a repeated forward"
             ),
             "presence.claim_seconds = 60": (
-                "presence.claim_seconds is not less than viewers.recent_seconds:"
-                f" {repeat} a change of presence that two dispatchers publish"
+                "presence.claim_seconds (60) must be less than viewers.recent_seconds (60):"
+                f" {repeat} a presence change that is published twice"
             ),
             "http.client_idle_seconds = 60": (
-                "http.client_idle_seconds is not less than http.idle_seconds: a request must not"
-                " be sent on a connection that the server closes at that moment"
+                "http.client_idle_seconds (60) must be less than http.idle_seconds (60):"
+                " the client must close an idle connection before the server does"
             ),
         }
         self.assertEqual({text: self.complaint(text) for text in complaints}, complaints)
@@ -58,7 +60,11 @@ class CheckTests(FileTestCase):
         self,
     ) -> None:
         text = "redis = {urls = ['redis://h'], grace_seconds = 6}\nretry.max_seconds = %s"
-        self.assertIn("redis.grace_seconds is not more than", self.complaint(text % 3))
+        self.assertEqual(
+            self.complaint(text % 3),
+            "redis.grace_seconds (6) must be more than routing.announce_seconds and"
+            " retry.max_seconds together (6): frontends need that long to announce again",
+        )
         self.assertTrue(self.takes(text % 2.9))
         # Without Redis nothing is ever lost in it.
         self.assertTrue(self.takes("redis.grace_seconds = 1"))
@@ -73,14 +79,15 @@ class CheckTests(FileTestCase):
             text = f"publishing.event_bytes = 10_000\n{key} = "
             self.assertEqual(
                 self.complaint(text + "14_095"),
-                f"{key} has no room for an event of publishing.event_bytes and 4096 bytes more",
+                f"{key} (14095) must be at least 14096: one event takes publishing.event_bytes"
+                " and up to 4096 bytes around it",
             )
             self.assertTrue(self.takes(text + "14_096"))
 
     def test_a_nodes_name_is_checked(self) -> None:
         self.assertEqual(
             self.complaint("node.name = 'a b'"),
-            "node.name: a node's name is 1 to 64 of A-Z a-z 0-9 . _ -",
+            "node.name: a b: a node's name must be 1 to 64 of A-Z a-z 0-9 . _ -",
         )
 
     def test_urls_of_nodes_are_checked(self) -> None:
@@ -105,7 +112,7 @@ class CheckTests(FileTestCase):
         ):
             self.assertEqual(
                 self.complaint(f"node.dispatchers = ['http://good:1', '{url}']"),
-                f"node.dispatchers: {url} is not like http://10.0.0.5:8090",
+                f"node.dispatchers: {url} is not a URL such as http://10.0.0.5:8090",
             )
 
     def test_white_space_in_a_url_is_refused(self) -> None:
@@ -117,18 +124,20 @@ class CheckTests(FileTestCase):
         good = ["dc2=http://h:1", "dc.3=http://10.1.0.2:8090,https://10.1.0.3:8090/"]
         text = "datacenters = {name = 'dc1', peers = %s}"
         self.assertEqual(self.load(text % good).datacenters.peers, tuple(good))
-        rule = "a datacenter's name is 1 to 64 of A-Z a-z 0-9 . _ -"
+        rule = "a datacenter's name must be 1 to 64 of A-Z a-z 0-9 . _ -"
+        no_peer = "is not a peer such as dc2=http://10.1.0.2:8090,http://10.1.0.3:8090"
+        no_url = "is not a URL such as http://10.0.0.5:8090"
         complaints = {
-            "dc2": "dc2 is not like dc2=http://10.1.0.2:8090,http://10.1.0.3:8090",
-            "dc2=": "dc2= is not like dc2=http://10.1.0.2:8090,http://10.1.0.3:8090",
-            "http://h:1": "http://h:1 is not like dc2=http://10.1.0.2:8090,http://10.1.0.3:8090",
+            "dc2": f"dc2 {no_peer}",
+            "dc2=": f"dc2= {no_peer}",
+            "http://h:1": f"http://h:1 {no_peer}",
             "=http://h:1": f": {rule}",
             "dc 2=http://h:1": f"dc 2: {rule}",
-            "dc2=h:1": "h:1 is not like http://10.0.0.5:8090",
-            "dc2=http://h:1,": " is not like http://10.0.0.5:8090",
-            "dc2=http://h:1,http://h:1/x": "http://h:1/x is not like http://10.0.0.5:8090",
-            "dc1=http://h:1": "dc1 is this datacenter itself",
-            "dc.3=http://h:1": "dc.3 is named twice; give all its URLs at once",
+            "dc2=h:1": f"h:1 {no_url}",
+            "dc2=http://h:1,": f" {no_url}",
+            "dc2=http://h:1,http://h:1/x": f"http://h:1/x {no_url}",
+            "dc1=http://h:1": "dc1 is the name of this datacenter; name only others",
+            "dc.3=http://h:1": "dc.3 is named twice; give all its URLs in one entry",
         }
         for peer, complaint in complaints.items():
             self.assertEqual(
@@ -151,5 +160,6 @@ class CheckTests(FileTestCase):
         ):
             self.assertEqual(
                 self.complaint(f"access.cors_origins = ['*', '{origin}']"),
-                f"access.cors_origins: {origin} is not *, same-host, or like https://example.com",
+                f"access.cors_origins: {origin} is not an origin such as https://example.com,"
+                " nor * or same-host",
             )

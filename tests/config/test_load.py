@@ -113,7 +113,7 @@ class LoadConfigTests(FileTestCase):
                 "unknown key presence_grace_seconds; did you mean presence.grace_seconds?"
             ),
             "zzz = 5": "unknown key zzz",
-            "viewers = 5": "viewers is a table, [viewers], with keys of its own",
+            "viewers = 5": "viewers is a table: write [viewers], and its keys below",
         }
         for text, complaint in complaints.items():
             path = self.write(text.encode())
