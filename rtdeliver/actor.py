@@ -14,7 +14,7 @@ log = Logger()
 
 
 class MailboxLimits(Protocol):
-    """How much a mailbox holds, in bytes and in events; sections of the settings are such."""
+    """How much a mailbox holds, in bytes and in events. Sections of the settings have these."""
 
     @property
     def mailbox_bytes(self) -> int: ...
@@ -24,7 +24,7 @@ class MailboxLimits(Protocol):
 
 
 class Item(Protocol):
-    """What a mailbox holds. ``size`` is the bytes that it takes up."""
+    """What a mailbox holds. ``size`` is how many bytes it takes up."""
 
     @property
     def size(self) -> int: ...
@@ -34,12 +34,12 @@ T = TypeVar("T", bound=Item)
 
 
 class Mailbox(Generic[T]):
-    """A queue with a bound, first in, first out.
+    """A bounded queue, first in, first out.
 
-    An empty one takes any item, so that an item larger than the bound passes alone.
+    An empty mailbox takes any item, so an item larger than the bound still passes, alone.
 
-    ``size`` tells how many bytes are in it. ``held_bytes`` is for its owner to set: what was taken
-    and could not be got rid of yet, which counts towards the bound.
+    ``size`` is how many bytes are in the mailbox. The owner sets ``held_bytes``: the bytes that it
+    has taken and could not hand on yet. They count towards the bound.
     """
 
     def __init__(self, limits: MailboxLimits) -> None:
@@ -52,7 +52,7 @@ class Mailbox(Generic[T]):
         return len(self._items)
 
     def put(self, item: T) -> Sequence[T]:
-        """Append ``item``, and drop as many of the oldest as it takes.
+        """Append ``item``, and drop the oldest items until the mailbox is within its bound.
 
         :return: the dropped items, oldest first.
         """
@@ -61,9 +61,9 @@ class Mailbox(Generic[T]):
         return self._make_room() if self._is_too_full() else ()
 
     def take(self, *, at_most_bytes: int, at_most_events: int) -> list[T]:
-        """Remove and return what is in front, all of it where it is within the two limits.
+        """Remove and return the oldest items, as many as the two limits allow.
 
-        At least one item comes, however large, unless the mailbox is empty.
+        The first item is returned however large it is.
         """
         items, size = self._items, 0
         taken: list[T] = []
@@ -75,7 +75,7 @@ class Mailbox(Generic[T]):
         return taken
 
     def clear(self) -> list[T]:
-        """Remove and return all."""
+        """Remove and return all items."""
         items = list(self._items)
         self._items.clear()
         self.size = 0
@@ -103,10 +103,11 @@ class Mailbox(Generic[T]):
 class RunQueue:
     """Gives turns to the actors that have work, in the order in which they asked.
 
-    Turns are taken for a slice of time in each iteration of the reactor, which reads and accepts
-    in between. An actor that asks again joins the end, so nobody waits more than one round.
+    In each iteration of the reactor, the queue gives turns for a slice of time. Then the reactor
+    reads and accepts. An actor that asks again joins the end, so no actor waits for more than one
+    round.
 
-    :param slice_seconds: how long turns are taken before the reactor gets its turn.
+    :param slice_seconds: how long the queue gives turns before the reactor goes on.
     """
 
     def __init__(self, *, clock: IReactorTime, slice_seconds: float) -> None:
@@ -121,7 +122,7 @@ class RunQueue:
         return len(self._queue)
 
     def add(self, actor: IActor) -> None:
-        """Let ``actor`` take a turn soon; nothing happens if it waits for one already."""
+        """Let ``actor`` take a turn soon; does nothing if it is in the queue already."""
         if actor.queued:
             return
         actor.queued = True
@@ -130,7 +131,7 @@ class RunQueue:
             self._next = self._clock.callLater(0, self._take_turns)
 
     def hurry(self, actor: IActor) -> None:
-        """Let ``actor`` take a turn now, unless turns were taken in this iteration already."""
+        """Let ``actor`` take a turn now; queue it if this iteration has given turns already."""
         if self._next is None:
             self._next = self._clock.callLater(0, self._take_turns)
             self.give_turn(actor)
@@ -138,7 +139,7 @@ class RunQueue:
             self.add(actor)
 
     def give_turn(self, actor: IActor) -> None:
-        """Let ``actor`` take a turn now, before those that wait."""
+        """Let ``actor`` take a turn now, ahead of the queue."""
         self._turns += 1
         try:
             actor.turn()
@@ -148,7 +149,7 @@ class RunQueue:
     def samples(self) -> list[Sample]:
         return [
             counter("turns", "Turns taken by actors.", self._turns),
-            counter("failed_turns", "Turns that ended their actor.", self._failed_turns),
+            counter("failed_turns", "Turns that failed and ended their actor.", self._failed_turns),
             gauge("run_queue_actors", "Actors that wait for a turn.", len(self._queue)),
         ]
 

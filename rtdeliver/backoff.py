@@ -9,14 +9,14 @@ from rtdeliver.config.sections import Pauses
 
 
 class Backoff:
-    """Pauses that double with each failure in a row, up to a bound.
+    """Pauses that double with each consecutive failure, up to a bound.
 
-    Twisted's policy gives the growth. Its jitter adds up to a second to any pause, however short;
-    here the pause itself is drawn from its upper half, so that many processes which lost the same
-    server spread over a time that grows with their number of attempts.
+    Twisted's policy computes the doubling. Its own jitter adds up to a second to any pause, however
+    short, so it is not used. Instead, the wait is drawn between half of the pause and all of it.
+    Processes that lost the same server then spread over a time that grows with each attempt.
 
-    :param pauses: the shortest and the longest.
-    :param draw: returns a number between two others.
+    :param pauses: the shortest and the longest pause.
+    :param draw: returns a number between its two arguments.
     """
 
     def __init__(
@@ -32,13 +32,13 @@ class Backoff:
         self.failures = 0
 
     def fail(self) -> float:
-        """Note a failure, and return the seconds to wait before the next attempt."""
+        """Record a failure, and return the seconds to wait before the next attempt."""
         pause = self._pause(self.failures)
         self.failures += 1
         return self._draw(pause / 2, pause)
 
     def succeed(self) -> bool:
-        """Note a success, and return whether failures came before it."""
+        """Record a success, and return whether failures came before it."""
         had_failed = self.failures > 0
         self.failures = 0
         return had_failed

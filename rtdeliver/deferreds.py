@@ -17,7 +17,7 @@ _FLUSH_CHECK_SECONDS = 0.02
 def as_deferred(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Deferred[T]]:
     """Decorate a coroutine function so that a call starts it and returns a Deferred.
 
-    An interface promises Deferreds, and its implementation reads best as a coroutine.
+    Interfaces promise Deferreds, but their implementations are easier to read as coroutines.
     """
 
     @wraps(function)
@@ -38,9 +38,9 @@ async def all_of(answers: Iterable[Deferred[Any]]) -> list[Any]:
 
 
 def shield(work: Coroutine[Any, Any, T] | Deferred[T]) -> Deferred[T]:
-    """Fires with the result of ``work``, which goes on when the returned Deferred is cancelled.
+    """Return a Deferred with the result of ``work``; cancelling it does not cancel ``work``.
 
-    Klein cancels what serves a request when its client leaves.
+    Klein cancels the handler of a request when the client disconnects.
     """
     answer: Deferred[T] = Deferred()
     ensureDeferred(work).addCallbacks(answer.callback, answer.errback)
@@ -48,9 +48,9 @@ def shield(work: Coroutine[Any, Any, T] | Deferred[T]) -> Deferred[T]:
 
 
 async def flush(waiting: Callable[[], int], *, at_most_seconds: float, clock: IReactorTime) -> None:
-    """Wait until nothing is left to do, so that the process can end.
+    """Wait until all work is done, or the time is over, so that the process can end.
 
-    :param waiting: returns how much is left.
+    :param waiting: returns how much work is left.
     """
     end = clock.seconds() + at_most_seconds
     while waiting() and clock.seconds() < end:

@@ -1,15 +1,15 @@
-"""What can be refused or fail, and how each refusal is named on the wire."""
+"""Which requests are refused, which calls can fail, and what a refusal is called on the wire."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
 class Refusal(Exception):
-    """A request that is answered with ``{"error": name, "message": ...}``.
+    """A request is refused; the answer is ``{"error": name, "message": ...}``.
 
     :param message: what is wrong and what would be right, for the person who sent it.
     :param lines: for a batch, the numbers of the bad lines; the first line is 1.
-    :param headers: header fields that the answer carries, such as ``Allow``.
+    :param headers: header fields of the answer, such as ``Allow``.
     """
 
     name: ClassVar[str] = "bad_request"
@@ -29,7 +29,7 @@ class Refusal(Exception):
 
 
 class BadRequest(Refusal):
-    """The body or the query is not what this path takes."""
+    """The body or the query does not fit this path."""
 
 
 class BadJson(Refusal):
@@ -51,7 +51,7 @@ class BadEvent(Refusal):
 
 
 class Unauthorized(Refusal):
-    """The request lacks the secret or the token that it needs, or has a bad one."""
+    """The secret or the token that the request needs is missing or wrong."""
 
     name = "unauthorized"
     status = 401
@@ -65,21 +65,21 @@ class NotFound(Refusal):
 
 
 class UnknownConnection(Refusal):
-    """No connection has this id, or no longer."""
+    """No connection has this id; one that had it may have ended."""
 
     name = "unknown_connection"
     status = 404
 
 
 class MethodNotAllowed(Refusal):
-    """The path is served, but not by this method."""
+    """The path exists, but does not take this method."""
 
     name = "method_not_allowed"
     status = 405
 
 
 class TooManyTopics(Refusal):
-    """The connection would hold more topics than it may."""
+    """The connection would have more topics than it may have."""
 
     name = "too_many_topics"
     status = 409
@@ -107,21 +107,21 @@ class UnsupportedMediaType(Refusal):
 
 
 class TooManyRequests(Refusal):
-    """The client has asked for more than its share; ``Retry-After`` says when it may again."""
+    """The client has sent too many requests; ``Retry-After`` says when it may send the next."""
 
     name = "too_many_requests"
     status = 429
 
 
 class InternalError(Refusal):
-    """A fault of this process; the log has the particulars."""
+    """An unexpected error in this process; its log has the details."""
 
     name = "internal_error"
     status = 500
 
 
 class Unavailable(Refusal):
-    """Something that this process depends on cannot be reached."""
+    """This process cannot reach something that it depends on."""
 
     name = "unavailable"
     status = 503
@@ -136,11 +136,11 @@ class Unreachable(RemoteFailure):
 
 
 class AnswerLost(RemoteFailure):
-    """The request was sent and no answer came: it may have been carried out."""
+    """No answer came to a request: the other node may have carried it out."""
 
 
 class AnsweredNo(RemoteFailure):
-    """The other node answered, and refused.
+    """The other node answered with a refusal.
 
     :param status: the HTTP status of the answer.
     """
@@ -151,7 +151,7 @@ class AnsweredNo(RemoteFailure):
 
 
 class StreamLost(Exception):
-    """The peer of a stream is gone; nothing more can be sent on it."""
+    """The client of a stream is gone; nothing more can be sent on the stream."""
 
 
 class ConfigError(Exception):

@@ -1,4 +1,4 @@
-"""Names for events."""
+"""How events get their ids."""
 
 import secrets
 import string
@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 class EventIds:
     """Makes ids that are unique and sort by time: milliseconds, sequence number, process.
 
-    The clock may be set back; ids go on from where they were.
+    If the clock is set back, the ids still go on in order.
     """
 
     def __init__(self, *, clock: IReactorTime) -> None:

@@ -1,4 +1,4 @@
-"""The promises that the packages make to each other."""
+"""The interfaces between the packages."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,22 +21,22 @@ from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Member, Topic
 
 
 class IActor(Interface):
-    """Something with a mailbox, which is given a turn while there is work in it."""
+    """Something with a mailbox, which takes turns while the mailbox has work."""
 
-    queued = Attribute("``True`` while it waits in a run queue; the run queue alone sets it.")
+    queued = Attribute("``True`` while it waits in a run queue; only the run queue sets it.")
 
     def turn() -> None:
-        """Process what piled up, in bounded time, without waiting.
+        """Process the waiting work, in bounded time and without blocking.
 
         An exception ends the actor: the run queue logs it and calls `failed`.
         """
 
     def failed() -> None:
-        """A turn raised an exception: let go of everything, take no further turn."""
+        """Called after a turn raised: release everything, and take no further turn."""
 
 
 class IVisited(Interface):
-    """Something that a timing wheel looks at from time to time."""
+    """Something that a timing wheel visits when it is due."""
 
     def visit(now: float) -> float | None:
         """Do what is due.
@@ -47,60 +47,61 @@ class IVisited(Interface):
 
 
 class IStream(Interface):
-    """The way to one client, below a connection."""
+    """The transport of one connection to its client."""
 
     def send(data: bytes) -> int:
-        """Hand over as much of ``data`` as is taken without waiting.
+        """Send as much of ``data`` as the stream takes without blocking.
 
-        :return: how many bytes were taken. When fewer than ``len(data)``, nothing more must be
-            sent until the owner's ``writable`` is called, which happens once.
+        :return: how many bytes it took. After fewer than ``len(data)``, the owner must not send
+            more until its ``writable`` is called, which happens once.
         :raises StreamLost: if the client is gone.
         """
 
     def unsent_bytes() -> int:
-        """How many bytes the kernel still holds for the client; it shrinks while one reads."""
+        """Return how many bytes the kernel still holds; the number shrinks as the client reads."""
 
     def close() -> None:
-        """End the stream after what was taken has been sent."""
+        """End the stream after all bytes that it took are sent."""
 
     def abort() -> None:
-        """End the stream at once and drop what was not sent."""
+        """End the stream at once, and drop the bytes that are not sent yet."""
 
 
 class IStreamOwner(IProtocol):
     """The protocol above a stream."""
 
     def attached(stream: IStream) -> None:
-        """``stream`` is open; called once, before all else."""
+        """Called once, before any other method, when ``stream`` is open."""
 
     def writable() -> None:
-        """The stream takes data again, after a ``send`` that took less than all."""
+        """Called when the stream takes data again, after a ``send`` that took only a part."""
 
 
 class IRoutingTable(Interface):
     """The routing table: topic -> frontends that have viewers of it.
 
-    A frontend's rows stand as long as its lease, which every ``apply`` renews. Every Deferred
-    fails with `Unavailable` when the table cannot be reached.
+    A frontend's rows are valid until its lease ends; every ``apply`` renews the lease. Every
+    Deferred fails with `Unavailable` when the table cannot be reached.
     """
 
     def start() -> None:
-        """Begin to connect to where the table is."""
+        """Start to connect to the store that holds the table."""
 
     def stop() -> Deferred[None]:
         """Disconnect; fires when nothing is left open."""
 
     def missing() -> list[str]:
-        """What keeps the table from being reached; empty when it can be."""
+        """Return the reasons why the table cannot be reached; empty when it can be."""
 
     def apply(announcement: Announcement) -> Deferred[bool]:
-        """Make the rows of one frontend what the announcement says, at once or not at all.
+        """Change the rows of one frontend as the announcement says, all of them or none.
 
-        Another incarnation of the same node is replaced whole, but by no sequel: that comes late,
-        of a process which was replaced. It is ignored, and so is one with a lower ``sequence``
-        than the last one applied.
+        An announcement of a new incarnation replaces all rows of the node's old incarnation. A
+        sequel never does so: it is a late announcement of a process that was itself replaced, and
+        is ignored. An announcement with a lower ``sequence`` than the last one applied is ignored
+        too.
 
-        :return: fires with whether this incarnation had been announced in full before, or is now.
+        :return: fires with whether this incarnation has been announced in full, now or before.
         """
 
     def frontends(topic: Topic) -> Deferred[Sequence[FrontendRef]]:
@@ -113,81 +114,84 @@ class IRoutingTable(Interface):
         """Fires with every frontend that has a valid lease, by node name."""
 
     def forget(frontend: FrontendRef) -> Deferred[None]:
-        """Take out this incarnation and its rows; nothing happens if another has replaced it."""
+        """Remove this incarnation and its rows; does nothing if another has replaced it."""
 
 
 class IDispatcherClient(Interface):
     """What a frontend asks of the dispatchers."""
 
     def announce(announcement: Announcement) -> Deferred[Acknowledgement]:
-        """Fires with the answer of any one dispatcher.
+        """Send the announcement to one dispatcher; fires with its answer.
 
-        Fails with `RemoteFailure` if none was had; the next call goes to another dispatcher.
+        Fails with `RemoteFailure` if the dispatcher fails; the next call goes to another one.
         """
 
     def frontends() -> Deferred[Sequence[FrontendRef]]:
-        """Fires with the frontends of this datacenter that have a valid lease; fails likewise."""
+        """Fires with this datacenter's frontends that have a valid lease; fails like `announce`."""
 
 
 class IPresenceClient(Interface):
-    """What a frontend asks of the dispatchers for its members."""
+    """How a frontend reports its members to the dispatchers."""
 
     def heartbeat(heartbeat: PresenceHeartbeat) -> Deferred[None]:
-        """Fires once any one dispatcher has noted it.
+        """Fires once one dispatcher has recorded the heartbeat.
 
-        Fails with `RemoteFailure` if none did; the next call goes to another dispatcher.
+        Fails with `RemoteFailure` if the dispatcher fails; the next call goes to another one.
         """
 
 
 class IPresenceStore(Interface):
-    """Who is there, and which changes of that nobody has published yet.
+    """Which members are online, and which changes of that are not published yet.
 
-    A member is online from the first heartbeat on, and goes offline when none came for the
-    heartbeat's own interval and twice a grace. A change is recorded in the step that decides it,
-    and given to one caller, who publishes it and calls `mark_published` before a claim runs out.
-    After that, it is given to whoever sweeps next. Of each member the last change is kept, and the
-    one before it where that was not published either.
+    A member goes online with its first heartbeat. It goes offline when no heartbeat has come for
+    the heartbeat's own interval plus twice the grace time.
+
+    The store records a change in the same step that decides it, and gives it to one caller. This
+    caller has a claim: it publishes the change and calls `mark_published` before the claim ends.
+    After that, the store gives the change to the next caller of `sweep`. The store keeps the last
+    change of each member, and the one before it if that is not published either.
 
     Every Deferred fails with `Unavailable` when the store cannot be reached.
     """
 
     def heartbeat(heartbeat: PresenceHeartbeat) -> Deferred[Sequence[PresenceChange]]:
-        """Note that members are there.
+        """Record that members are online.
 
-        :return: fires with what the caller has to publish, in this order. Of a member whose going
-            offline is not marked as published, that is the first, since it may not have been.
+        :return: fires with the changes that the caller has to publish, in this order. If a member's
+            last change to offline is not marked as published, it comes first, because it may never
+            have been published.
         """
 
     def sweep(limit: int) -> Deferred[PresenceSweep]:
-        """Decide for ``limit`` members at most, and fire with what the caller has to publish.
+        """Check at most ``limit`` members; fires with the changes that the caller has to publish.
 
-        A limit of 0 only finds out whether the store can be reached.
+        A limit of 0 only tests whether the store can be reached.
         """
 
     def mark_published(changes: Sequence[PresenceChange]) -> Deferred[None]:
-        """Note that these have been published. Members who are offline are forgotten then."""
+        """Record that these changes are published, and forget members who are now offline."""
 
     def presence(members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
         """Fires with whether each of ``members`` is online, in their order."""
 
 
 class IPlatform(Interface):
-    """What an application asks of the platform; it knows no frontends and no datacenters."""
+    """What an application asks of the platform, without knowing its nodes and datacenters."""
 
     def publish(topic: Topic, type: str, data: object) -> Deferred[None]:
         """Fires once a dispatcher has accepted the event.
 
         :param data: anything that can be written as JSON.
 
-        Fails with `RemoteFailure` or `Unavailable` if none did, in bounded time. Viewers see the
-        event once at most, however often it had to be tried.
+        Fails in bounded time with `RemoteFailure` or `Unavailable` if no dispatcher accepted it.
+        Viewers see the event at most once, however many attempts it took.
         """
 
     def viewers(topic: Topic) -> Deferred[int]:
-        """Fires with how many watch ``topic``; fails likewise."""
+        """Fires with the number of viewers of ``topic``; fails like `publish`."""
 
     def presence(members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
-        """Fires with whether each of ``members`` is there, in their order; fails likewise."""
+        """Fires with whether each of ``members`` is online, in order; fails like `publish`."""
 
 
 class IFrontendClient(Interface):
@@ -196,7 +200,7 @@ class IFrontendClient(Interface):
     def deliver(frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
         """Fires once the events are in the mailboxes of the frontend's viewers.
 
-        Fails with `Unreachable` (nothing arrived), `AnswerLost` (it may have),
+        Fails with `Unreachable` (no event arrived), `AnswerLost` (they may have arrived),
         `StaleIncarnation` (another process runs there now) or `AnsweredNo`.
         """
 
@@ -205,21 +209,22 @@ class IPeerClient(Interface):
     """What a dispatcher asks of a peer datacenter."""
 
     def forward(batch: Sequence[Event | Gap]) -> Deferred[None]:
-        """Fires once any one dispatcher of the peer has begun to deliver the events there.
+        """Fires once one dispatcher of the peer has started to deliver the events there.
 
-        Fails with `Unreachable` (nothing was taken), `AnswerLost` (it may have been) or
+        Fails with `Unreachable` (no event arrived), `AnswerLost` (they may have arrived) or
         `AnsweredNo`; the next call goes to another dispatcher of the peer.
         """
 
 
 class IConnections(Interface):
-    """Where the topics of connections are changed."""
+    """Reads and changes the topics of connections."""
 
     def subscribe(id: ConnectionId, change: TopicsChange) -> Deferred[Subscriptions]:
-        """Change the topics of a connection, and wait for a dispatcher's word on the new ones.
+        """Change the topics of a connection, and wait until a dispatcher confirms the new ones.
 
-        Fails with `UnknownConnection` if there is none with this id, or it ended meanwhile, and
-        with `TooManyTopics` if it would have more than it may; nothing is changed then.
+        The wait is bounded; topics that are not confirmed in time are ``pending`` in the result.
+        Fails with `UnknownConnection` if no connection has this id or it ends meanwhile. Fails with
+        `TooManyTopics`, and changes nothing, if the connection would have more topics than it may.
         """
 
     def subscriptions(id: ConnectionId) -> Deferred[Subscriptions]:
@@ -227,14 +232,14 @@ class IConnections(Interface):
 
 
 class IOwnerClient(Interface):
-    """What a frontend asks of another that owns a connection."""
+    """What a frontend asks of another frontend, which owns a connection."""
 
     def connections(frontend: FrontendRef) -> IConnections:
-        """The connections of ``frontend``; every call fails with `RemoteFailure` too."""
+        """Return the connections of ``frontend``; their calls can fail with `RemoteFailure` too."""
 
 
 class IFrontendDeliveries(Interface):
-    """Where a frontend takes deliveries."""
+    """The part of a frontend that takes deliveries."""
 
     def deliver(batch: Sequence[Event | Gap]) -> None:
         """Put each event into the mailbox of every viewer of its topic, in order.

@@ -8,7 +8,7 @@ from rtdeliver.model import ConnectionId, FrontendRef, Member, Topic
 
 
 class TopicsChange(msgspec.Struct, frozen=True):
-    """What a viewer wants to watch from now on, and what no longer."""
+    """The topics that a viewer starts to watch, and those that it stops watching."""
 
     add: tuple[Topic, ...]
     remove: tuple[Topic, ...]
@@ -17,14 +17,14 @@ class TopicsChange(msgspec.Struct, frozen=True):
 class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     """What a frontend tells the dispatchers of its viewers.
 
-    :param counts: viewers by topic; 0 takes the row out.
-    :param full: whether ``counts`` replaces all that this frontend had.
-    :param lease_seconds: how long the rows stand without another announcement; 0 takes the
-        whole frontend out.
-    :param sequence: grows with each announcement of an incarnation, so that one which was
-        delayed on the way cannot undo a later one. 0 is always applied.
-    :param after: the sequence of the last announcement that was acknowledged. A routing table
-        that has not applied so much has lost something, and asks for all.
+    :param counts: viewers by topic; 0 removes the row.
+    :param full: whether ``counts`` replaces all rows of this frontend.
+    :param lease_seconds: how long the rows are valid without another announcement; 0 removes the
+        whole frontend.
+    :param sequence: grows with each announcement of an incarnation, so that a delayed announcement
+        cannot undo a later one. 0 is always applied.
+    :param after: the sequence of the last acknowledged announcement. A routing table that has not
+        applied that one has lost something, and asks for a full announcement.
     """
 
     frontend: FrontendRef
@@ -36,15 +36,15 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_sequel(self) -> bool:
-        """Whether it makes sense only where its incarnation is known."""
+        """Whether it only makes sense to a table that knows its incarnation."""
         return self.lease_seconds == 0 or (self.after > 0 and not self.full)
 
 
 class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to an announcement.
 
-    :param full: the routing table knew nothing of this incarnation before, and asks it to announce
-        all.
+    :param full: whether the routing table lacks rows of this incarnation, and asks for a full
+        announcement.
     """
 
     lease_seconds: float
@@ -61,10 +61,11 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PresenceHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """What a frontend tells of the members that have streams at it.
+    """A frontend's report of the members that have streams at it.
 
-    :param members: at most as many as one request may name; a frontend with more sends several.
-    :param heartbeat_seconds: when each of them is told of again, if the stream still stands.
+    :param members: at most as many as one request may name; a frontend with more sends several
+        reports.
+    :param heartbeat_seconds: the time to the next report of each member whose stream is still open.
     """
 
     members: Sequence[Member]
@@ -72,10 +73,10 @@ class PresenceHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whether a member is there.
+    """Whether a member is online.
 
-    :param heartbeat_at: when it was last told of, in milliseconds since the epoch; ``None`` when
-        it is not there.
+    :param heartbeat_at: when its last heartbeat came, in milliseconds since the epoch; ``None``
+        when the member is offline.
     """
 
     member: Member
@@ -84,10 +85,10 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class PresenceChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A member came or went.
+    """A member went online or offline.
 
-    :param at: when that was decided, in milliseconds since the epoch; later for each further
-        change of a member.
+    :param at: when the store decided that, in milliseconds since the epoch. It is later for each
+        further change of the same member.
     """
 
     member: Member
@@ -100,14 +101,15 @@ class PresenceChange(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """Names the change, whoever publishes it, so that viewers see it once."""
+        """The event's id, the same whoever publishes the change, so that viewers see it once."""
         return f"{self.at}-0-{self.status}"
 
 
 class PresenceSweep(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found when a store was looked through.
+    """What a sweep of a presence store found.
 
-    :param next_seconds: until there may be more to do; ``None`` when nobody is there.
+    :param next_seconds: seconds until the next sweep may find more; ``None`` when the store has no
+        members.
     """
 
     changes: Sequence[PresenceChange]

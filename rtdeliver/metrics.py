@@ -39,16 +39,16 @@ def gauge(name: str, help: str, value: float, **labels: str) -> Sample:
 
 
 def dropped(events: int, *, at: str, reason: str) -> Sample:
-    """Events that were lost here, for each receiver that missed them."""
+    """Events that were lost here, counted once for each receiver that missed them."""
     return counter(
         "dropped", "Events lost, for each receiver that missed them.", events, at=at, reason=reason
     )
 
 
 class Exposition:
-    """Collects the samples of all rooms of a process when it is scraped.
+    """Collects the samples of all parts of a process when Prometheus scrapes it.
 
-    Rooms count in plain integers, which costs their hot paths next to nothing.
+    The parts count in plain integers, which costs their hot paths almost nothing.
     """
 
     def __init__(self, sources: Iterable[Callable[[], Iterable[Sample]]]) -> None:

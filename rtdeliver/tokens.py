@@ -13,7 +13,7 @@ from rtdeliver.errors import BadRequest, ConfigError, Unauthorized
 from rtdeliver.model import Member, check_member
 
 _ALGORITHM = "HS256"
-# As long as what HMAC-SHA-256 puts out (RFC 7518, 3.2).
+# A key must be at least as long as the output of HMAC-SHA-256 (RFC 7518, 3.2).
 _KEY_BYTES = 32
 
 
@@ -25,7 +25,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class TokenKey:
-    """Signs tokens, and knows its own: JSON Web Tokens (RFC 7519) with HS256, ``sub`` and ``exp``.
+    """Signs and checks tokens: JSON Web Tokens (RFC 7519) with HS256, ``sub`` and ``exp``.
 
     :param key: at least 32 bytes, which applications and frontends share.
     """
@@ -39,23 +39,23 @@ class TokenKey:
         return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
 
     def check(self, token: str, *, now: float) -> Identity:
-        """Return whom ``token`` is for.
+        """Return the identity that ``token`` is for.
 
         :param now: seconds since the epoch.
-        :raises Unauthorized: if the signature is not of this key, ``sub`` or ``exp`` is missing or
-            wrong, or the time is over.
+        :raises Unauthorized: if the signature was not made with this key, ``sub`` or ``exp`` is
+            missing or wrong, or the token has expired.
         """
         try:
             claims = jwt.decode(
                 token,
                 self._key,
                 algorithms=[_ALGORITHM],
-                # The time is looked at here, by the clock that the caller has.
+                # The expiry is checked below, against the time that the caller gives.
                 options={"require": ["sub", "exp"], "verify_exp": False, "verify_aud": False},
             )
             identity = Identity(check_member(claims["sub"]), _seconds(claims["exp"]))
         except (jwt.InvalidTokenError, BadRequest, TypeError, ValueError, OverflowError):
-            raise _refused("the token is not one that is signed for here") from None
+            raise _refused("the token's signature, sub or exp is wrong or missing") from None
         if not now < identity.expires_at:
             raise _refused("the token has expired: get a new one")
         return identity
@@ -64,8 +64,9 @@ class TokenKey:
 def application_key(token_key_file: str, database: str) -> TokenKey:
     """Return the key that an application signs with.
 
-    :param token_key_file: empty for one of its own, made beside its ``database`` if need be.
-    :raises ConfigError: if it cannot be had.
+    :param token_key_file: the file with the key. If empty, the application has a key of its own, in
+        a file beside ``database``, which is made if it does not exist.
+    :raises ConfigError: if the key cannot be read or made.
     """
     if token_key_file:
         return read_token_key(token_key_file)
@@ -75,9 +76,9 @@ def application_key(token_key_file: str, database: str) -> TokenKey:
 
 
 def read_token_key(path: str) -> TokenKey:
-    """Return the key that a file has; spaces around it do not count.
+    """Return the key in a file, without white space around it.
 
-    :raises ConfigError: if it cannot be read or is too short.
+    :raises ConfigError: if the file cannot be read or the key is too short.
     """
     try:
         with open(path, "rb") as file:
@@ -85,16 +86,19 @@ def read_token_key(path: str) -> TokenKey:
     except OSError as error:
         raise ConfigError(f"access.token_key_file {path}: {error.strerror}") from None
     if len(key) < _KEY_BYTES:
-        raise ConfigError(f"access.token_key_file {path}: a key has at least {_KEY_BYTES} bytes")
+        raise ConfigError(
+            f"access.token_key_file {path}: the key has {len(key)} bytes, but must have at least"
+            f" {_KEY_BYTES} bytes"
+        )
     return TokenKey(key)
 
 
 def make_token_key(path: str) -> None:
-    """Write a new key to a file that only its owner may read, unless there is one already.
+    """Write a new key to a file that only its owner may read, unless the file exists.
 
-    Whoever reads it meanwhile finds all of it, or no file.
+    A process that reads the file meanwhile finds the whole key or no file.
 
-    :raises ConfigError: if it cannot be written.
+    :raises ConfigError: if the file cannot be written.
     """
     folder, name = os.path.split(path)
     try:
@@ -104,7 +108,7 @@ def make_token_key(path: str) -> None:
             with suppress(FileExistsError):
                 os.link(draft.name, path)
     except OSError as error:
-        raise ConfigError(f"the key {path} cannot be made: {error.strerror}") from None
+        raise ConfigError(f"the token key {path} cannot be written: {error.strerror}") from None
 
 
 def _seconds(claim: object) -> float:

@@ -1,4 +1,4 @@
-"""One timer for all that is looked at from time to time."""
+"""One timer for very many heartbeats and time limits."""
 
 import math
 
@@ -13,8 +13,8 @@ log = Logger()
 class TimingWheel:
     """Visits things when they are due, to the precision of a tick, at the cost of one timer.
 
-    A thing asks for its next visit by what `IVisited.visit` returns. Nothing needs to be taken
-    off: what has ended returns ``None`` at its last visit.
+    The value that `IVisited.visit` returns asks for the next visit. Nothing is removed from
+    outside: a thing that has ended returns ``None`` at its next visit, which is the last.
 
     :param tick_seconds: how late a visit may be.
     """
@@ -40,7 +40,7 @@ class TimingWheel:
 
     def _wait(self) -> None:
         next_tick = (self._tick_at(self.now) + 1) * self._tick_seconds
-        # Of a tick that binary fractions cannot express, the end may be no later than now.
+        # If binary fractions cannot express the tick, rounding may put its end at or before now.
         seconds = max(next_tick - self.now, self._tick_seconds / 100)
         self._timer = self._clock.callLater(seconds, self._advance)
 

@@ -1,7 +1,8 @@
-"""Bodies on the wire: what comes in is decoded and checked here, what goes out is encoded here.
+"""Bodies on the wire: how they are decoded and checked, and how they are encoded.
 
-Strict where people write the body by hand (`/publish`, `/connections/.../topics`): an unknown
-field is an error. Lenient between nodes, so that two versions can work together.
+People write some bodies by hand (`/publish`, `/connections/.../topics`); in these, an unknown field
+is an error. In bodies between nodes, unknown fields are ignored, so that two versions can work
+together.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,6 +35,11 @@ T = TypeVar("T")
 
 encode = msgspec.json.encode
 """Return a value as compact JSON in UTF-8."""
+
+
+def as_json(value: Any) -> bytes:
+    """Return ``value`` as compact JSON with a line break at its end, for people who use curl."""
+    return encode(value) + b"\n"
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -102,11 +108,11 @@ def decode_publish(body: bytes, limits: Publishing) -> Draft:
     :raises Refusal: `BadJson`, `BadTopic`, `BadEvent` or `TooLarge`.
     """
     if len(body) > limits.batch_bytes:
-        raise TooLarge(f"a body has at most {limits.batch_bytes} bytes")
+        raise TooLarge(f"a body may have at most {limits.batch_bytes} bytes")
     fields = decode(_publish_body.decode, body, BadEvent)
     data = _compact(fields.data)
     if len(data) > limits.event_bytes:
-        raise TooLarge(f"an event's data has at most {limits.event_bytes} bytes")
+        raise TooLarge(f"an event's data may have at most {limits.event_bytes} bytes")
     return Draft(
         topic=check_topic(fields.topic),
         type=check_event_type(fields.type),
@@ -116,19 +122,19 @@ def decode_publish(body: bytes, limits: Publishing) -> Draft:
 
 
 def decode_publish_batch(body: bytes, limits: Publishing) -> list[Draft]:
-    """Read NDJSON, one published event a line; blank lines do not count.
+    """Read NDJSON with one published event in each line; blank lines are ignored.
 
-    :raises Refusal: the error of the first bad line, with the numbers of all of them.
+    :raises Refusal: the error of the first bad line, with the numbers of all bad lines.
     """
     if len(body) > limits.batch_bytes:
-        raise TooLarge(f"a batch has at most {limits.batch_bytes} bytes")
+        raise TooLarge(f"a batch may have at most {limits.batch_bytes} bytes")
     drafts: list[Draft] = []
     bad: dict[int, Refusal] = {}
     for number, line in enumerate(body.split(b"\n"), 1):
         if not line.strip():
             continue
         if len(drafts) + len(bad) == limits.batch_events:
-            raise TooLarge(f"a batch has at most {limits.batch_events} events")
+            raise TooLarge(f"a batch may have at most {limits.batch_events} events")
         try:
             drafts.append(decode_publish(line, limits))
         except Refusal as refusal:
@@ -139,7 +145,7 @@ def decode_publish_batch(body: bytes, limits: Publishing) -> list[Draft]:
 
 
 def encode_event(draft: Draft, *, id: str, at: int) -> Event:
-    """Make the line that travels from here to the browsers.
+    """Return the event, with the line that frontends and browsers get.
 
     :param at: when the event was accepted, in milliseconds since the epoch.
     """
@@ -164,7 +170,7 @@ def decode_batch(body: bytes) -> list[Event | Gap]:
     :raises Refusal: as for `decode_publish_batch`.
     """
     if b"\r" in body:
-        raise BadEvent("an event line has no carriage return: browsers end a line there")
+        raise BadEvent("an event line must not have a carriage return: browsers end a line there")
     batch: list[Event | Gap] = []
     bad: dict[int, Refusal] = {}
     for number, line in enumerate(body.split(b"\n"), 1):
@@ -192,15 +198,15 @@ def decode_topics_change(body: bytes) -> TopicsChange:
 
 
 def decode_announcement(body: bytes) -> Announcement:
-    """Read what a frontend tells of its viewers.
+    """Read a frontend's announcement of its viewers.
 
     :raises Refusal: `BadJson`, `BadRequest` or `BadTopic`.
     """
     fields = decode(_announcement_body.decode, body, BadRequest)
     if any(count < 0 for count in fields.counts.values()):
-        raise BadRequest("a count of viewers is 0 or more")
+        raise BadRequest("a count of viewers must be 0 or more")
     if not 0 <= fields.lease_seconds <= 3600:
-        raise BadRequest("lease_seconds is between 0 and 3600")
+        raise BadRequest("lease_seconds must be between 0 and 3600")
     return Announcement(
         frontend=fields.frontend,
         counts={check_topic(text): count for text, count in fields.counts.items()},
@@ -214,9 +220,10 @@ def decode_announcement(body: bytes) -> Announcement:
 def decode_heartbeat(
     body: bytes, *, max_members: int, default_heartbeat_seconds: float
 ) -> PresenceHeartbeat:
-    """Read what a frontend tells of its members.
+    """Read a frontend's report of its members.
 
-    :param default_heartbeat_seconds: stands where the body does not say.
+    :param max_members: how many members one body may name.
+    :param default_heartbeat_seconds: the interval if the body does not give one.
     :raises Refusal: `BadJson`, `BadRequest` or `TooLarge`.
     """
     fields = decode(_heartbeat_body.decode, body, BadRequest)
@@ -224,16 +231,16 @@ def decode_heartbeat(
     if seconds is None:
         seconds = default_heartbeat_seconds
     if not 0 < seconds <= 3600:
-        raise BadRequest("heartbeat_seconds is more than 0, and 3600 at most")
+        raise BadRequest("heartbeat_seconds must be more than 0 and at most 3600")
     if len(fields.members) > max_members:
-        raise TooLarge(f"a heartbeat tells of at most {max_members} members")
+        raise TooLarge(f"a heartbeat may name at most {max_members} members")
     return PresenceHeartbeat(
         members=tuple(check_member(text) for text in fields.members), heartbeat_seconds=seconds
     )
 
 
 def decode_presence(body: bytes) -> list[Presence]:
-    """Read a dispatcher's answer on who is there.
+    """Read a dispatcher's answer on which members are online.
 
     :raises Refusal: `BadJson` or `BadRequest`.
     """
@@ -241,7 +248,7 @@ def decode_presence(body: bytes) -> list[Presence]:
 
 
 def decode_topic_viewers(body: bytes) -> int:
-    """Read a dispatcher's answer on who watches a topic: how many that are.
+    """Read the number of viewers from a dispatcher's answer about a topic.
 
     :raises Refusal: `BadJson` or `BadRequest`.
     """
@@ -278,7 +285,7 @@ def _decode_event(line: bytes) -> Event | Gap:
     topic = check_topic(fields.topic)
     if fields.id is None:
         if fields.lost < 1:
-            raise BadEvent("an event line has an id")
+            raise BadEvent("an event line must have an id")
         return Gap(topic=topic, lost=fields.lost)
     return Event(topic=topic, id=check_event_id(fields.id), line=line)
 
@@ -287,8 +294,8 @@ def decode(decoder: Callable[[bytes], T], body: bytes, wrong: type[Refusal]) -> 
     """Read a body.
 
     :param decoder: the method of a decoder of msgspec.
-    :param wrong: the refusal where it is JSON, but not what was asked for.
-    :raises Refusal: that, `BadTopic` if it is the field of that name, or `BadJson`.
+    :param wrong: the refusal of a body that is JSON, but not of the expected form.
+    :raises Refusal: ``wrong``, `BadTopic` if the field ``topic`` is wrong, or `BadJson`.
     """
     try:
         return decoder(body)
@@ -305,7 +312,7 @@ def decode(decoder: Callable[[bytes], T], body: bytes, wrong: type[Refusal]) -> 
 def _compact(raw: msgspec.Raw) -> bytes:
     """Return the JSON on one line: a line break within an event would break its frame.
 
-    A decoder passes over what it keeps raw without a look at its encoding.
+    The encoding is checked here, because msgspec does not check the encoding of raw values.
     """
     data: bytes = decode(_strip_spaces, bytes(raw), BadJson)
     _check_utf8(data)
@@ -326,11 +333,6 @@ def _check_utf8(data: bytes) -> None:
 
 def _bad_lines(bad: dict[int, Refusal]) -> Refusal:
     first = next(iter(bad.values()))
-    told = [f"line {number}: {refusal.message}" for number, refusal in bad.items()]
-    more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
-    return type(first)("; ".join(told[:3]) + more, lines=tuple(bad))
-
-
-def as_json(value: Any) -> bytes:
-    """Return ``value`` as compact JSON with a line break, as curl's users like it."""
-    return encode(value) + b"\n"
+    messages = [f"line {number}: {refusal.message}" for number, refusal in bad.items()]
+    more = f"; and {len(messages) - 3} more" if len(messages) > 3 else ""
+    return type(first)("; ".join(messages[:3]) + more, lines=tuple(bad))
