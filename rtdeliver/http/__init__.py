@@ -1,1 +1,1 @@
-"""HTTP: how requests are served and made here, whatever they are about."""
+"""How HTTP requests are served and made, whatever they are about."""

@@ -1,4 +1,4 @@
-"""Who may use a listener: whoever has its secret, and pages of the allowed origins."""
+"""Who may use a listener: clients that have its secret, and pages of the allowed origins."""
 
 import hmac
 from collections.abc import Sequence
@@ -9,10 +9,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from rtdeliver.config.sections import SAME_HOST
-from rtdeliver.errors import (
-    ConfigError,
-    Unauthorized,
-)
+from rtdeliver.errors import ConfigError, Unauthorized
 from rtdeliver.http.replies import refuse
 from rtdeliver.http.requests import header
 
@@ -20,8 +17,8 @@ from rtdeliver.http.requests import header
 def read_secret(path: str) -> str:
     """Return the secret that requests between nodes carry.
 
-    :param path: of a file with one word; empty for no secret.
-    :raises ConfigError: if the file cannot be read, or holds something else.
+    :param path: the path of a file with one word; empty for no secret.
+    :raises ConfigError: if the file cannot be read, or does not have one word.
     """
     if not path:
         return ""
@@ -33,12 +30,12 @@ def read_secret(path: str) -> str:
     except ValueError as error:
         raise ConfigError(f"access.secret_file {path}: {error}") from None
     if not secret or not secret.isprintable() or " " in secret:
-        raise ConfigError(f"access.secret_file {path}: it must hold one word, the secret")
+        raise ConfigError(f"access.secret_file {path}: the file must have one word, the secret")
     return secret
 
 
 class SecretResource(Resource):
-    """Lets through what carries ``Authorization: Bearer SECRET``, and health checks."""
+    """Lets through health checks, and requests with ``Authorization: Bearer SECRET``."""
 
     isLeaf = True
 
@@ -54,7 +51,7 @@ class SecretResource(Resource):
         return refuse(
             request,
             Unauthorized(
-                "send Authorization: Bearer and the secret of this listener",
+                "send the secret of this listener as Authorization: Bearer SECRET",
                 headers={"WWW-Authenticate": "Bearer"},
             ),
         )
@@ -63,9 +60,9 @@ class SecretResource(Resource):
 class CorsResource(Resource):
     """Tells browsers which other origins may read the answers, and answers their preflights.
 
-    :param origins: as browsers send them, such as ``https://example.com``; ``*`` stands for any,
-        to which browsers then send no credentials, and ``same-host`` for those of the host that is
-        asked, at any port.
+    :param origins: origins as browsers send them, such as ``https://example.com``. ``*`` stands for
+        any origin; browsers then send no credentials. ``same-host`` stands for all origins of the
+        host in the request, at any port.
     """
 
     isLeaf = True
@@ -105,7 +102,7 @@ class CorsResource(Resource):
 
 
 def _is_same_host(request: Request, origin: bytes) -> bool:
-    """Whether a page of ``origin`` comes from the host that is asked."""
+    """Whether ``origin`` has the same host as the request, at any port."""
     try:
         host = urlsplit(f"//{header(request, 'Host')}").hostname
         return bool(host) and urlsplit(origin.decode()).hostname == host

@@ -1,4 +1,4 @@
-"""How nodes call each other: one request, bounded in time and in what is read of the answer."""
+"""How nodes call each other: one request, with a bound on its time and its answer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ from rtdeliver.errors import AnsweredNo, AnswerLost, RemoteFailure, Unreachable
 from rtdeliver.http.endpoints import NodeEndpoints
 
 ANSWER_BYTES = 65536
-"""What is read of an answer at most."""
+"""The largest body of an answer."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ def accepted(answer: Answer) -> Answer:
 class NodeClient:
     """Calls other nodes.
 
-    :param settings: bound the whole of a request and its answer.
+    :param settings: have the time for a request with its answer.
     :param secret: sent as a bearer token; empty for none.
     """
 
@@ -56,8 +56,8 @@ class NodeClient:
     ) -> Answer:
         """Send ``body`` by POST and return the answer.
 
-        :raises Unreachable: if no connection could be made: nothing was sent.
-        :raises AnswerLost: if it was sent, perhaps, and no whole answer came in time.
+        :raises Unreachable: if no connection could be made, so that nothing was sent.
+        :raises AnswerLost: if the request may have been sent, and no complete answer came in time.
         :raises AnsweredNo: if the status is not 2xx.
         """
         return await self._request(
@@ -65,7 +65,7 @@ class NodeClient:
         )
 
     async def get(self, url: str) -> Answer:
-        """Return what is at ``url``; fails like `post`."""
+        """Get ``url`` and return the answer; fails like `post`."""
         return await self._request("GET", url, b"", {})
 
     async def _request(
@@ -101,9 +101,9 @@ class NodeClient:
         def keep(piece: bytes) -> None:
             pieces.append(piece)
             if sum(map(len, pieces)) > ANSWER_BYTES:
-                raise AnswerLost(f"{url}: the answer has more than {ANSWER_BYTES} bytes")
+                raise AnswerLost(f"{url}: the answer's body has more than {ANSWER_BYTES} bytes")
 
-        # Read to its end, or the connection is not used again.
+        # A connection is used again only if the answer was read to its end.
         await collect(response, keep)
         return Answer(status=response.code, body=b"".join(pieces))
 

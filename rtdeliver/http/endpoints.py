@@ -18,12 +18,12 @@ from zope.interface import implementer
 
 @implementer(IAgentEndpointFactory)
 class NodeEndpoints:
-    """Makes endpoints, the same for every HTTP client here.
+    """Makes the endpoints of all HTTP clients here.
 
-    A node that is named by its address, and refuses, is known at once to be away: only a
-    `HostnameEndpoint` waits a while, for further addresses of a name.
+    If a URL has an address, a refused connection fails at once. If it has a name, the connection is
+    made by a `HostnameEndpoint`, which waits a while for further addresses of the name.
 
-    :param timeout_seconds: for a connection to be made.
+    :param timeout_seconds: how long a connection may take to be made.
     """
 
     def __init__(self, *, reactor: Any, timeout_seconds: float) -> None:
@@ -53,7 +53,7 @@ class NodeEndpoints:
 
 @implementer(IStreamClientEndpoint)
 class _QuietEndpoint:
-    """Connects without a word to the log."""
+    """Connects without lines in the log."""
 
     def __init__(self, endpoint: IStreamClientEndpoint) -> None:
         self._endpoint = endpoint

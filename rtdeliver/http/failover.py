@@ -1,4 +1,4 @@
-"""How one of several servers is asked, and another one after it failed."""
+"""How one of several servers is asked, and another one when it fails."""
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 log = Logger()
 
-# What every server would answer to the same request.
+# The request itself is wrong, so every server would give the same answer.
 _OWN_FAULTS = (BadRequest.status, TooLarge.status)
 
 
 class _Server(msgspec.Struct, eq=False):
-    """One of those to ask.
+    """One of several servers.
 
-    :param avoided_until: it has failed, and is asked after the others until then.
+    :param avoided_until: until this time, the server is asked after all others, since it failed.
     """
 
     url: str
@@ -39,23 +39,24 @@ Order = Callable[[Sequence[_Server]], Sequence[_Server]]
 
 
 def last_good(servers: Sequence[_Server]) -> Sequence[_Server]:
-    """Ask the server that answered last."""
+    """Ask the server that answered last, for as long as it answers."""
     return servers
 
 
 def at_random(servers: Sequence[_Server]) -> Sequence[_Server]:
-    """Ask any server, so that requests spread over all of them."""
+    """Ask a random server, so that requests spread over all of them."""
     return random.sample(servers, len(servers))
 
 
 class Failover:
-    """Servers that stand in for each other: any of them may be asked the same.
+    """Several servers, any of which can answer the same requests.
 
-    One that fails goes to the end of the line, and is avoided for a while if there are others.
+    A server that fails moves to the end of the order, and is avoided for a while if there are
+    others.
 
-    :param urls: of the servers, at least one.
-    :param order: in which the servers are asked: `last_good` or `at_random`.
-    :param avoid_seconds: how long a server that failed is asked after all others.
+    :param urls: the URLs of the servers, at least one.
+    :param order: the order in which the servers are asked: `last_good` or `at_random`.
+    :param avoid_seconds: for how long a server that failed is asked after all others.
     """
 
     def __init__(
@@ -69,8 +70,8 @@ class Failover:
     async def ask(self, request: Callable[[str], Awaitable[T]]) -> T:
         """Ask one server, and return its answer; after a failure the next call asks another one.
 
-        :param request: is given a URL without a slash at its end. What it raises is a failure of
-            the server if it is a `RemoteFailure`, or a `Refusal` of an answer that cannot be read.
+        :param request: called with a URL without a slash at its end. The server has failed if it
+            raises a `RemoteFailure`, or a `Refusal` because the answer cannot be read.
         :raises RemoteFailure: what ``request`` raised, or `AnsweredNo` for an answer that cannot be
             read.
         """
@@ -79,11 +80,11 @@ class Failover:
     async def ask_all(self, request: Callable[[str], Awaitable[T]]) -> T:
         """Ask one server after the other, each of them once, until one answers.
 
-        It fails at once where every server would give the same answer. The log has a line for each
-        server that fails, once while it is avoided.
+        It fails at once if the request itself is wrong, so that every server would refuse it. The
+        log has one line for each server that fails, until the server is no longer avoided.
 
-        :param request: as of `ask`.
-        :raises RemoteFailure: that of the last server.
+        :param request: as for `ask`.
+        :raises RemoteFailure: the failure of the last server.
         """
         failure: RemoteFailure = Unreachable("there is no server")
         for server in self._line():

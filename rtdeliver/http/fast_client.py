@@ -1,7 +1,7 @@
-"""How nodes make the requests that come most often: deliveries and forwards.
+"""How nodes make their most frequent requests: deliveries and forwards.
 
-It does for a POST what `rtdeliver.http.client.NodeClient` does, with a tenth of the work: a request
-is written at once and whole, and its answer is read by llhttp.
+A POST has the same effect as with `rtdeliver.http.client.NodeClient`, at a tenth of the cost: the
+request is written in one piece, and llhttp reads the answer.
 """
 
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class FastClient:
-    """Posts to other nodes, on connections that it keeps.
+    """Posts to other nodes, on connections that it keeps open.
 
-    :param settings: bound the whole of a request and its answer.
+    :param settings: have the time for a request with its answer, and for an idle connection.
     :param secret: sent as a bearer token; empty for none.
     """
 
@@ -43,8 +43,8 @@ class FastClient:
     ) -> Answer:
         """Send ``body`` by POST and return the answer.
 
-        :raises Unreachable: if no connection could be made: nothing was sent.
-        :raises AnswerLost: if it was sent, perhaps, and no whole answer came in time.
+        :raises Unreachable: if no connection could be made, so that nothing was sent.
+        :raises AnswerLost: if the request may have been sent, and no complete answer came in time.
         :raises AnsweredNo: if the status is not 2xx.
         """
         parts = urlsplit(url)
@@ -61,7 +61,7 @@ class FastClient:
             )
         except (AnswerLost, defer.TimeoutError) as error:
             connection.abort()
-            raise AnswerLost(f"{url}: {error or 'no answer came in time'}") from None
+            raise AnswerLost(f"{url}: {error or 'no complete answer came in time'}") from None
         if connection.is_reusable:
             connection.idle_since = self._reactor.seconds()
             self._idle.setdefault(place, []).append(connection)
@@ -97,7 +97,7 @@ class FastClient:
 
 
 class _Connection(Protocol):
-    """A connection to a node, which answers one request after the other."""
+    """A connection to a node, for one request after the other."""
 
     transport: Any
 
@@ -125,7 +125,7 @@ class _Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self._waiting is None:
-            # Nothing was asked: what comes belongs to no request.
+            # There is no request that these bytes could answer.
             self.abort()
             return
         try:
@@ -140,7 +140,7 @@ class _Connection(Protocol):
         self._body.append(data)
         self._body_bytes += len(data)
         if self._body_bytes > ANSWER_BYTES:
-            self._lose(f"the answer has more than {ANSWER_BYTES} bytes")
+            self._lose(f"the answer's body has more than {ANSWER_BYTES} bytes")
 
     def on_message_complete(self) -> None:
         answer = Answer(status=self._parser.get_status_code(), body=b"".join(self._body))

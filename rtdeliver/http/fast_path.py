@@ -1,9 +1,9 @@
-"""A shorter way for the POSTs that come most often.
+"""How the most frequent POSTs are served at little cost.
 
-It takes only what is beyond doubt: a request whose head has the plainest form, for one of a few
-paths, with a body of a known length within the limit. Everything else goes to Twisted's channel
-as it came, and so does all that follows on that connection; what a malformed request gets is
-therefore decided in one place.
+The fast path serves plain requests: the head has the simplest form, the path is one of a few, and
+the body has a known length within the limit. All other requests go unchanged to Twisted's channel,
+with everything that follows on the same connection. So only Twisted's channel decides what is
+malformed, and how it is answered.
 """
 
 import hmac
@@ -31,8 +31,8 @@ from twisted.web.server import version
 from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
-from rtdeliver.errors import InternalError, Refusal
-from rtdeliver.http.replies import PostHandler, Reply, refusal_reply
+from rtdeliver.errors import Refusal
+from rtdeliver.http.replies import PostHandler, Reply, internal_error, refusal_reply
 from rtdeliver.http.requests import Post
 from rtdeliver.http.site import BoundedSite
 from rtdeliver.interfaces import IActor
@@ -40,14 +40,14 @@ from rtdeliver.interfaces import IActor
 log = Logger()
 
 _HEAD_BYTES = 4096
-# Heads come again and again, the same but for the length of the body.
+# How many heads are remembered: a client repeats the same head, with other lengths of the body.
 _HEADS = 1024
 _END = b"\r\n\r\n"
 _REQUEST_LINE = re.compile(rb"POST (/[a-z]+) HTTP/1\.1")
 _FIELD = re.compile(rb"([A-Za-z][A-Za-z0-9-]*): ?([\x21-\x7e]+(?: [\x21-\x7e]+)*)?")
 _HOST = re.compile(rb"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,9}")
-# With one of these, a request is more than its head and a body of that length.
+# With one of these fields, a request is more than its head and a body of the given length.
 _NOT_PLAIN = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"trailer", b"te"})
 
 
@@ -62,9 +62,10 @@ class Head(msgspec.Struct, frozen=True):
 
 
 def read_head(head: bytes) -> Head | None:
-    """Return what the head of a request says, without its last blank line.
+    """Read the head of a request.
 
-    :return: ``None`` if the request is not plain, whatever it is.
+    :param head: the bytes before the blank line.
+    :return: ``None`` if the request is not plain.
     """
     line, *lines = head.split(b"\r\n")
     request = _REQUEST_LINE.fullmatch(line)
@@ -90,12 +91,12 @@ def read_head(head: bytes) -> Head | None:
 
 
 class FastPathSite(BoundedSite):
-    """A site on which some paths have the shorter way.
+    """A site with a fast path for some paths.
 
-    :param resource: serves all requests, those for these paths too where they are not plain.
-    :param posts: what serves a plain POST, by path.
+    :param resource: serves all other requests, and requests for these paths that are not plain.
+    :param posts: the handlers of plain POSTs, by path.
     :param run_queue: gives the connections their turns.
-    :param secret: what a request carries as a bearer token; empty for nothing.
+    :param secret: the bearer token that a request must carry; empty for none.
     """
 
     def __init__(
@@ -123,12 +124,12 @@ class FastPathSite(BoundedSite):
         return FastPathChannel(self, addr, clock=self._clock)
 
     def ordinary(self, addr: IAddress | None) -> IProtocol:
-        """Return a channel of Twisted's."""
+        """Return a channel of Twisted, for requests that are not plain."""
         channel: IProtocol = super().buildProtocol(addr)
         return channel
 
     def head(self, head: bytes) -> Head | None:
-        """Return what the head of a request says if the request is for here."""
+        """Return what the head of a request says; ``None`` if Twisted's channel has to serve it."""
         try:
             return self._heads[head]
         except KeyError:
@@ -138,11 +139,11 @@ class FastPathSite(BoundedSite):
             return read
 
     def handle(self, head: Head, body: bytes) -> Coroutine[Any, Any, Reply]:
-        """Begin to serve a request."""
+        """Start to serve a request."""
         return self._posts[head.path](Post(head.content_type, head.incarnation, body))
 
     def response(self, reply: Reply) -> bytes:
-        """Return what goes to the client."""
+        """Return the bytes of the response."""
         body = reply.body
         fields = [b"%b: %b\r\n" % (k.encode(), v.encode()) for k, v in reply.headers.items()]
         return (
@@ -176,9 +177,9 @@ class FastPathSite(BoundedSite):
 
 @implementer(IActor, IPushProducer)
 class FastPathChannel(Protocol, TimeoutMixin):
-    """Serves one connection, one request a turn, until one is not plain.
+    """Serves one connection, one request in each turn, until a request is not plain.
 
-    It takes turns so that many who publish at once leave time between them to deliver.
+    It takes turns so that many clients that publish at once leave time for deliveries.
     """
 
     transport: Any
@@ -199,9 +200,9 @@ class FastPathChannel(Protocol, TimeoutMixin):
 
     def connectionMade(self) -> None:
         self.setTimeout(self._site.timeOut)
-        # Below TLS it would carry plaintext.
+        # Writing below TLS would send plaintext.
         self._writes_at_once = isinstance(self.transport, tcp.Server) and not self.transport.TLS
-        # The transport's buffer has no bound of its own.
+        # The transport's buffer has no bound, so this channel stops reading while it is full.
         self.transport.registerProducer(self, True)
 
     def dataReceived(self, data: bytes) -> None:
@@ -238,14 +239,14 @@ class FastPathChannel(Protocol, TimeoutMixin):
         self._site.run_queue.add(self)
 
     def stopProducing(self) -> None:
-        """The connection is lost, which `connectionLost` tells."""
+        """The connection is lost; `connectionLost` is called too."""
 
     def turn(self) -> None:
-        """Serve one request, if there is a whole one and the one before it was answered."""
+        """Serve one request, if it is complete and the one before it is answered."""
         if self._ordinary is None and not (self._answering or self._client_lags):
             self._take_request()
         if self._ordinary is None:
-            # While there is no use for more, none is read, so that the buffer has a bound.
+            # While no request can be taken, nothing is read, so that the buffer has a bound.
             too_much = len(self._buffer) > self._site.body_bytes + _HEAD_BYTES
             self._read(not (self._answering or self._client_lags or too_much))
 
@@ -284,12 +285,12 @@ class FastPathChannel(Protocol, TimeoutMixin):
                 self._site.run_queue.add(self)
 
     def _write(self, data: bytes) -> None:
-        # What is written otherwise goes out in the next iteration, after the turns of all streams.
+        # `transport.write` would send only in the next iteration, after the turns of all streams.
         taken = self.transport.writeSomeData(data) if self._writes_at_once else 0
         if isinstance(taken, Exception):
             self.transport.abortConnection()
         elif taken < len(data):
-            # From now on there may be something in the transport's buffer, to be sent first.
+            # From now on, bytes in the transport's buffer may have to be sent first.
             self._writes_at_once = False
             self.transport.write(data[taken:])
 
@@ -317,4 +318,4 @@ def _refuse(failure: Failure) -> Reply:
     if isinstance(failure.value, Refusal):
         return refusal_reply(failure.value)
     log.failure("a request failed", failure)
-    return refusal_reply(InternalError("this is a fault of the server; its log says more"))
+    return refusal_reply(internal_error())

@@ -1,4 +1,4 @@
-"""How requests are answered: JSON, refusals included."""
+"""How requests are answered: with JSON, refusals too."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -6,15 +6,13 @@ from typing import Any
 import msgspec
 from twisted.web.server import Request
 
-from rtdeliver.errors import (
-    Refusal,
-)
+from rtdeliver.errors import InternalError, Refusal
 from rtdeliver.http.requests import JSON, Post
 from rtdeliver.wire import as_json
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What a client is told, as JSON."""
+    """An answer to a client; ``value`` is sent as JSON."""
 
     status: int
     value: object
@@ -30,11 +28,16 @@ PostHandler = Callable[[Post], Coroutine[Any, Any, Reply]]
 
 
 def refusal_reply(refusal: Refusal) -> Reply:
-    """What a client is told whose request is refused."""
+    """Return the answer to a request that is refused."""
     value: dict[str, object] = {"error": refusal.name, "message": refusal.message}
     if refusal.lines:
         value["lines"] = refusal.lines
     return Reply(refusal.status, value, refusal.headers)
+
+
+def internal_error() -> InternalError:
+    """Return the refusal of a request that failed with an unexpected error, which is logged."""
+    return InternalError("unexpected error; the log of the server has the details")
 
 
 def answer(request: Request, status: int, value: object) -> bytes:
@@ -55,7 +58,7 @@ def reply_to(request: Request, reply: Reply) -> bytes:
 
 
 def refuse(request: Request, refusal: Refusal) -> bytes:
-    """Set up the response to a request that is refused and return its body."""
+    """Set up the response to a refused request and return its body."""
     return reply_to(request, refusal_reply(refusal))
 
 

@@ -1,4 +1,4 @@
-"""What a request says: its fields, query, body, token and address."""
+"""What is in a request: its header fields, query, body, token and address."""
 
 import re
 from typing import Any
@@ -6,29 +6,22 @@ from typing import Any
 import msgspec
 from twisted.web.server import Request
 
-from rtdeliver.errors import (
-    BadRequest,
-    UnsupportedMediaType,
-)
+from rtdeliver.errors import BadRequest, UnsupportedMediaType
 
 JSON = "application/json"
-
-
 NDJSON = "application/x-ndjson"
 
-
 TOKEN_COOKIE = "rtdeliver_token"  # noqa: S105
-"""The cookie in which a browser may carry a member's token."""
-
+"""The cookie in which a browser may send a member's token."""
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+(?=:|$)|\[[0-9A-Fa-f:.]+\](?=:|$)")
 
 
 class Post(msgspec.Struct, frozen=True):
-    """A POST, with the whole of its body.
+    """A POST with its complete body.
 
-    :param content_type: the field of that name; empty if it is missing.
-    :param incarnation: likewise ``Rt-Incarnation``.
+    :param content_type: the field ``Content-Type``; empty if it is missing.
+    :param incarnation: the field ``Rt-Incarnation``; empty if it is missing.
     """
 
     content_type: str
@@ -37,14 +30,14 @@ class Post(msgspec.Struct, frozen=True):
 
 
 def header(request: Request, name: str) -> str:
-    """Return a header field, whatever its bytes; empty if it is missing."""
+    """Return a header field, decoded as Latin-1; empty if it is missing."""
     return request.requestHeaders.getRawHeaders(name.encode(), [b""])[0].decode("latin-1")
 
 
 def media_type(content_type: str, *accepted: str) -> str:
-    """Return the media type that a field names, without its parameters.
+    """Return the media type in a ``Content-Type`` field, without its parameters.
 
-    :raises UnsupportedMediaType: if it is none of ``accepted``.
+    :raises UnsupportedMediaType: if it is not one of ``accepted``.
     """
     given = content_type.split(";")[0].strip().lower()
     if given not in accepted:
@@ -55,7 +48,7 @@ def media_type(content_type: str, *accepted: str) -> str:
 
 
 def post_of(request: Request) -> Post:
-    """Return what a POST has brought."""
+    """Return the POST that a request is."""
     content: Any = request.content
     return Post(
         content_type=header(request, "Content-Type"),
@@ -67,7 +60,7 @@ def post_of(request: Request) -> Post:
 def query_values(request: Request, name: str) -> list[str]:
     """Return the values of a query parameter, in order.
 
-    :raises BadRequest: if one is not UTF-8.
+    :raises BadRequest: if a value is not UTF-8.
     """
     try:
         return [value.decode() for value in request.args.get(name.encode(), [])]
@@ -76,13 +69,13 @@ def query_values(request: Request, name: str) -> list[str]:
 
 
 def bearer_token(request: Request) -> str:
-    """Return the token that the Authorization field carries; empty if there is none."""
+    """Return the bearer token in the Authorization field; empty if there is none."""
     scheme, _, token = header(request, "Authorization").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def token_cookie(request: Request) -> str:
-    """Return the token that the cookie carries; empty if there is none."""
+    """Return the token in the cookie; empty if there is none."""
     value = request.getCookie(TOKEN_COOKIE.encode())
     return value.decode("latin-1") if value else ""
 
@@ -90,11 +83,11 @@ def token_cookie(request: Request) -> str:
 def client_address(request: Request, *, behind_proxy: bool) -> str:
     """Return the address that a request comes from; empty for a UNIX socket.
 
-    :param behind_proxy: whether to believe the last entry of ``X-Forwarded-For``, which the nearest
-        proxy has set.
+    :param behind_proxy: whether to use the last entry of ``X-Forwarded-For``, which the nearest
+        proxy sets.
     """
     if behind_proxy:
-        # A proxy may add a field of its own to the one that the client sent.
+        # A proxy may add a second field after the one that the client sent.
         fields = request.requestHeaders.getRawHeaders(b"X-Forwarded-For", [b""])
         forwarded = fields[-1].decode("latin-1").rpartition(",")[2].strip()
         if forwarded:
@@ -103,6 +96,6 @@ def client_address(request: Request, *, behind_proxy: bool) -> str:
 
 
 def host_of(request: Request) -> str:
-    """Return the host that is asked, as in a URL without its port; ``localhost`` if it is odd."""
+    """Return the host of the Host field, without the port; ``localhost`` if it is invalid."""
     match = _HOST.match(header(request, "Host"))
     return match[0] if match else "localhost"

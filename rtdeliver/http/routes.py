@@ -1,4 +1,4 @@
-"""What every Klein app here has: JSON refusals; and on internal listeners health and metrics."""
+"""Routes that many apps share: errors in JSON, frequent POSTs, health checks and metrics."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,8 +11,8 @@ from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
-from rtdeliver.errors import InternalError, MethodNotAllowed, NotFound, Refusal
-from rtdeliver.http.replies import PostHandler, answer, refuse, reply_to
+from rtdeliver.errors import MethodNotAllowed, NotFound, Refusal
+from rtdeliver.http.replies import PostHandler, answer, internal_error, refuse, reply_to
 from rtdeliver.http.requests import post_of
 from rtdeliver.metrics import Exposition
 
@@ -31,13 +31,13 @@ def new_app() -> Klein:
 
 
 def add_posts(app: Klein, posts: Mapping[str, PostHandler]) -> None:
-    """Add paths that take a POST."""
+    """Add a path for each handler of a POST."""
     for path, handler in posts.items():
         _add_post(app, path, handler)
 
 
 def _add_post(app: Klein, path: str, handler: PostHandler) -> None:
-    # Klein knows a route by its function's name, unless it is given another.
+    # By default Klein names a route after its function, which has the same name each time.
     @app.route(path, methods=["POST"], endpoint=path)
     async def post(request: Request) -> bytes:
         return reply_to(request, await handler(post_of(request)))
@@ -46,7 +46,7 @@ def _add_post(app: Klein, path: str, handler: PostHandler) -> None:
 def add_health(app: Klein, missing: Callable[[], list[str]]) -> None:
     """Add the health checks.
 
-    :param missing: what keeps this process from serving; empty when it is ready.
+    :param missing: returns the reasons why this process cannot serve; empty when it is ready.
     """
 
     @app.route("/health/live", methods=["GET"])
@@ -75,8 +75,8 @@ def _refusal(request: Request, failure: Failure) -> Refusal:
         return error
     if isinstance(error, WrongMethod):
         allowed = ", ".join(sorted(error.valid_methods or ()))
-        return MethodNotAllowed(f"this path takes {allowed}", headers={"Allow": allowed})
+        return MethodNotAllowed(f"this path takes only {allowed}", headers={"Allow": allowed})
     if isinstance(error, HTTPException):
         return NotFound("nothing is served at this path")
     log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
-    return InternalError("this is a fault of the server; its log says more")
+    return internal_error()

@@ -1,4 +1,4 @@
-"""The manners of every HTTP listener: bounded bodies, and JSON for whatever goes wrong."""
+"""What all HTTP listeners have in common: bounded bodies, and errors in JSON."""
 
 from io import BytesIO
 from typing import Any
@@ -12,49 +12,44 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException
 
-from rtdeliver.errors import (
-    BadRequest,
-    InternalError,
-    TooLarge,
-)
-from rtdeliver.http.replies import refusal_reply, refuse
+from rtdeliver.errors import BadRequest, TooLarge
+from rtdeliver.http.replies import internal_error, refusal_reply, refuse
 
 log = Logger()
 
-
-# A body over its limit is read on and dropped, so that the client comes to see the answer, unless
-# it is larger than this many times the limit.
-_PATIENCE = 8
+# The rest of a body over the limit is read and dropped, so that the client gets to see the answer.
+# A body that is larger than this many times the limit is cut off.
+_READ_LIMITS = 8
 
 
 class BoundedRequest(Request):
-    """A request whose body does not grow beyond its site's limit."""
+    """A request that keeps no body over its site's limit."""
 
     _body_bytes = 0
     _is_cut_off = False
 
     @property
     def body_limit_bytes(self) -> int:
-        """How large a body may be."""
+        """The largest body."""
         channel: Any = self.channel
         limit: int = channel.site.body_bytes
         return limit
 
     @property
     def has_whole_body(self) -> bool:
-        """Whether the body was within the limit, and so was kept."""
+        """Whether the body was within the limit, so that it was kept."""
         return self._body_bytes <= self.body_limit_bytes
 
     def gotLength(self, length: int | None) -> None:
         self.content: BytesIO = BytesIO()
-        if length is not None and length > self.body_limit_bytes * _PATIENCE:
+        if length is not None and length > self.body_limit_bytes * _READ_LIMITS:
             self._cut_off()
 
     def handleContentChunk(self, data: bytes) -> None:
         self._body_bytes += len(data)
         if self.has_whole_body:
             self.content.write(data)
-        elif self._body_bytes > self.body_limit_bytes * _PATIENCE:
+        elif self._body_bytes > self.body_limit_bytes * _READ_LIMITS:
             self._cut_off()
 
     def process(self) -> None:
@@ -62,9 +57,9 @@ class BoundedRequest(Request):
             super().process()
 
     def processingFailed(self, reason: Failure) -> Failure:
-        """Tell the log what happened, and the client only that something did."""
+        """Log the error, and tell the client only that there was one."""
         log.failure("a request failed", reason)
-        self.write(refuse(self, InternalError("this is a fault of the server; its log says more")))
+        self.write(refuse(self, internal_error()))
         self.finish()
         return reason
 
@@ -72,7 +67,7 @@ class BoundedRequest(Request):
         if self._is_cut_off:
             return
         self._is_cut_off = True
-        # It is not to be told to go on, either.
+        # The client must not be told to continue, either.
         self.requestHeaders.removeHeader(b"Expect")
         body = refusal_reply(_too_large(self.body_limit_bytes)).body
         channel: Any = self.channel
@@ -84,7 +79,7 @@ class BoundedRequest(Request):
 
 
 def _too_large(limit_bytes: int) -> TooLarge:
-    return TooLarge(f"a body has at most {limit_bytes} bytes here")
+    return TooLarge(f"a body may have at most {limit_bytes} bytes here")
 
 
 def _is_utf8(quoted: bytes) -> bool:
@@ -96,9 +91,9 @@ def _is_utf8(quoted: bytes) -> bool:
 
 
 class BoundedSite(Site):
-    """Serves one resource for all paths.
+    """Serves one resource at all paths.
 
-    :param body_bytes: the largest body it takes.
+    :param body_bytes: the largest body that it takes.
     :param idle_seconds: how long a client may keep a connection open without a request.
     """
 
@@ -117,12 +112,12 @@ class BoundedSite(Site):
         """No line per request."""
 
     def acceptableProtocols(self) -> list[bytes]:
-        """HTTP/1.1 only: a stream takes its whole transport over."""
+        """HTTP/1.1 only, because a stream takes over its whole transport."""
         return [b"http/1.1"]
 
 
 class ValidatingResource(Resource):
-    """Refuses what no route should have to look at."""
+    """Refuses requests that no route can handle: bodies over the limit, odd paths and hosts."""
 
     isLeaf = True
 
@@ -134,11 +129,11 @@ class ValidatingResource(Resource):
         if not request.has_whole_body:
             return refuse(request, _too_large(request.body_limit_bytes))
         if not request.requestHeaders.hasHeader(b"Host"):
-            # Klein would ask the socket for a name, which a UNIX socket has none of.
+            # Without the field, Klein asks the socket for its host, and a UNIX socket has none.
             request.requestHeaders.setRawHeaders(b"Host", [b"localhost"])
         if not (_is_utf8(request.path) and _is_utf8(request.getRequestHostname())):
-            return refuse(request, BadRequest("the path and the host are in UTF-8"))
+            return refuse(request, BadRequest("the path and the Host field must be in UTF-8"))
         try:
             return self._inner.render(request)
         except HTTPException as error:
-            return refuse(request, BadRequest(f"this host cannot be asked for: {error.name}"))
+            return refuse(request, BadRequest(f"the Host field is invalid: {error.name}"))

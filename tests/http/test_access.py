@@ -212,7 +212,7 @@ class ReadSecretTests(FileTestCase):
             path = self.write(content)
             error = self.assertRaises(ConfigError, read_secret, path)
             self.assertEqual(
-                str(error), f"access.secret_file {path}: it must hold one word, the secret"
+                str(error), f"access.secret_file {path}: the file must have one word, the secret"
             )
 
     def test_a_secret_that_is_not_ascii_is_refused_and_not_shown(self) -> None:
