@@ -1,1 +1,1 @@
-"""Redis: where one is, how it is reached, and how keys are spread over several."""
+"""Redis: what its URL says, how it is reached, and how keys are spread over several."""

@@ -1,4 +1,4 @@
-"""A connection to one Redis that stays: commands and scripts, bounded in time."""
+"""A lasting connection to one Redis: scripts with a time limit, and a channel of changes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,10 +21,10 @@ log = Logger()
 
 
 class _Factory(txredisapi.RedisFactory):
-    """Keeps a connection.
+    """Keeps a connection open.
 
-    :param refused: called with what Redis said when it did not let this client in.
-    :param lost: called when the connection is gone, before its commands fail.
+    :param refused: called with the error of a Redis that does not let this client in.
+    :param lost: called when the connection is lost, before its commands fail.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class _Factory(txredisapi.RedisFactory):
         self.lost = lost
 
     def stopTrying(self) -> Deferred[Any]:
-        # txredisapi would give up for good when it is not let in, be it that Redis hangs.
+        # When it cannot log in, txredisapi would give up for good, even if Redis only hangs.
         return succeed(None)
 
     def connectionError(self, why: str) -> None:
@@ -51,14 +51,14 @@ class _Factory(txredisapi.RedisFactory):
 
 
 class _Changes(txredisapi.SubscriberProtocol):
-    """Hears which rows have changed, and tells the factory."""
+    """Subscribes to the channel of changes, and passes its messages to the factory."""
 
     async def _subscribe(self) -> None:
         try:
-            # Unlike `subscribe`, this waits for the answer no longer than for any other.
+            # Unlike `subscribe`, this has the time limit of any command.
             await self.execute_command("SUBSCRIBE", self.factory.channel)
         except txredisapi.RedisError as error:
-            self.factory.refused(f"Redis error: could not subscribe: {error}")
+            self.factory.refused(f"cannot subscribe to {self.factory.channel}: {error}")
             self.transport.abortConnection()
         else:
             self.factory.subscribed()
@@ -73,9 +73,9 @@ class _Changes(txredisapi.SubscriberProtocol):
 
 
 class _ChangesFactory(_Factory):
-    """Keeps a connection to the channel of changes.
+    """Keeps a subscription to the channel of changes.
 
-    :param subscribed: called whenever the subscription begins.
+    :param subscribed: called whenever a subscription begins.
     :param changed: called with each message.
     """
 
@@ -96,11 +96,11 @@ class _ChangesFactory(_Factory):
 
 
 class RedisConnection:
-    """Runs scripts on one Redis, and is subscribed to its channel of changes.
+    """Runs scripts on one Redis, and subscribes to its channel of changes.
 
-    :param lost: called when Redis cannot be relied on any more, before another connection to it is
-        used: the next one may be to an empty one.
-    :param subscribed: called whenever the subscription begins: what is cached may be outdated.
+    :param lost: called when a connection to Redis is lost, before another one is used. The next
+        connection may lead to an empty Redis.
+    :param subscribed: called whenever a subscription begins; cached data may be outdated then.
     :param changed: called with the lines of each message on the channel.
     """
 
@@ -148,15 +148,15 @@ class RedisConnection:
 
     @property
     def reachable(self) -> bool:
-        """Whether a command can be tried.
+        """Whether to send a command to Redis at all.
 
-        After one that took too long, none is until Redis tells of changes again, which it is
-        asked to all the while: else each event would wait as long.
+        After a command that took too long, no further command is sent until the subscription, which
+        is tried all the time, works again. Otherwise each event would wait for the time limit.
         """
         return bool(self._commands.size) and (self.is_subscribed or not self._hangs)
 
     def start(self) -> None:
-        """Connect, and stay connected."""
+        """Connect, and reconnect whenever a connection is lost."""
         for factory in (self._commands, self._changes):
             factory.initialDelay = min(0.1, self._settings.reconnect_seconds)
             factory.maxDelay = self._settings.reconnect_seconds
@@ -171,15 +171,16 @@ class RedisConnection:
         await self._changes.disconnect()
 
     async def run(self, script: str, *arguments: str | int) -> Any:
-        """Run a script with the prefix and ``arguments``, and return its answer.
+        """Run a script with the prefix and ``arguments``, and return its result.
 
-        :raises Unavailable: if Redis does not answer, or with an error.
+        :raises Unavailable: if Redis cannot be reached, does not answer in time, or answers with an
+            error.
         """
         if not self.reachable:
             raise Unavailable("Redis cannot be reached")
         try:
-            # txredisapi sends the text once for each connection, and after that its SHA1 alone,
-            # until Redis says that it does not know it.
+            # txredisapi sends the text of a script once for each connection, and after that only
+            # its SHA1, until Redis answers that it does not know the script.
             running: Deferred[Any] = self._commands.handler.eval(
                 script, [], [self._settings.prefix, *arguments]
             )
@@ -188,7 +189,7 @@ class RedisConnection:
             if isinstance(error, defer.TimeoutError | txredisapi.TimeoutError):
                 self._hangs = True
             if "READONLY" in str(error):
-                # It was the master once; the sentinels know who is now.
+                # This Redis is no longer the master; the sentinels know the new one.
                 self._reconnect()
             raise Unavailable(
                 f"Redis does not answer: {str(error) or type(error).__name__}"
@@ -201,10 +202,10 @@ class RedisConnection:
     def _refused(self, why: str) -> None:
         if why not in self._refusals:
             self._refusals.add(why)
-            log.warn("Redis lets no one in: {why}", why=why)
+            log.warn("Redis refuses this client: {why}", why=why)
 
     def _lose_commands(self) -> None:
-        # Changes may have been told meanwhile by a Redis that is not the one of the next commands.
+        # The next commands may go to another Redis than the one that this subscription is at.
         for connection in self._changes.pool:
             connection.transport.abortConnection()
         self._unsubscribed()
@@ -213,20 +214,20 @@ class RedisConnection:
         self.is_subscribed = True
         self._hangs = False
         self._refusals.clear()
-        log.info("Redis tells of changes")
+        log.info("subscribed to changes in Redis")
         self._on_subscribed()
 
     def _unsubscribed(self) -> None:
         if self.is_subscribed:
             self.is_subscribed = False
-            log.warn("Redis tells of no changes: the connection is lost")
+            log.warn("the subscription to changes in Redis is lost")
         self._lost()
 
     def _message_received(self, message: bytes) -> None:
         self._changed(message.decode().split("\n"))
 
     async def _ping_changes(self) -> None:
-        # A cut cable is silent, and so is the channel most of the time.
+        # Without a ping, a cut cable looks like a channel without messages.
         if self.is_subscribed:
             try:
                 await self._changes.handler.ping()

@@ -20,10 +20,11 @@ from rtdeliver.redis.url import RedisAddress
 
 
 def redis_endpoint(reactor: Any, address: RedisAddress, *, ca_file: str) -> IStreamClientEndpoint:
-    """Return the way to a Redis.
+    """Return the endpoint of a Redis.
 
-    :param ca_file: for TLS, the certificates of the authorities to trust; empty for the system's.
-    :raises ConfigError: if they cannot be read.
+    :param ca_file: for TLS, a file with the certificates of the authorities to trust; empty for
+        those of the system.
+    :raises ConfigError: if the file cannot be read.
     """
     if address.path:
         return UNIXClientEndpoint(reactor, address.path)
@@ -46,7 +47,7 @@ def _trusted(ca_file: str) -> Any:
             )
         return trustRootFromCertificates([Certificate.loadPEM(pem) for pem in pems])
     except (OSError, crypto.Error) as error:
-        raise ConfigError(f"redis.ca_file: {error}") from None
+        raise ConfigError(f"redis.ca_file {ca_file}: {error}") from None
 
 
 @implementer(IStreamClientEndpoint)

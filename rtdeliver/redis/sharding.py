@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 
 def shard_of(names: Iterable[str], key: str) -> str:
-    """Return the one of ``names`` that has ``key``, by rendezvous hashing.
+    """Return the one of ``names`` that holds ``key``, by rendezvous hashing.
 
-    One shard more or less moves only its own share.
+    If a shard is added or removed, only the keys of that shard move.
     """
     return max(
         names,

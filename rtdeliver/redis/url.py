@@ -18,10 +18,11 @@ _FORMS = (
 
 
 class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a Redis is, and as whom it is used.
+    """Where a Redis is, and the credentials for it.
 
-    :param hosts: host and port; of the sentinels, where ``service`` is what they watch.
-    :param path: of a UNIX socket, instead of ``hosts``.
+    :param hosts: host and port of the Redis, or those of its sentinels.
+    :param path: the path of a UNIX socket, instead of ``hosts``.
+    :param service: the name by which the sentinels know the Redis; empty without sentinels.
     """
 
     hosts: tuple[tuple[str, int], ...] = ()
@@ -34,20 +35,20 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """Names the Redis, without secrets; the same in every dispatcher."""
+        """Identifies the Redis, without secrets. It is the same in every dispatcher."""
         places = ",".join(f"{host}:{port}" for host, port in self.hosts)
         return f"{places or self.path}/{self.service or ''}/{self.database}"
 
 
 def parse_redis_url(url: str) -> RedisAddress:
-    """Read a URL.
+    """Read the URL of a Redis.
 
-    :raises BadRequest: if it has none of the known forms.
+    :raises BadRequest: if it does not have a known form.
     """
     try:
         return _parse(url)
     except ValueError:
-        raise BadRequest(f"the URL of a Redis is {_FORMS}") from None
+        raise BadRequest(f"the URL of a Redis must be {_FORMS}") from None
 
 
 def _parse(url: str) -> RedisAddress:
