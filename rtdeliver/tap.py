@@ -1,4 +1,4 @@
-"""The roles as twistd knows them: their options, and how a service is made of these."""
+"""How twistd starts a role: the options of each role, and the service made from them."""
 
 import os
 import signal
@@ -35,9 +35,8 @@ from rtdeliver.roles.dispatcher import build_dispatcher
 from rtdeliver.roles.frontend import build_frontend
 from rtdeliver.roles.likes import build_likes
 
-# What twistd is started as, whichever way this process was.
+# Starts twistd for a worker, however this process itself was started.
 _TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-
 
 _KEYS = {
     "advertise": "node.advertise",
@@ -61,20 +60,31 @@ _KEYS = {
 """The setting that each option sets."""
 
 
-class _Options(usage.Options):
-    """Options that every role has. Each sets one setting, and wins over the file.
+def _option(name: str, help: str) -> list[str | None]:
+    """Return an option as `usage.Options` takes it; without a default of its own."""
+    return [name, None, None, help]
 
-    :cvar role: the name that twistd knows the role by.
+
+class _Options(usage.Options):
+    """Options that every role has. Each sets one setting, and overrides the file.
+
+    :cvar role: the role's name in twistd.
     """
 
     role: ClassVar[str]
     optParameters: ClassVar = [
-        ["config", None, None, "A TOML file with any of these settings, and all limits."],
-        ["secret-file", None, None, "A file with the secret that internal requests carry."],
+        _option(
+            "config",
+            "Read settings from this TOML file; options override it. [default: no file]",
+        ),
+        _option(
+            "secret-file",
+            "Require and send the secret in this file between nodes. [default: no secret]",
+        ),
     ]
 
     def opt_insecure_internal(self) -> None:
-        """Let other machines reach internal listeners without a secret."""
+        """Let other machines use internal listeners without a secret. [default: refuse to start]"""
         self["insecure-internal"] = True
 
     def parseOptions(self, options: Any = None) -> None:
@@ -86,7 +96,7 @@ class _Options(usage.Options):
             raise SystemExit(f"{self.role}: {error}") from None
 
     def given(self) -> dict[str, Any]:
-        """What was given, by table and key."""
+        """Return the values of the options that were given, by table and key of their settings."""
         return {_KEYS[name]: self[name] for name in self if name != "config"}
 
     def _append(self, name: str, value: str) -> None:
@@ -97,26 +107,30 @@ class _WorkersOptions(_Options):
     """Options of the roles that can run in several processes."""
 
     def opt_workers(self, number: str) -> None:
-        """How many processes share the port. [default: 1]"""
+        """Run this many processes that share the listener. [default: 1]"""
         try:
             self["workers"] = int(number)
         except ValueError:
-            raise usage.UsageError(f"workers: {number} is no number") from None
+            raise usage.UsageError(f"workers: {number} is not a whole number, such as 4") from None
 
 
 class _DispatchersOptions(_Options):
-    """Options of the roles that turn to dispatchers."""
+    """Options of the roles that send requests to dispatchers."""
 
     def opt_dispatcher(self, url: str) -> None:
-        """The URL of a dispatcher, such as http://127.0.0.1:8090. Repeatable."""
+        """Use the dispatcher at this URL; at least one is needed. Repeatable. [default: none]"""
         self._append("dispatcher", url)
 
 
 class _TokenOptions(_Options):
-    """Options of the roles that deal with members."""
+    """Options of the roles that sign or check members' tokens."""
 
     optParameters: ClassVar = [
-        ["token-key-file", None, None, "A file with the key that members' tokens are signed with."],
+        _option(
+            "token-key-file",
+            "Sign and check members' tokens with the key in this file, at least 32 bytes."
+            " [default: frontends accept no tokens; the app makes a key beside its database]",
+        ),
     ]
 
 
@@ -124,14 +138,27 @@ class _ViewerOptions(_TokenOptions):
     """Options of the roles that hold streams."""
 
     optParameters: ClassVar = [
-        ["public", None, None, "Where browsers connect, an endpoint string. [default: tcp:8080]"],
-        ["internal", None, None, "Where other nodes and operators connect, an endpoint string."],
-        ["node", None, None, "The name of this node. [default: host and process id]"],
-        ["advertise", None, None, "The URL at which dispatchers reach the internal listener."],
+        _option(
+            "public",
+            "Listen for browsers at this endpoint string. [default: tcp:8080]",
+        ),
+        _option(
+            "internal",
+            "Listen for other nodes and operators at this endpoint string."
+            " [default: on 127.0.0.1, port 8090 in rtcombined and 8081 in rtfrontend]",
+        ),
+        _option(
+            "node",
+            "Give this node this name. [default: the host's name and the process id]",
+        ),
+        _option(
+            "advertise",
+            "Tell dispatchers to deliver to this URL. [default: where the internal listener is]",
+        ),
     ]
 
     def opt_cors_origin(self, origin: str) -> None:
-        """An origin whose pages may read the streams, or *. Repeatable."""
+        """Let pages of this origin read the streams; * allows all. Repeatable. [default: none]"""
         self._append("cors-origin", origin)
 
 
@@ -139,8 +166,15 @@ class _AppOptions(_TokenOptions):
     """Options of the roles that serve the live-video app."""
 
     optParameters: ClassVar = [
-        ["frontend", None, None, "The URL at which browsers reach the frontends."],
-        ["database", None, None, "The SQLite file of the app. [default: livevideo.sqlite]"],
+        _option(
+            "frontend",
+            "Send the app's browsers to the frontends at this URL. rtlikes requires it."
+            " [default: in rtcombined, the public port of the same host]",
+        ),
+        _option(
+            "database",
+            "Keep the app's data in this SQLite file. [default: livevideo.sqlite]",
+        ),
     ]
 
 
@@ -148,11 +182,11 @@ class _TableOptions(_Options):
     """Options of the roles that route events."""
 
     def opt_redis(self, url: str) -> None:
-        """Where the routing table is, such as redis://10.0.0.4:6379. Repeatable."""
+        """Keep the routing table in this Redis, redis://HOST. Repeatable. [default: in memory]"""
         self._append("redis", url)
 
     def opt_peer(self, peer: str) -> None:
-        """Another datacenter, such as dc2=http://10.1.0.2:8090,http://10.1.0.3:8090. Repeatable."""
+        """Forward events to another datacenter, NAME=URL,URL. Repeatable. [default: none]"""
         self._append("peer", peer)
 
 
@@ -162,7 +196,10 @@ class CombinedOptions(_ViewerOptions, _TableOptions, _AppOptions):
     role = "rtcombined"
 
     optParameters: ClassVar = [
-        ["app", None, None, "Where browsers find the live-video app, an endpoint string."],
+        _option(
+            "app",
+            "Serve the live-video app to browsers at this endpoint string. [default: nowhere]",
+        ),
     ]
 
 
@@ -178,8 +215,15 @@ class DispatcherOptions(_TableOptions, _WorkersOptions):
     role = "rtdispatcher"
 
     optParameters: ClassVar = [
-        ["listen", None, None, "Where producers and frontends connect, an endpoint string."],
-        ["datacenter", None, None, "The name of this datacenter, which no peer may have."],
+        _option(
+            "listen",
+            "Listen for producers, frontends and operators at this endpoint string."
+            " [default: tcp:8090:interface=127.0.0.1]",
+        ),
+        _option(
+            "datacenter",
+            "Give this datacenter this name, which no peer may have. [default: no name]",
+        ),
     ]
 
 
@@ -189,15 +233,21 @@ class LikesOptions(_AppOptions, _DispatchersOptions):
     role = "rtlikes"
 
     optParameters: ClassVar = [
-        ["listen", None, None, "Where browsers find the app. [default: tcp:8000]"],
-        ["internal", None, None, "Where operators connect, an endpoint string. [default: nowhere]"],
+        _option(
+            "listen",
+            "Serve the app to browsers at this endpoint string. [default: tcp:8000]",
+        ),
+        _option(
+            "internal",
+            "Listen for operators at this endpoint string. [default: nowhere]",
+        ),
     ]
 
 
 class Role(msgspec.Struct, frozen=True):
-    """What twistd asks of a plugin's module, by its names for it.
+    """A role, as twistd uses it: ``Options`` and ``makeService`` are twistd's names.
 
-    :param shared: the key of the listener that workers share; empty if there can be none.
+    :param shared: the key of the listener that workers share; empty for a role without workers.
     """
 
     Options: type[_Options]
@@ -232,7 +282,7 @@ class Role(msgspec.Struct, frozen=True):
         count = config.workers.count
         check_workers(config.node, count)
         host = ParentProcess(reactor=reactor, workers=count)
-        # Also finds what is wrong with the settings before any worker does.
+        # This also reports wrong settings, before any worker starts.
         role = self.build(config, reactor, host)
         return ParentService(
             role=role,

@@ -1,1 +1,1 @@
-"""The process: how a role starts, listens, runs in workers, and ends."""
+"""The process: how a role starts, listens, runs in workers and ends."""

@@ -1,17 +1,17 @@
-"""How many file descriptors a process has, and so how many streams."""
+"""How many streams a process can hold with its file descriptors."""
 
 import resource
 
-# What a process opens besides streams: listeners, logs, other nodes, clients not yet connected.
+# For listeners, logs, connections to other nodes, and clients without a stream yet.
 _SPARE_DESCRIPTORS = 512
 
 
 def max_connections(configured: int) -> int:
-    """Return how many streams this process takes: as configured, or as descriptors allow.
+    """Return how many streams this process accepts: the configured number, or fewer.
 
-    The soft limit of descriptors is raised to the hard one.
+    The soft limit of file descriptors is raised to the hard limit, which bounds the number.
 
-    :param configured: 0 for as many as possible.
+    :param configured: the most streams; 0 means as many as the limit allows.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

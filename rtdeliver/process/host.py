@@ -1,4 +1,4 @@
-"""What a role runs in: it provides the sockets, and whoever watches the role hears of it."""
+"""The process that a role runs in: it binds the sockets, and reports how the role fares."""
 
 import os
 import socket
@@ -16,31 +16,31 @@ log = Logger()
 
 
 class IHost(Interface):
-    """What a role runs in: it provides the sockets, and whoever watches the role hears of it."""
+    """The process that a role runs in: it binds the sockets, and reports how the role fares."""
 
     def listen(listener: Listener, *, backlog: int) -> IListeningPort:
-        """Bind and accept.
+        """Bind the listener, and accept connections on it.
 
-        :raises ConfigError: if that cannot be.
+        :raises ConfigError: if the listener cannot be bound.
         """
 
     def failed(line: str) -> None:
-        """The role cannot start, and ends; ``line`` says which one and why."""
+        """Report that the role cannot start; ``line`` says which role, and why."""
 
     def ready(role: str, ports: Mapping[str, IListeningPort]) -> None:
-        """The role has begun; ``ports`` are its listeners by key."""
+        """Report that the role is ready; ``ports`` are its listeners by key."""
 
     def stopping() -> Collection[str]:
-        """The role begins to drain.
+        """Report that the role starts to drain.
 
-        :return: the keys of the listeners to close at once; the others answer until it has
+        :return: the keys of the listeners to close at once; the others answer until the role has
             drained.
         """
 
 
 @implementer(IHost)
 class OwnProcess:
-    """A process with one role, which the service manager watches."""
+    """A process for one role, which reports to the service manager."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -63,7 +63,7 @@ class OwnProcess:
 
 
 def node_name(configured: str) -> str:
-    """Return the configured name of this node, or one made of the host's and the process id."""
+    """Return the configured name, or a name made of the host's name and the process id."""
     if configured:
         return configured
     host = "".join(c if c.isascii() and c.isalnum() else "-" for c in socket.gethostname())
@@ -71,13 +71,13 @@ def node_name(configured: str) -> str:
 
 
 def complain(line: str) -> None:
-    """Tell the operator why the process cannot go on."""
+    """Write to standard error why the process cannot go on."""
     if sys.__stderr__ is not None:
         sys.__stderr__.write(line + "\n")
 
 
 def notify_systemd(state: str) -> None:
-    """Tell the service manager; see sd_notify(3)."""
+    """Send a state to the service manager, if there is one; see sd_notify(3)."""
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:

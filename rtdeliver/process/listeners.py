@@ -1,4 +1,4 @@
-"""How a role listens: on endpoint strings, and safely."""
+"""How a role listens on endpoint strings, and what is known of the bound ports."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ _TAKE_BACKLOG = ("tcp", "tcp6", "ssl", "tls", "unix")
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """One place where a role listens.
 
-    :param key: the setting that ``description``, an endpoint string, comes from.
-    :param guarded: whether other machines may reach it only where requests need a secret.
+    :param key: the option or setting that ``description``, an endpoint string, comes from.
+    :param guarded: whether requests must carry a secret if other machines can reach the listener.
     """
 
     key: str
@@ -32,31 +32,31 @@ def listen(
 ) -> IListeningPort:
     """Listen on a Twisted endpoint string.
 
-    :param key: the setting that ``description`` comes from, for errors.
-    :param backlog: how many connections may wait to be accepted, unless ``description`` says.
-    :raises ConfigError: if it is no endpoint string, or cannot be listened on.
+    :param key: the option or setting that ``description`` comes from, for errors.
+    :param backlog: how many connections may wait to be accepted, unless ``description`` says so.
+    :raises ConfigError: if ``description`` is not an endpoint string, or listening fails.
     """
     try:
         endpoint = serverFromString(reactor, _with_backlog(description, backlog))
     except Exception as error:
-        # A parser of a plugin may raise anything.
-        raise ConfigError(f"{key}: {description} is no endpoint to listen on: {error}") from None
+        # The parser of a plugin may raise any exception.
+        raise ConfigError(f"{key}: {description} is not a server endpoint: {error}") from None
     results: list[IListeningPort | Failure] = []
     endpoint.listen(factory).addBoth(results.append)
     if not results:
-        raise ConfigError(f"{key}: {description} does not listen at once")
+        raise ConfigError(f"{key}: {description} must be an endpoint that listens at once")
     if isinstance(results[0], Failure):
         raise ConfigError(f"{key}: cannot listen on {description}: {_why(results[0])}") from None
     return results[0]
 
 
 def describe(port: IListeningPort) -> str:
-    """Say where ``port`` listens, for people."""
+    """Return where ``port`` listens, as text for people."""
     return _describe_address(port.getHost())
 
 
 def places(ports: Mapping[str, IListeningPort]) -> str:
-    """Say where each of these listens, for people."""
+    """Return where each of ``ports`` listens, as text for people."""
     return ", ".join(f"{key} {describe(port)}" for key, port in ports.items())
 
 
@@ -69,7 +69,7 @@ def is_private(port: IListeningPort) -> bool:
 
 
 def url_of(port: IListeningPort) -> str | None:
-    """Return the URL by which other processes reach ``port``, or ``None`` if it is not known."""
+    """Return the URL at which other processes reach ``port``, or ``None`` if it is not known."""
     address = port.getHost()
     if not isinstance(address, IPv4Address | IPv6Address):
         return None
@@ -79,7 +79,7 @@ def url_of(port: IListeningPort) -> str | None:
 
 
 def browser_url(description: str, port: IListeningPort, host: str) -> str | None:
-    """Return the URL by which a browser that reaches ``host`` reaches a port of it.
+    """Return the URL at which a browser reaches ``port``, if it reaches this machine as ``host``.
 
     :param description: the endpoint string of ``port``.
     :return: ``None`` if ``port`` is a UNIX socket.

@@ -1,4 +1,4 @@
-"""The parent of several processes of one role: it binds their sockets and keeps them running."""
+"""The parent of a role's workers: it binds their sockets, and keeps them running."""
 
 import atexit
 import enum
@@ -29,12 +29,12 @@ from rtdeliver.process.worker import FAILED, READY, STOP_ALL, VARIABLE, Assignme
 
 log = Logger()
 
-# A worker's descriptors, after those of standard input, output and error, which are the parent's.
+# A worker's descriptors, after standard input, output and error, which it shares with the parent.
 _REPORTS = 3
 _ORDERS = 4
 _SOCKETS = 5
 
-# What a service manager tells the process that it has started is not for the workers.
+# The service manager sets these for the process that it has started, not for the workers.
 _FOR_THE_PARENT = frozenset(
     {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}
 )
@@ -42,9 +42,9 @@ _FOR_THE_PARENT = frozenset(
 
 @implementer(IHost)
 class ParentProcess:
-    """Binds what workers share, and accepts nothing itself.
+    """Binds the sockets that workers share, and accepts no connection itself.
 
-    :param workers: how many there are to be.
+    :param workers: how many workers there will be.
     """
 
     def __init__(self, *, reactor: Any, workers: int) -> None:
@@ -76,15 +76,16 @@ class ParentProcess:
 class ParentService(Service):
     """Runs a role in several processes.
 
-    :param role: what they run; it is not run here.
-    :param shared: the key of the listener that they share.
-    :param host: the one of ``role``.
-    :param node: the name that the names of the workers begin with.
-    :param end_seconds: what is left so long after the signal to end is killed.
-    :param new_backoff: makes the pauses before a worker that has ended is started again.
-    :param steady_seconds: how long a worker runs before its pauses begin anew.
-    :param command: starts a worker.
-    :param environ: a worker's environment.
+    :param role: the role that the workers run; it does not run in this process.
+    :param shared: the key of the listener that the workers share.
+    :param host: the host of ``role``.
+    :param node: the beginning of the node names of all workers.
+    :param end_seconds: how long after the signal to end a worker that still runs is killed.
+    :param new_backoff: makes a back-off, for the pauses before a worker is started again.
+    :param steady_seconds: after a worker has run for this long, its pauses begin again with the
+        shortest.
+    :param command: the command that starts a worker.
+    :param environ: the environment of the workers.
     :param fail: ends this process with an error status.
     """
 
@@ -135,7 +136,7 @@ class ParentService(Service):
 
     def startService(self) -> None:
         super().startService()
-        # Not before: nobody would notice the end of a worker.
+        # Before the reactor runs, nothing would notice the end of a worker.
         self._reactor.callWhenRunning(self._start)
 
     def stopService(self) -> Deferred[None]:
@@ -189,7 +190,7 @@ class ParentService(Service):
             reports=_REPORTS,
             orders=_ORDERS,
         )
-        # A pipe of our own: what is written to one of Twisted's is sent after the next signal.
+        # This is not a pipe of Twisted, which would send the order only after the next signal.
         their_end, orders = os.pipe()
         process.orders = orders
         try:
@@ -205,7 +206,7 @@ class ParentService(Service):
 
 
 class WorkerState(enum.Enum):
-    """What becomes of a worker."""
+    """The life of a worker."""
 
     STARTING = "starting"
     READY = "ready"
@@ -215,9 +216,9 @@ class WorkerState(enum.Enum):
 
 
 class Worker:
-    """One of the processes: started, and started again whenever it ends.
+    """Keeps one worker running: whenever its process ends, starts another one.
 
-    :param spawn: starts a process; raises `OSError` if that cannot be.
+    :param spawn: starts a process; raises `OSError` if it cannot.
     :param changed: called after each change of ``state``.
     """
 
@@ -246,7 +247,7 @@ class Worker:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether it has ended and was never ready; ``complaint`` says why."""
+        """Whether a process has ended and none was ever ready; ``complaint`` says why."""
         return bool(self.complaint) and not self._was_ready
 
     def start(self) -> None:
@@ -263,7 +264,7 @@ class Worker:
             self._process_ended(f"cannot be started: {error.strerror}")
 
     def stop(self) -> None:
-        """Let it drain and end, as all others do."""
+        """Let the worker drain and end, together with all others."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -274,7 +275,7 @@ class Worker:
             self._process.stop()
 
     def kill(self) -> None:
-        """End it at once, if it still runs."""
+        """Kill the worker, if it still runs after `stop`."""
         if self._process is not None and self.state is WorkerState.STOPPING:
             log.warn("{name} did not end in time and is killed", name=self._name)
             self._process.kill()
@@ -302,16 +303,19 @@ class Worker:
             self.complaint = how
         self.state = WorkerState.RESTING
         log.warn(
-            "{name}: {how}; started again in {pause:.1f} s", name=self._name, how=how, pause=pause
+            "{name}: {how}; it is started again in {pause:.1f} s",
+            name=self._name,
+            how=how,
+            pause=pause,
         )
         self._timer = self._clock.callLater(pause, self.start)
 
 
 class WorkerProcess(ProcessProtocol):
-    """One process of a worker, as the reactor tells of it.
+    """One process of a worker.
 
-    :param ready: called when it reports that.
-    :param ended: called once, with why or how it came to its end.
+    :param ready: called when the process reports that it is ready.
+    :param ended: called once, with the reason that the process reported, or how it ended.
     """
 
     def __init__(self, *, ready: Callable[[], None], ended: Callable[[str], None]) -> None:
@@ -331,7 +335,7 @@ class WorkerProcess(ProcessProtocol):
         self._signal("KILL")
 
     def close_orders(self) -> None:
-        """Close the pipe to the process, which takes that for the end of this one."""
+        """Close the pipe to the process, which then takes this process for ended."""
         if self.orders is not None:
             os.close(self.orders)
             self.orders = None
@@ -358,14 +362,14 @@ class WorkerProcess(ProcessProtocol):
 
 
 def worker_node(node: str, number: int) -> str:
-    """Return the name of the node that a worker is, whichever process it runs in."""
+    """Return the node name of a worker, which all its processes have."""
     return f"{node}-w{number}"
 
 
 def check_workers(node: Node, count: int) -> None:
-    """Check what only matters where there are several workers.
+    """Check that several workers can each have a node name and a URL.
 
-    :raises ConfigError: if a worker could not have its own name or URL.
+    :raises ConfigError: if they cannot.
     """
     shift_url(node.advertise, count - 1)
     try:
@@ -375,7 +379,7 @@ def check_workers(node: Node, count: int) -> None:
 
 
 def end_in_failure(reactor: Any) -> None:
-    """Stop the reactor, and let the process end with status 1, which twistd has no way for."""
+    """Stop the reactor, and let the process end with status 1, which twistd does not support."""
     atexit.register(os._exit, 1)
     reactor.stop()
 

@@ -1,4 +1,4 @@
-"""A role as a service of twistd: it listens, begins, and drains before it ends."""
+"""A role as a service of twistd: it listens, starts, and drains before it ends."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,9 +19,9 @@ log = Logger()
 class StartError(SystemExit, ValueError):
     """The process cannot start, and ends with status 1.
 
-    twistd takes its pid file away after an `Exception` and prints no traceback of a `SystemExit`.
-    The text of one that is left to the interpreter would go to the log: twistd has replaced
-    ``sys.stderr``.
+    It has both bases for twistd, which removes its pid file only after an `Exception`, and prints
+    no traceback only of a `SystemExit`. The code is a number, because the interpreter would print a
+    text to ``sys.stderr``, which twistd has redirected to the log.
     """
 
     def __init__(self, message: str) -> None:
@@ -32,10 +32,10 @@ class StartError(SystemExit, ValueError):
 class RoleService(Service):
     """Runs a role.
 
-    :param host: binds the listeners, and is told how the role fares.
-    :param listeners: bound in this order before privileges are shed.
-    :param unguarded: whether other machines may reach a guarded listener all the same.
-    :param begin: called with the bound ports by key when the reactor is about to run.
+    :param host: binds the listeners, and is told when the role is ready, fails or stops.
+    :param listeners: are bound in this order, before the process drops its privileges.
+    :param unguarded: whether guarded listeners may be reached by other machines.
+    :param begin: called with the bound ports by key, before the reactor runs.
     :param drain: awaited before the listeners are closed.
     """
 
@@ -70,7 +70,7 @@ class RoleService(Service):
         super().startService()
         with self._one_line_for_errors():
             self._begin(self._ports)
-        # Not before: a signal that comes earlier ends the process without ado.
+        # A signal that comes before the reactor runs ends the process at once, so it is not ready.
         self._reactor.callWhenRunning(self._tell_ready)
 
     def stopService(self) -> Deferred[None]:
@@ -78,10 +78,10 @@ class RoleService(Service):
         return Deferred.fromCoroutine(self._stop(self._host.stopping()))
 
     def bind(self, *keys: str) -> Mapping[str, IListeningPort]:
-        """Listen where these keys say, in the order of the listeners.
+        """Bind the listeners with these keys, in this order.
 
-        :return: all that are bound by now, by key.
-        :raises StartError: after the host was told why.
+        :return: all ports that are bound so far, by key.
+        :raises StartError: if a listener cannot be bound; the host was told why.
         """
         with self._one_line_for_errors():
             for key in keys:
@@ -104,8 +104,8 @@ class RoleService(Service):
         port = self._host.listen(listener, backlog=self._backlog)
         if listener.guarded and not self._unguarded and not is_private(port):
             raise ConfigError(
-                f"{listener.key}: other machines reach {describe(port)}: give a secret_file, listen"
-                " on 127.0.0.1, or allow it with --insecure-internal"
+                f"{listener.key}: other machines can reach {describe(port)}: require a secret with"
+                " --secret-file, listen on 127.0.0.1, or allow it with --insecure-internal"
             )
         return port
 

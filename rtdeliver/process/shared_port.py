@@ -1,4 +1,4 @@
-"""How several processes listen side by side: on one socket, or each on a port of its own."""
+"""How several processes listen together: on one socket, or each on a port of its own."""
 
 import errno
 import select
@@ -22,19 +22,19 @@ from rtdeliver.process.listeners import listen
 
 log = Logger()
 
-# So few at once that others get their share of a crowd, so many that one iteration of a busy
-# reactor takes more than one.
+# How many clients a process accepts in one iteration of the reactor: few, so that other processes
+# get their share, but more than one, because an iteration of a busy reactor takes long.
 _ACCEPTS = 8
-# How long a process leaves the clients to the others when it has no descriptors left.
+# How long a process leaves all clients to the others after it had no descriptors left.
 _REST_SECONDS = 1.0
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def share(key: str, description: str, port: IListeningPort) -> int:
-    """Accept nothing on ``port``, which was bound in this iteration of the reactor.
+    """Stop accepting on ``port``, which was bound in this iteration of the reactor.
 
-    :return: the descriptor of its socket, which stays the port's.
-    :raises ConfigError: if it has none.
+    :return: the descriptor of the port's socket; the port still owns it.
+    :raises ConfigError: if the port has no descriptor.
     """
     held: Any = port
     try:
@@ -48,11 +48,11 @@ def share(key: str, description: str, port: IListeningPort) -> int:
 def listen_shared(
     reactor: Any, key: str, description: str, factory: IProtocolFactory, *, sock: socket.socket
 ) -> IListeningPort:
-    """Listen as an endpoint string says, TLS and all, but on a socket that is bound already.
+    """Listen as an endpoint string says, with TLS if it says so, but on a socket bound before.
 
     :raises ConfigError: as `rtdeliver.process.listeners.listen` does.
     """
-    # It names a socket that the service manager has bound, and means nothing but that.
+    # This only names a socket that the service manager has bound.
     if description.startswith("systemd:"):
         return AdoptingReactor(reactor, sock).listenTCP(0, factory)
     return listen(AdoptingReactor(reactor, sock), key, description, factory, backlog=0)
@@ -67,7 +67,9 @@ def listen_beside(
     number: int,
     backlog: int,
 ) -> IListeningPort:
-    """Listen as an endpoint string says, but ``number`` ports further, or at a path that ends so.
+    """Listen as an endpoint string says, but on a port or path shifted by ``number``.
+
+    ``number`` is added to the port, or appended to the path of a UNIX socket.
 
     :raises ConfigError: as `rtdeliver.process.listeners.listen` does.
     """
@@ -75,7 +77,7 @@ def listen_beside(
 
 
 class AdoptingReactor:
-    """Listens on one socket, which is bound already, whatever address an endpoint asks for."""
+    """Listens on a socket that is bound already, whichever address an endpoint asks for."""
 
     def __init__(self, reactor: Any, sock: socket.socket) -> None:
         self._reactor = reactor
@@ -98,9 +100,10 @@ class AdoptingReactor:
 
 
 class ShiftedReactor:
-    """Listens so many ports further than it is asked to, or at a path that ends in the number.
+    """Listens on a port or path shifted by a number.
 
-    Port 0, which stands for any free one, stays as it is.
+    The number is added to the port, or appended to the path of a UNIX socket. Port 0, which means
+    any free port, stays 0.
     """
 
     def __init__(self, reactor: Any, number: int) -> None:
@@ -128,14 +131,14 @@ class ShiftedReactor:
 class SharedPort:
     """Accepts from a socket on which other processes accept too.
 
-    Each process waits in the socket's own queue of those to be told of a client. A process that
-    has taken some leaves the queue and joins it again at the end, which EPOLLEXCLUSIVE is for
-    (epoll_ctl(2)); so clients spread evenly also when they come one by one, where a plain wait
-    would tell the same process first each time. All are told all the same, so that none has to
-    wait for one that hangs.
+    The kernel keeps a queue of the processes that wait on a socket, and tells them of a client in
+    the order of the queue. With a plain wait, the same process would be the first each time. Here a
+    process that has accepted clients leaves the queue and joins it again at the end, for which it
+    uses EPOLLEXCLUSIVE (epoll_ctl(2)). So clients spread evenly even if they come one by one. All
+    processes are told of each client, so that no client waits for a process that hangs.
 
-    :param sock: listens, and belongs to this port from now on. What it is bound to, such as a
-        path in the file system, is its binder's to clean up.
+    :param sock: a listening socket; this port owns it from now on. The process that has bound it
+        cleans up its path in the file system, if it has one.
     """
 
     def __init__(self, reactor: Any, sock: socket.socket, factory: IProtocolFactory) -> None:
@@ -151,7 +154,7 @@ class SharedPort:
         self._reactor.addReader(self)
 
     def stopListening(self) -> None:
-        """Accept no more, and leave what comes to the other processes; idempotent."""
+        """Accept no more clients, and leave them to the other processes; idempotent."""
         if not self._queue.closed:
             self._reactor.removeReader(self)
             self._queue.close()
@@ -187,24 +190,24 @@ class SharedPort:
         self._queue.register(self._socket, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
     def _accept(self) -> bool:
-        """Take one client, if there is one."""
+        """Accept one client, if there is one; return whether one was there."""
         try:
             client, _ = self._socket.accept()
         except BlockingIOError:
             return False
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                log.warn("no client can be accepted for now: {why}", why=error.strerror)
+                log.warn("clients cannot be accepted for now: {why}", why=error.strerror)
                 self._rest()
-            # Any other error is the client's, who has left; see accept(2).
+            # Any other error means that the client has left; see accept(2).
             return False
         with client:
             try:
                 self._reactor.adoptStreamConnection(client.fileno(), client.family, self._factory)
             except OSError:
-                log.debug("a client left before it was taken")
+                log.debug("a client left before it was accepted")
             except Exception:
-                log.failure("a client was not taken")
+                log.failure("a client could not be accepted")
         return True
 
     def _rest(self) -> None:

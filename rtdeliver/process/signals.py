@@ -1,4 +1,4 @@
-"""What a process does when it is told to end: drain at the first signal, obey at the next."""
+"""What a process does with signals to end: it drains at the first, and ends at the next."""
 
 import math
 import os
@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any
 
-# What comes so soon after the first signal is the same one: a service manager or a shell may tell
-# a process both itself and through its parent.
+# A signal so soon after the first one repeats it: a service manager or a shell may signal a process
+# both directly and through its parent.
 _ECHO_SECONDS = 0.5
 
 
@@ -20,9 +20,9 @@ def stop_once(
     again: Callable[[int], None],
     now: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Let the first of these signals stop the reactor, which a second call of ``stop`` would log.
+    """Let only the first of these signals stop the reactor; a second stop would log a traceback.
 
-    :param again: called in the handler of a signal that comes later.
+    :param again: called in the handler of a later signal, with its number.
     """
     times, told_at = 0, math.inf
 
@@ -33,8 +33,8 @@ def stop_once(
                 signal.signal(number, make_handler(stop))
 
     def make_handler(stop: Callable[[int, FrameType | None], Any]) -> Any:
-        def heed(number: int, frame: FrameType | None) -> None:
-            # Another signal may interrupt this very call.
+        def handle(number: int, frame: FrameType | None) -> None:
+            # Another signal may interrupt this call.
             nonlocal times, told_at
             times += 1
             if times == 1:
@@ -43,13 +43,13 @@ def stop_once(
             elif now() - told_at >= _ECHO_SECONDS:
                 again(number)
 
-        return heed
+        return handle
 
-    # The reactor installs its own handlers, which stop it, when it starts.
+    # The reactor installs its own handlers, which stop it, when it starts to run.
     reactor.callWhenRunning(install)
 
 
 def end_at_once(number: int) -> None:
-    """Let the process end by a signal that it has a handler for."""
+    """End the process by a signal, without the handler that it has for this signal."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

@@ -1,12 +1,12 @@
-"""One of several processes of a role: it listens beside the others and obeys their parent.
+"""One of several worker processes of a role: it listens beside the others and obeys their parent.
 
-The parent gives it, besides the options of the role:
+The parent gives a worker, besides the options of the role:
 
-- in the environment, under `VARIABLE`, an `Assignment` as JSON;
-- the sockets that all workers share, by the descriptors that the assignment names;
-- a pipe for reports, into which it writes lines: ``ready``, or ``failed`` and why;
-- a pipe for orders. A byte in it says that a SIGTERM, which comes next, is for all workers; its
-  end says that the parent is gone.
+- an `Assignment` as JSON, in the environment variable `VARIABLE`;
+- the sockets that all workers share, at the descriptors in the assignment;
+- a pipe for reports, into which the worker writes lines: ``ready``, or ``failed`` and why;
+- a pipe for orders. A byte in it says that the SIGTERM that follows is for all workers. The end of
+  the pipe says that the parent is gone.
 """
 
 import os
@@ -43,12 +43,12 @@ _PORT = re.compile(r":([0-9]+)(/?)$")
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """What a parent tells one of its workers.
+    """What a parent gives to one of its workers.
 
     :param parent: the parent's process id.
-    :param number: of this worker, from 0; it outlives the process.
-    :param node: the name of the node that this worker is.
-    :param sockets: the descriptor of each listener that is shared, by its key.
+    :param number: the number of this worker, from 0; it outlives the process.
+    :param node: the node name of this worker.
+    :param sockets: the descriptor of each shared listener, by key.
     :param reports: the descriptor of the pipe to the parent.
     :param orders: the descriptor of the pipe from the parent.
     """
@@ -65,10 +65,10 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def take_assignment(environ: MutableMapping[str, str]) -> Assignment | None:
-    """Return what this process was told, and take it out of the environment.
+    """Return the assignment of this process, and remove it from the environment.
 
-    :return: ``None`` if this process is no worker.
-    :raises ConfigError: if the variable comes from anyone but the parent.
+    :return: ``None`` if this process is not a worker.
+    :raises ConfigError: if the variable was not set by the parent process.
     """
     text = environ.pop(VARIABLE, None)
     if text is None:
@@ -78,32 +78,33 @@ def take_assignment(environ: MutableMapping[str, str]) -> Assignment | None:
     except msgspec.MsgspecError:
         assignment = None
     if assignment is None or assignment.parent != os.getppid():
-        raise ConfigError(f"{VARIABLE} in the environment is for workers, whose parent sets it")
+        raise ConfigError(f"{VARIABLE} is set in the environment, but only the parent may set it")
     return assignment
 
 
 def worker_settings(node: Node, assignment: Assignment) -> Node:
-    """Return the settings of one worker: its own name, and its own place for deliveries."""
+    """Return the settings of one worker, with its own name and its own URL for deliveries."""
     return msgspec.structs.replace(
         node, name=assignment.node, advertise=shift_url(node.advertise, assignment.number)
     )
 
 
 def shift_url(url: str, number: int) -> str:
-    """Return the URL of worker ``number``, where ``url`` is worker 0's; an empty one stays so.
+    """Return the URL of worker ``number``, if ``url`` is that of worker 0; empty stays empty.
 
-    :raises ConfigError: if it names no port.
+    :raises ConfigError: if ``url`` has no port.
     """
     if url and not _PORT.search(url):
         raise ConfigError(
-            "node.advertise: with workers, name the port of the first; the others' ports follow it"
+            f"node.advertise: with workers, {url} must have a port, that of worker 0; the other"
+            " workers have the ports that follow"
         )
     return _PORT.sub(lambda match: f":{int(match[1]) + number}{match[2]}", url)
 
 
 @implementer(IHost, IReadDescriptor)
 class WorkerHost:
-    """Runs a role as one of several workers, and keeps in touch with their parent."""
+    """Runs a role as one of several workers: reports to their parent, and takes its orders."""
 
     def __init__(self, *, assignment: Assignment, reactor: Any) -> None:
         os.set_blocking(assignment.orders, False)
@@ -147,7 +148,7 @@ class WorkerHost:
         self._stopping = True
         # The order was written before the signal was sent, but may not have been read.
         self._stops_all = self._stops_all or self._order() is not None
-        # Otherwise its siblings go on, who shall have the clients that come now.
+        # If only this worker stops, new clients must go to the other workers.
         return () if self._stops_all else tuple(self._assignment.sockets)
 
     def fileno(self) -> int:
@@ -164,11 +165,11 @@ class WorkerHost:
         return "orders"
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002
-        """The pipe has ended, which the reactor finds out by itself, or this process ends."""
+        """The pipe has ended, as the reactor has noticed, or this process ends."""
         self.doRead()
 
     def _order(self) -> bytes | None:
-        """Return what is in the pipe: ``None`` for nothing, an empty value for its end."""
+        """Read a byte from the pipe: ``None`` if there is none, empty at the end of the pipe."""
         with suppress(BlockingIOError):
             return os.read(self._assignment.orders, 1)
         return None
@@ -176,7 +177,7 @@ class WorkerHost:
     def _lose_parent(self) -> None:
         self._reactor.removeReader(self)
         if self._stopping:
-            # The parent was told a second time, or killed: there is nobody to end this process.
+            # The parent ended at once or was killed, so nothing else would end this process.
             os._exit(1)
         log.warn("the parent of worker {number} is gone", number=self._assignment.number)
         with suppress(ReactorNotRunning):
@@ -188,9 +189,9 @@ class WorkerHost:
 
 
 def leave_signals_to_parent(reactor: Any) -> None:
-    """Leave the terminal's SIGINT to the parent, and drain once only.
+    """Leave the terminal's SIGINT to the parent, and drain only once.
 
-    A service manager may signal every process of a service, and the parent passes that on.
+    A service manager may signal every process of a service, and then the parent signals them too.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop_once(reactor, [signal.SIGTERM], again=lambda _: None)

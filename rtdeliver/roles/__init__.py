@@ -1,1 +1,1 @@
-"""How each role is put together: a module for each, and what they have in common."""
+"""How each role is put together: one module for each, and the parts that all have."""

@@ -1,4 +1,4 @@
-"""What every role stands on: its clients, its turns, its internal listener, its service."""
+"""The parts that every role has: HTTP clients, a run queue, listeners and a service."""
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
@@ -27,7 +27,7 @@ from rtdeliver.process.service import RoleService
 
 
 class RoleBase:
-    """Made once for a role, from the sections that every role reads.
+    """Makes the parts that every role has, from the sections that every role reads.
 
     :param host: binds the listeners.
     """
@@ -43,7 +43,7 @@ class RoleBase:
         self.fast_client = FastClient(reactor=reactor, settings=config.http, secret=self._secret)
 
     def client_within(self, request_seconds: float) -> NodeClient:
-        """Return what calls other nodes, each within so many seconds."""
+        """Return a client for other nodes, whose requests take at most ``request_seconds``."""
         settings = msgspec.structs.replace(self._config.http, request_seconds=request_seconds)
         return NodeClient(
             agent=make_agent(self.reactor, settings),
@@ -53,7 +53,7 @@ class RoleBase:
         )
 
     def failover(self, urls: Sequence[str], order: Order) -> Failover:
-        """Return servers of which any may be asked."""
+        """Return a group of servers, any of which can be asked."""
         return Failover(
             urls=urls,
             order=order,
@@ -68,7 +68,7 @@ class RoleBase:
         missing: Callable[[], list[str]],
         samples: Iterable[Callable[[], Iterable[Sample]]],
     ) -> None:
-        """Add health and metrics."""
+        """Add the health checks and the metrics."""
         add_health(app, missing)
         add_metrics(app, Exposition([*samples, self.run_queue.samples]))
 
@@ -77,7 +77,7 @@ class RoleBase:
     ) -> Listener:
         """Return a listener for nodes, producers and operators.
 
-        :param posts: what comes most often, which the fast path serves, by path.
+        :param posts: handlers of the most frequent requests, by path; the fast path serves these.
         """
         add_posts(app, posts)
         resource: IResource = ValidatingResource(app.resource())
@@ -89,7 +89,7 @@ class RoleBase:
             factory=FastPathSite(
                 resource,
                 posts=posts,
-                # Of its own: a request is not to wait for a fan-out to all streams.
+                # A queue of its own: a request must not wait for a fan-out to all streams.
                 run_queue=RunQueue(
                     clock=self.reactor,
                     slice_seconds=self._config.process.turn_slice_seconds,
@@ -123,7 +123,7 @@ class RoleBase:
         begin: Callable[[Mapping[str, IListeningPort]], None],
         drain: Callable[[], Coroutine[Any, Any, None]],
     ) -> RoleService:
-        """Return what twistd runs."""
+        """Return the service that twistd runs."""
         return RoleService(
             role=role,
             host=self._host,

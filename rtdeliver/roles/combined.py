@@ -34,9 +34,9 @@ _INTERNAL = "tcp:8090:interface=127.0.0.1"
 
 
 def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
-    """Put the role together; what is HTTP between two roles is a call here.
+    """Put the role together. Its parts call each other directly instead of over HTTP.
 
-    :raises ConfigError: if the settings do not suffice for it.
+    :raises ConfigError: if a setting that the role needs is missing or wrong.
     """
     base = RoleBase(config, reactor, host)
     incarnation = new_incarnation()
@@ -56,7 +56,9 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         ),
     )
     presence = new_presence_tracker(config, base, store, dispatcher)
-    key, apps = token_key(config), list[LikesApp]()
+    key = token_key(config)
+    # The app, if it is asked for.
+    apps: list[LikesApp] = []
     if config.listeners.app:
         key = app_key(config)
         platform = LocalPlatform(
@@ -87,7 +89,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     def begin(ports: Mapping[str, IListeningPort]) -> None:
         dispatcher.start()
         presence.start()
-        # Deliveries to itself need no URL.
+        # The process delivers to itself without a URL, so any URL will do.
         frontend.start(own_url(config, ports["internal"], fallback="http://localhost"))
         for app in apps:
             app.start(frontend=public_url(config, ports["public"]))

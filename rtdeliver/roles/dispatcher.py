@@ -36,10 +36,12 @@ _LISTEN = "tcp:8090:interface=127.0.0.1"
 def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     """Put the role together.
 
-    :raises ConfigError: if the settings do not suffice for it.
+    :raises ConfigError: if a setting that the role needs is missing or wrong.
     """
     if config.workers.count > 1 and not config.redis.urls:
-        raise ConfigError("workers: dispatchers share a routing table in Redis: give its --redis")
+        raise ConfigError(
+            "workers.count: several dispatchers need a routing table that they share: give --redis"
+        )
     base = RoleBase(config, reactor, host)
     table, store = new_tables(config.redis, config.presence, reactor)
     dispatcher = new_dispatcher(config, base, table, HttpFrontendClient(base.fast_client))
@@ -52,7 +54,9 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     posts = dispatcher_posts(dispatcher, config.publishing)
     listeners = [base.internal_listener("listen", config.listeners.listen or _LISTEN, app, posts)]
     if config.workers.listen:
-        listeners.append(base.internal_listener("worker_listen", config.workers.listen, app, posts))
+        listeners.append(
+            base.internal_listener("workers.listen", config.workers.listen, app, posts)
+        )
 
     def begin(_: Mapping[str, IListeningPort]) -> None:
         dispatcher.start()
@@ -68,7 +72,7 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
 def new_tables(
     redis: Redis, presence: Presence, reactor: Any
 ) -> tuple[IRoutingTable, IPresenceStore]:
-    """Return the routing table, and where presence is kept; the first connects for both."""
+    """Return the routing table and the presence store; the table's connections serve both."""
     if not redis.urls:
         return (
             MemoryRoutingTable(clock=reactor),
@@ -96,7 +100,7 @@ def new_tables(
 def new_dispatcher(
     config: Config, base: RoleBase, table: IRoutingTable, frontends: IFrontendClient
 ) -> Dispatcher:
-    """Return a dispatcher as it is configured."""
+    """Return a dispatcher with the configured settings and peers."""
     return Dispatcher(
         routing_table=table,
         frontends=frontends,
@@ -122,7 +126,7 @@ def new_dispatcher(
 def new_presence_tracker(
     config: Config, base: RoleBase, store: IPresenceStore, dispatcher: Dispatcher
 ) -> PresenceTracker:
-    """Return what takes members' heartbeats, and publishes by ``dispatcher``."""
+    """Return the tracker that takes members' heartbeats, and publishes through ``dispatcher``."""
     return PresenceTracker(
         store=store,
         publish=dispatcher.publish,
@@ -134,6 +138,6 @@ def new_presence_tracker(
 def add_routing_routes(
     app: Klein, config: Config, dispatcher: Dispatcher, presence: PresenceTracker
 ) -> None:
-    """Add what frontends use, and applications."""
+    """Add the routes for frontends and applications."""
     add_dispatcher_routes(app, dispatcher)
     add_presence_routes(app, presence, config.presence)

@@ -31,10 +31,10 @@ _INTERNAL = "tcp:8081:interface=127.0.0.1"
 def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
     """Put the role together.
 
-    :raises ConfigError: if the settings do not suffice for it.
+    :raises ConfigError: if a setting that the role needs is missing or wrong.
     """
     if not config.node.dispatchers:
-        raise ConfigError("node.dispatchers: name at least one, such as http://127.0.0.1:8090")
+        raise ConfigError("node.dispatchers: give at least one URL, such as http://127.0.0.1:8090")
     base = RoleBase(config, reactor, host)
     dispatchers = HttpDispatcherClient(
         dispatchers=base.failover(config.node.dispatchers, last_good), client=base.client
@@ -69,7 +69,7 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
 
 
 def new_incarnation() -> str:
-    """Return a name for this process among all that run as the same node."""
+    """Return a name that tells this process from all others of the same node."""
     return secrets.token_hex(8)
 
 
@@ -80,7 +80,7 @@ def new_frontend(
     dispatchers: IDispatcherClient,
     presence: IPresenceClient,
 ) -> Frontend:
-    """Return a frontend as it is configured."""
+    """Return a frontend with the configured settings."""
     return Frontend(
         settings=config.viewers,
         routing=config.routing,
@@ -129,7 +129,7 @@ def stream_listener(
 
 
 def token_key(config: Config) -> TokenKey | None:
-    """Return the key of members' tokens; ``None`` if tokens are not taken."""
+    """Return the key of members' tokens; ``None`` if the frontend accepts no tokens."""
     path = config.access.token_key_file
     return read_token_key(path) if path else None
 
@@ -137,12 +137,13 @@ def token_key(config: Config) -> TokenKey | None:
 def own_url(config: Config, port: IListeningPort, fallback: str | None = None) -> str:
     """Return the URL at which dispatchers reach ``port``.
 
-    :param fallback: stands where that cannot be known.
-    :raises ConfigError: if it cannot be known, and nothing stands in for it.
+    :param fallback: is returned if the URL is not known.
+    :raises ConfigError: if the URL is not known and there is no fallback.
     """
     url = config.node.advertise or url_of(port) or fallback
     if url is None:
         raise ConfigError(
-            "node.advertise: say at which URL dispatchers reach the internal listener"
+            "node.advertise: give the URL at which dispatchers reach the internal listener, since"
+            " it listens on all addresses or on a UNIX socket"
         )
     return url

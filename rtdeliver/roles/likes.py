@@ -1,4 +1,4 @@
-"""The role rtlikes: the live-video app, which reaches the platform as any application does."""
+"""The role rtlikes: the live-video app, which uses the platform like any application."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,13 +28,14 @@ _LISTEN = "tcp:8000"
 def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
     """Put the role together.
 
-    :raises ConfigError: if the settings do not suffice for it.
+    :raises ConfigError: if a setting that the role needs is missing or wrong.
     """
     if not config.node.dispatchers:
-        raise ConfigError("node.dispatchers: name at least one, such as http://127.0.0.1:8090")
+        raise ConfigError("node.dispatchers: give at least one URL, such as http://127.0.0.1:8090")
     if not config.likes.frontend:
         raise ConfigError(
-            "likes.frontend: say where browsers find it, such as http://localhost:8080"
+            "likes.frontend: give the URL at which browsers reach the frontends, such as"
+            " http://localhost:8080"
         )
     base = RoleBase(config, reactor, host)
     platform = HttpPlatform(
@@ -64,13 +65,13 @@ def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
 def app_key(config: Config) -> TokenKey:
     """Return the key that the app signs members' tokens with.
 
-    :raises ConfigError: if it cannot be had.
+    :raises ConfigError: if the key cannot be read or made.
     """
     return application_key(config.access.token_key_file, config.likes_database.path)
 
 
 def new_likes_app(config: Config, platform: IPlatform, key: TokenKey, reactor: Any) -> LikesApp:
-    """Return the app as it is configured."""
+    """Return the app with the configured settings."""
     return LikesApp(
         settings=config.likes,
         database=config.likes_database,
@@ -88,7 +89,7 @@ def app_listener(base: RoleBase, key: str, description: str, app: LikesApp) -> L
 
 
 def public_url(config: Config, port: IListeningPort) -> Callable[[str], str]:
-    """Return what gives the URL of the public ``port`` to a browser that reaches a host.
+    """Return a function from the host that a browser reaches to the URL of the public ``port``.
 
     :raises ConfigError: if a browser cannot reach the port.
     """
@@ -96,12 +97,14 @@ def public_url(config: Config, port: IListeningPort) -> Callable[[str], str]:
     if configured:
         return lambda _: configured
     if browser_url(description, port, "") is None:
-        raise ConfigError("likes.frontend: say at which URL browsers reach the public listener")
+        raise ConfigError(
+            "likes.frontend: give the URL at which browsers reach the public listener"
+        )
     return lambda host: browser_url(description, port, host) or ""
 
 
 def log_link(description: str, port: IListeningPort, reactor: Any) -> None:
-    """Say how the app is opened, once all else has been said."""
+    """Log the URL of the app, after all other log lines of the start."""
     url = browser_url(description, port, "localhost")
     if url is not None:
         reactor.callLater(0, log.info, "open {url}/", url=url)

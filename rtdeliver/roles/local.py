@@ -1,4 +1,4 @@
-"""The shorter wires of a process that is dispatcher and frontend in one."""
+"""How the parts of rtcombined call each other directly instead of over HTTP."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
@@ -62,7 +62,7 @@ class LocalDispatcherClient:
 
 
 async def _or_fail(answer: Awaitable[T]) -> T:
-    """Wait for an answer; a refusal is what it would be from afar."""
+    """Wait for an answer, and raise a refusal as an HTTP client would."""
     try:
         return await answer
     except Refusal as refusal:
@@ -71,9 +71,9 @@ async def _or_fail(answer: Awaitable[T]) -> T:
 
 @implementer(IFrontendClient)
 class LocalFrontendClient:
-    """Delivers to the frontend of this process directly, and to any other by ``remote``.
+    """Delivers to the frontend of this process directly, and to any other through ``remote``.
 
-    :param incarnation: of this process.
+    :param incarnation: the incarnation of this process.
     """
 
     def __init__(

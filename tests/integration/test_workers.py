@@ -474,8 +474,11 @@ def test_a_public_port_in_use_is_one_line(tmp_path: Path) -> None:
     ("changed", "words"),
     [
         ({"workers": "0"}, "workers.count: expected `int` >= 1"),
-        ({"workers": "many"}, "workers: many is no number"),
-        ({"advertise": "http://example.com"}, "node.advertise: with workers, name the port"),
+        ({"workers": "many"}, "workers: many is not a whole number"),
+        (
+            {"advertise": "http://example.com"},
+            "node.advertise: with workers, http://example.com must have a port",
+        ),
         ({"node": "n" * 62}, "node.name, with the number of a worker: "),
         ({"dispatcher": "somewhere"}, "node.dispatchers: somewhere"),
     ],
@@ -487,7 +490,7 @@ def test_a_wrong_value_is_one_line(changed: dict[str, str], words: str, tmp_path
 
 def test_several_dispatchers_need_redis(tmp_path: Path) -> None:
     line = complaint(tmp_path, "rtdispatcher", "--listen", LOOPBACK, "--workers", "2")
-    assert line.startswith("workers: ")
+    assert line.startswith("workers.count: ")
     assert "--redis" in line
 
 
@@ -513,7 +516,7 @@ def test_dispatchers_share_one_port_and_one_table(
         stream = viewers.connect(node.url("public"), TOPIC)
 
         def published(number: int) -> float:
-            metrics = HTTP.get(crew.url(number, "worker_listen") + "/metrics").text
+            metrics = HTTP.get(crew.url(number, "workers.listen") + "/metrics").text
             [value] = re.findall(r"^rtdeliver_published_total (\S+)$", metrics, re.MULTILINE)
             return float(value)
 

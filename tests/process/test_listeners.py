@@ -176,7 +176,7 @@ class ListenTests(SynchronousTestCase):
         ):
             complaint = self.complaint(description)
             self.assertTrue(
-                complaint.startswith(f"public: {description} is no endpoint to listen on: "),
+                complaint.startswith(f"public: {description} is not a server endpoint: "),
                 complaint,
             )
             self.assertEqual(len(complaint.splitlines()), 1)

@@ -45,4 +45,4 @@ class ListenBesideTests(SynchronousTestCase):
 
     def test_what_is_no_endpoint_is_told_with_its_key(self) -> None:
         error = self.assertRaises(ConfigError, self.listen, "8081", 1)
-        self.assertTrue(str(error).startswith("internal: 8081 is no endpoint"))
+        self.assertTrue(str(error).startswith("internal: 8081 is not a server endpoint"))
