@@ -41,7 +41,7 @@ viewers.stall_seconds = 2
 process.drain_seconds = 20
 viewers.busy_reconnect_min_seconds = 0.2
 viewers.busy_reconnect_max_seconds = 0.4
-cors_origin = ["https://www.example.com"]
+access.cors_origins = ["https://www.example.com"]
 """
 
 
