@@ -1,1 +1,1 @@
-"""Takes events from producers, and delivers each to the frontends that have viewers of it."""
+"""Accepts events from producers and delivers each to the frontends with viewers of its topic."""

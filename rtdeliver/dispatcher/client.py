@@ -1,4 +1,4 @@
-"""How a dispatcher reaches the frontends, and dispatchers of peer datacenters, over HTTP."""
+"""How a dispatcher sends requests to frontends and to peer datacenters, over HTTP."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -25,7 +25,7 @@ class Poster(Protocol):
 
 @implementer(IFrontendClient)
 class HttpFrontendClient:
-    """Delivers by ``POST /deliver``."""
+    """Delivers events with ``POST /deliver``."""
 
     def __init__(self, client: Poster) -> None:
         self._client = client
@@ -47,9 +47,9 @@ class HttpFrontendClient:
 
 @implementer(IPeerClient)
 class HttpPeerClient:
-    """Forwards by ``POST /forward``.
+    """Forwards events with ``POST /forward``.
 
-    :param dispatchers: of the peer.
+    :param dispatchers: the dispatchers of the peer.
     """
 
     def __init__(self, *, dispatchers: Failover, client: Poster) -> None:
@@ -66,6 +66,6 @@ class HttpPeerClient:
             await self._client.post(url, body, content_type=NDJSON)
         except AnsweredNo as failure:
             if failure.status == Unavailable.status:
-                # It cannot reach its routing table, so it has delivered nothing.
+                # The peer's dispatcher cannot reach its routing table, so it has delivered nothing.
                 raise Unreachable(f"{url}: {failure}") from None
             raise

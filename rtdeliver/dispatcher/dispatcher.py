@@ -1,4 +1,4 @@
-"""What a dispatcher does: accept events, deliver each where it has viewers, tell the peers."""
+"""What a dispatcher does: accept events, deliver them to frontends, forward them to peers."""
 
 from collections.abc import Callable, Sequence
 
@@ -34,9 +34,9 @@ class TopicStatus(msgspec.Struct, frozen=True):
 
 
 class Dispatcher:
-    """Routes events; it keeps nothing that another dispatcher would miss.
+    """Routes events. It keeps nothing that another dispatcher would miss.
 
-    :param peers: the other datacenters, to which goes what is published here.
+    :param peers: the other datacenters. All events that are published here are forwarded to them.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class Dispatcher:
         self._published = 0
 
     def start(self) -> None:
-        """Begin to reach the routing table, and to look after the links."""
+        """Connect to the routing table, and begin to close the links to dead frontends."""
         self._routing_table.start()
         self._sweep.start(self._sweep_seconds, now=False)
 
     async def stop(self, flush_seconds: float) -> None:
-        """Deliver and forward what waits, for ``flush_seconds`` at most, and close the links."""
+        """Deliver and forward what waits for at most ``flush_seconds``, then close the links."""
         if self._sweep.running:
             self._sweep.stop()
         await flush(self._waiting_events, at_most_seconds=flush_seconds, clock=self._clock)
@@ -82,11 +82,12 @@ class Dispatcher:
         await self._routing_table.stop()
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Event]:
-        """Accept events and start their delivery here, and then in the peer datacenters.
+        """Accept events, start their delivery in this datacenter, then forward them to the peers.
 
-        They go to each place in this order. Nothing waits for a peer.
+        Each frontend and each peer is sent the events in the order of ``drafts``. The call does not
+        wait for the peers.
 
-        :raises Unavailable: if the routing table cannot be reached; nothing is published then.
+        :raises Unavailable: if the routing table cannot be reached. Then nothing is published.
         """
         at = int(self._clock.seconds() * 1000)
         events = [encode_event(draft, id=draft.id or self._ids.next(), at=at) for draft in drafts]
@@ -98,9 +99,10 @@ class Dispatcher:
     async def deliver_local(self, batch: Sequence[Event | Gap]) -> None:
         """Deliver events to the frontends of this datacenter that have viewers of them.
 
-        A gap is told to the same frontends. Nothing goes on from here to another datacenter.
+        A gap goes to the frontends with viewers of its topic, as an event does. Nothing is
+        forwarded to another datacenter.
 
-        :raises Unavailable: if the routing table cannot be reached; nothing is delivered then.
+        :raises Unavailable: if the routing table cannot be reached. Then nothing is delivered.
         """
         shares: dict[FrontendRef, list[Event | Gap]] = {}
         routes = {
@@ -117,7 +119,7 @@ class Dispatcher:
             self._links.post(frontend, *share)
 
     async def announce(self, announcement: Announcement) -> Acknowledgement:
-        """Take over what a frontend tells of its viewers.
+        """Apply a frontend's announcement to the routing table.
 
         :raises Unavailable: if the routing table cannot be reached.
         """
@@ -128,7 +130,7 @@ class Dispatcher:
         return Acknowledgement(lease_seconds=announcement.lease_seconds, full=not known)
 
     async def topic(self, topic: Topic) -> TopicStatus:
-        """Tell who watches ``topic`` in this datacenter."""
+        """Return who watches ``topic`` in this datacenter."""
         viewers = await self._routing_table.viewers(topic)
         return TopicStatus(topic=topic, viewers=sum(viewers.values()), frontends=sorted(viewers))
 
@@ -137,7 +139,7 @@ class Dispatcher:
         return self._routing_table.nodes()
 
     def missing(self) -> list[str]:
-        """What keeps this dispatcher from taking events; empty when it is ready."""
+        """What keeps this dispatcher from accepting events; empty when it is ready."""
         return self._routing_table.missing()
 
     def samples(self) -> list[Sample]:
@@ -152,13 +154,15 @@ class Dispatcher:
 
     def _forget(self, frontend: FrontendRef) -> None:
         log.info(
-            "{node} runs as another process than {incarnation} now",
+            "{node}: another process has replaced {incarnation}",
             node=frontend.node,
             incarnation=frontend.incarnation,
         )
         self._routing_table.forget(frontend).addErrback(
             lambda failure: log.warn(
-                "{node} was not forgotten: {e}", node=frontend.node, e=failure.value
+                "{node} could not be removed from the routing table: {e}",
+                node=frontend.node,
+                e=failure.value,
             )
         )
 
@@ -166,9 +170,9 @@ class Dispatcher:
         try:
             nodes = await self._routing_table.nodes()
         except Unavailable:
-            # Links are kept as the cached rows are; the routing table tells of it in the log.
+            # Keep the links, as the routing table keeps its cached rows. It logs the failure.
             return
         except Exception:
-            log.failure("the links were not looked after")
+            log.failure("the links to dead frontends could not be closed")
             return
         self._links.retain([node.frontend for node in nodes])

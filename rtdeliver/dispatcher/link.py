@@ -1,4 +1,4 @@
-"""The way to one place that takes batches of events: a frontend or a peer datacenter."""
+"""How events reach one destination in batches: a frontend or a peer datacenter."""
 
 import enum
 from collections import Counter
@@ -21,21 +21,21 @@ log = Logger()
 
 
 class _State(enum.Enum):
-    IDLE = "a turn may send the next batch"
-    IN_FLIGHT = "a batch is sent and not answered"
-    PAUSED = "the last batch failed"
+    IDLE = "the next turn may send a batch"
+    IN_FLIGHT = "a batch was sent and is not answered yet"
+    PAUSED = "the last batch failed, and the link waits before it sends again"
     CLOSED = "nothing more is sent"
 
 
-# An enum's members are found slowly.
+# Looking up a member of an enum is slow, and every post needs this one.
 _CLOSED = _State.CLOSED
 
 
 class LinkCounts:
     """Counts over one or several links.
 
-    ``dropped`` has the reasons ``full``, ``answer_lost``, ``refused``, ``failed``, and those for
-    which links were closed.
+    ``dropped`` counts lost events by reason: ``full``, ``answer_lost``, ``refused``, ``failed``,
+    and the reasons for which links were closed.
     """
 
     def __init__(self) -> None:
@@ -47,16 +47,18 @@ class LinkCounts:
 
 @implementer(IActor)
 class Link:
-    """Brings events to one place, in order, one batch in flight.
+    """Sends events to one destination, in order, with one batch in flight.
 
-    What gathers meanwhile becomes the next batch. A batch that could not be sent is sent after a
-    pause; one whose answer was lost is repeated once, since frontends drop what they have seen.
-    What is lost here is told with the next batch, so that viewers get to know.
+    Events that are posted while a batch is in flight form the next batch. A batch that did not
+    arrive is sent again after a pause. A batch whose answer was lost is sent again once, since
+    frontends drop events that they have seen. The next batch reports lost events as gaps, so that
+    viewers learn of them.
 
-    :param name: of the place, for the log.
-    :param send: takes a batch there; its Deferred fails with `Unreachable` (nothing arrived),
-        `AnswerLost` (it may have) or `AnsweredNo`. With whatever else it fails, the link ends.
-    :param broken: called with the link when a fault of this process ends it; closes it.
+    :param name: the name of the destination, for the log.
+    :param send: sends a batch to the destination. Its Deferred fails with `Unreachable` (nothing
+        arrived), `AnswerLost` (the batch may have arrived) or `AnsweredNo`. Any other failure ends
+        the link.
+    :param broken: called with the link when an unexpected error ends it; must close the link.
     """
 
     def __init__(
@@ -86,27 +88,27 @@ class Link:
         self._state = _State.IDLE
         self._close_reason = ""
         self._repeat_until: float | None = None
-        self._pause: IDelayedCall | None = None
+        self._pause_timer: IDelayedCall | None = None
 
     @property
     def mailbox_bytes(self) -> int:
-        """How many bytes wait to be taken there."""
+        """How many bytes wait, including those of the batch in flight."""
         return self._mailbox.size + self._mailbox.held_bytes
 
     @property
     def mailbox_events(self) -> int:
-        """How many events wait to be taken there."""
+        """How many events wait, including those of the batch in flight."""
         return len(self._mailbox) + _events_in(self._batch)
 
     def post(self, *items: Event | Gap) -> None:
-        """Send events soon, after what waits already; a full mailbox drops its oldest.
+        """Send events soon, after those that wait already. A full mailbox drops its oldest events.
 
-        A gap is told before what waits, since it tells of something earlier.
+        A gap goes ahead of the waiting events, since it stands for earlier ones.
         """
         put = self._mailbox.put
         for item in items:
             if isinstance(item, Gap):
-                self._tell(item.topic, item.lost)
+                self._note_gap(item.topic, item.lost)
             elif self._state is _CLOSED:
                 self._drop([item], self._close_reason)
             else:
@@ -117,13 +119,13 @@ class Link:
             self._run_queue.add(self)
 
     def close(self, reason: str) -> None:
-        """Send no more; what waits is dropped for ``reason``."""
+        """Send nothing more. Drop the waiting events, and count them under ``reason``."""
         in_flight = self._state is _State.IN_FLIGHT
         self._state = _State.CLOSED
         self._close_reason = reason
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+            self._pause_timer = None
         self._drop(self._mailbox.clear(), reason)
         if not in_flight:
             self._drop_batch(reason)
@@ -138,12 +140,12 @@ class Link:
         if self._batch:
             self._state = _State.IN_FLIGHT
             self._counts.deliveries += 1
-            self._send(self._batch).addCallbacks(self._delivered, self._failed).addErrback(
-                self._fault
+            self._send(self._batch).addCallbacks(self._delivered, self._not_delivered).addErrback(
+                self._end_unexpectedly
             )
 
     def failed(self) -> None:
-        # Whatever was in flight: no answer to it is waited for any more.
+        # If a batch is in flight, the link no longer waits for its answer.
         self._state = _State.IDLE
         self._broken(self)
 
@@ -160,40 +162,42 @@ class Link:
         self._counts.delivered += _events_in(self._batch)
         self._end_batch()
         if self._backoff.succeed():
-            log.info("{name} takes events again", name=self._name)
-        self._go_on()
+            log.info("{name} accepts events again", name=self._name)
+        self._resume()
 
-    def _failed(self, failure: Failure) -> None:
+    def _not_delivered(self, failure: Failure) -> None:
         error = failure.value
         if self._state is _State.CLOSED:
             self._drop_batch(self._close_reason)
         elif isinstance(error, Unreachable):
-            self._wait(error)
+            self._pause_after(error)
         elif isinstance(error, AnswerLost) and self._repeat_until is None:
             self._repeat_until = self._clock.seconds() + self._settings.repeat_seconds
             self._counts.repeats += 1
-            self._go_on()
+            self._resume()
         elif isinstance(error, AnswerLost | AnsweredNo):
             self._drop_batch("refused" if isinstance(error, AnsweredNo) else "answer_lost")
-            self._wait(error)
+            self._pause_after(error)
         else:
             failure.raiseException()
 
-    def _fault(self, failure: Failure) -> None:
-        log.failure("the link to {name} failed and ends", failure, name=self._name)
+    def _end_unexpectedly(self, failure: Failure) -> None:
+        log.failure(
+            "the link to {name} failed with an unexpected error and ends", failure, name=self._name
+        )
         self.failed()
 
-    def _wait(self, error: Exception) -> None:
+    def _pause_after(self, error: Exception) -> None:
         if not self._backoff.failures:
-            log.warn("{name} takes no events: {e}", name=self._name, e=error)
+            log.warn("{name} does not accept events: {e}", name=self._name, e=error)
         self._state = _State.PAUSED
-        self._pause = self._clock.callLater(self._backoff.fail(), self._end_pause)
+        self._pause_timer = self._clock.callLater(self._backoff.fail(), self._end_pause)
 
     def _end_pause(self) -> None:
-        self._pause = None
-        self._go_on()
+        self._pause_timer = None
+        self._resume()
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         if self._state is not _State.CLOSED:
             self._state = _State.IDLE
             if self._batch or self._gaps or len(self._mailbox):
@@ -211,10 +215,10 @@ class Link:
     def _drop(self, lost: Sequence[Event | Gap], reason: str) -> None:
         self._counts.dropped[reason] += _events_in(lost)
         for item in lost:
-            self._tell(item.topic, item.lost if isinstance(item, Gap) else 1)
+            self._note_gap(item.topic, item.lost if isinstance(item, Gap) else 1)
 
-    def _tell(self, topic: Topic, lost: int) -> None:
-        # Bounded: of further topics the counter alone tells.
+    def _note_gap(self, topic: Topic, lost: int) -> None:
+        # The number of topics is bounded. The losses of further topics are only counted.
         if topic in self._gaps or len(self._gaps) < self._settings.batch_events:
             self._gaps[topic] += lost
 

@@ -1,4 +1,4 @@
-"""The links from this dispatcher to the frontends: one at most to each."""
+"""The links from this dispatcher to the frontends, at most one to each."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -29,16 +29,16 @@ _DROP_REASONS = {
 
 
 class _FrontendLink(NamedTuple):
-    """A link, and the process that it leads to."""
+    """A link, and the frontend process that it sends to."""
 
     frontend: FrontendRef
     link: Link
 
 
 class Links:
-    """All links of a dispatcher to frontends, made when first needed.
+    """The links of a dispatcher to all frontends. A link is made when it is first needed.
 
-    :param stale: called with a frontend in whose place another process runs.
+    :param stale: called with a frontend that another process of its node has replaced.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Links:
         self._new_backoff = new_backoff
         self._stale = stale
         self._links: dict[str, _FrontendLink] = {}
-        self._missing: set[FrontendRef] = set()
+        self._absent: set[FrontendRef] = set()
         self._counts = LinkCounts()
 
     def __len__(self) -> int:
@@ -70,22 +70,25 @@ class Links:
         return sum(entry.link.mailbox_events for entry in self._links.values())
 
     def post(self, frontend: FrontendRef, *items: Event | Gap) -> None:
-        """Deliver events to ``frontend`` soon, and tell it of gaps."""
+        """Deliver events and gaps to ``frontend`` soon."""
         entry = self._links.get(frontend.node)
         if entry is None or entry.frontend != frontend:
             entry = self._replace(entry, frontend)
         entry.link.post(*items)
 
     def retain(self, frontends: Collection[FrontendRef]) -> None:
-        """Close the links to others that were not among them the last time either.
+        """Close the links to frontends that neither this call nor the one before it names.
 
-        Their leases have ended. A table that lost everything has the living back by then.
+        The leases of such frontends have ended. If the routing table has lost everything, the
+        live frontends are back in it by the second call.
+
+        :param frontends: the frontends that are in the routing table now.
         """
-        missing = {entry.frontend for entry in self._links.values()}.difference(frontends)
+        absent = {entry.frontend for entry in self._links.values()}.difference(frontends)
         for entry in list(self._links.values()):
-            if entry.frontend in missing & self._missing:
+            if entry.frontend in absent & self._absent:
                 self._close(entry, "lease_ended")
-        self._missing = missing
+        self._absent = absent
 
     def close(self) -> None:
         """Close all links."""
@@ -95,25 +98,25 @@ class Links:
     def samples(self) -> list[Sample]:
         counts = self._counts
         return [
-            gauge("links", "Frontends that were delivered to lately.", len(self)),
+            gauge("links", "Frontends that this dispatcher has a link to.", len(self)),
             counter(
                 "delivered", "Events delivered to frontends.", counts.delivered, at="dispatcher"
             ),
             counter("deliveries", "Batches sent to frontends.", counts.deliveries),
             counter("deliveries_repeated", "Batches sent again.", counts.repeats),
             *(
-                dropped(counts.dropped[reason], at="dispatcher", reason=told)
-                for reason, told in _DROP_REASONS.items()
+                dropped(counts.dropped[reason], at="dispatcher", reason=label)
+                for reason, label in _DROP_REASONS.items()
             ),
             gauge(
                 "mailbox_bytes",
-                "Bytes that wait in mailboxes.",
+                "Bytes waiting in mailboxes.",
                 sum(entry.link.mailbox_bytes for entry in self._links.values()),
                 actor="link",
             ),
             gauge(
                 "mailbox_events",
-                "Events that wait in mailboxes.",
+                "Events waiting in mailboxes.",
                 self.waiting_events,
                 actor="link",
             ),
@@ -139,7 +142,7 @@ class Links:
         return self._client.deliver(frontend, batch).addErrback(self._end_if_stale, frontend)
 
     def _end_if_stale(self, failure: Failure, frontend: FrontendRef) -> Failure:
-        # The link, closed by now, accounts for the batch.
+        # The link is closed by then, and counts the events of the batch as dropped.
         entry = self._links.get(frontend.node)
         if failure.check(StaleIncarnation) and entry is not None and entry.frontend == frontend:
             self._close(entry, "stale_incarnation")

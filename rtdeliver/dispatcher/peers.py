@@ -1,4 +1,4 @@
-"""The links from this dispatcher to the peer datacenters: one to each."""
+"""The links from this dispatcher to the peer datacenters, one to each."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -17,11 +17,12 @@ _DROP_REASONS = ("full", "answer_lost", "refused", "closed", "failed")
 
 
 class Peers:
-    """Forwards what is published here to every peer, whatever becomes of the others.
+    """Forwards the events that are published here to every peer; one peer never delays another.
 
-    Whether a peer has viewers of a topic is for its own dispatchers to know.
+    Every event goes to every peer. The peer's own dispatchers know whether its topic has viewers
+    there.
 
-    :param clients: by the names of the peer datacenters.
+    :param clients: the clients of the peers, by the name of the datacenter.
     """
 
     def __init__(
@@ -52,13 +53,13 @@ class Peers:
             link.post(*events)
 
     def close(self) -> None:
-        """Forward no more."""
+        """Forward nothing more."""
         for link in self._links.values():
             link.close("closed")
 
     def samples(self) -> Iterator[Sample]:
         for name, counts in self._counts.items():
-            yield counter("forwarded", "Events that a peer has taken.", counts.delivered, peer=name)
+            yield counter("forwarded", "Events that a peer accepted.", counts.delivered, peer=name)
             yield counter("forwards", "Batches sent to a peer.", counts.deliveries, peer=name)
             yield counter(
                 "forwards_repeated", "Batches sent to a peer again.", counts.repeats, peer=name
@@ -69,13 +70,13 @@ class Peers:
         links = self._links.values()
         yield gauge(
             "mailbox_bytes",
-            "Bytes that wait in mailboxes.",
+            "Bytes waiting in mailboxes.",
             sum(link.mailbox_bytes for link in links),
             actor="peer",
         )
         yield gauge(
             "mailbox_events",
-            "Events that wait in mailboxes.",
+            "Events waiting in mailboxes.",
             self.waiting_events,
             actor="peer",
         )

@@ -19,7 +19,7 @@ from rtdeliver.wire import (
 
 
 def dispatcher_posts(dispatcher: Dispatcher, limits: Publishing) -> dict[str, PostHandler]:
-    """What producers use (``/publish``), and peers (``/forward``)."""
+    """Return the handlers for producers (``/publish``) and for peers (``/forward``)."""
 
     async def publish(post: Post) -> Reply:
         if media_type(post.content_type, JSON, NDJSON) == JSON:
@@ -38,7 +38,7 @@ def dispatcher_posts(dispatcher: Dispatcher, limits: Publishing) -> dict[str, Po
 
 
 def add_dispatcher_routes(app: Klein, dispatcher: Dispatcher) -> None:
-    """Add what frontends use, and operators."""
+    """Add the paths that frontends and operators use."""
 
     @app.route("/subscriptions", methods=["POST"])
     async def subscriptions(request: Request) -> bytes:
@@ -48,12 +48,12 @@ def add_dispatcher_routes(app: Klein, dispatcher: Dispatcher) -> None:
         return answer(request, 200, await shield(dispatcher.announce(announcement)))
 
     @app.route("/topics", methods=["GET"])
-    # Klein knows a route by its function's name, and rtcombined has another one named topics.
+    # Klein identifies a route by its function's name, and rtcombined has another one named topics.
     async def topic(request: Request) -> bytes:
-        named = query_values(request, "topic")
-        if len(named) != 1:
-            raise BadRequest("ask for one topic: /topics?topic=live:red")
-        return answer(request, 200, await shield(dispatcher.topic(check_topic(named[0]))))
+        topics = query_values(request, "topic")
+        if len(topics) != 1:
+            raise BadRequest(f"ask for one topic, not {len(topics)}: /topics?topic=live:red")
+        return answer(request, 200, await shield(dispatcher.topic(check_topic(topics[0]))))
 
     @app.route("/frontends", methods=["GET"])
     async def frontends(request: Request) -> bytes:

@@ -291,7 +291,9 @@ class LinkTests(DispatcherTestCase):
         self.routing_table.away = True
         with capturedLogs() as logged:
             self.client.answers[0].errback(StaleIncarnation("another process runs here"))
-        self.assertIn("n1 was not forgotten", " ".join(map(formatEvent, logged)))
+        self.assertIn(
+            "n1 could not be removed from the routing table", " ".join(map(formatEvent, logged))
+        )
 
     def test_a_frontend_that_cannot_be_reached_is_not_forgotten(self) -> None:
         self.client.answer_at_once = False
