@@ -13,6 +13,11 @@ from rtdeliver.model import FrontendRef, Topic
 
 
 class _Node(msgspec.Struct):
+    """A frontend, and its part of the table.
+
+    :param known: whether this incarnation has been announced in full.
+    """
+
     frontend: FrontendRef
     lease_ends_at: float
     counts: dict[Topic, int]
@@ -22,7 +27,10 @@ class _Node(msgspec.Struct):
 
 @implementer(IRoutingTable)
 class MemoryRoutingTable:
-    """Serves a single dispatcher. A node whose lease has ended is taken out on sight."""
+    """Serves a single dispatcher.
+
+    A node whose lease has ended is removed by the next call that meets it.
+    """
 
     def __init__(self, *, clock: IReactorTime) -> None:
         self._clock = clock
@@ -30,7 +38,7 @@ class MemoryRoutingTable:
         self._rows: dict[Topic, dict[str, FrontendRef]] = {}
 
     def start(self) -> None:
-        """There is nothing to connect to."""
+        """Do nothing: there is nothing to connect to."""
 
     def stop(self) -> Deferred[None]:
         return succeed(None)
@@ -57,17 +65,17 @@ class MemoryRoutingTable:
         return succeed(node.known)
 
     def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
-        self._drop_dead(self._rows.get(topic, ()))
+        self._remove_dead(self._rows.get(topic, ()))
         return succeed(tuple(self._rows.get(topic, {}).values()))
 
     def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
-        self._drop_dead(self._rows.get(topic, ()))
+        self._remove_dead(self._rows.get(topic, ()))
         return succeed(
             {node: self._nodes[node].counts[topic] for node in self._rows.get(topic, ())}
         )
 
     def nodes(self) -> Deferred[Sequence[NodeStatus]]:
-        self._drop_dead(self._nodes)
+        self._remove_dead(self._nodes)
         now = self._clock.seconds()
         return succeed(
             [
@@ -84,13 +92,13 @@ class MemoryRoutingTable:
     def forget(self, frontend: FrontendRef) -> Deferred[None]:
         node = self._nodes.get(frontend.node)
         if node is not None and node.frontend.incarnation == frontend.incarnation:
-            self._drop(node)
+            self._remove(node)
         return succeed(None)
 
     def _is_late(self, announcement: Announcement) -> bool:
-        """Whether it is of a process that another has replaced."""
+        """Whether ``announcement`` is from a process that another has replaced."""
         frontend = announcement.frontend
-        self._drop_dead([frontend.node])
+        self._remove_dead([frontend.node])
         node = self._nodes.get(frontend.node)
         return node is not None and node.frontend != frontend and announcement.is_sequel
 
@@ -98,7 +106,7 @@ class MemoryRoutingTable:
         frontend = announcement.frontend
         node = self._nodes.get(frontend.node)
         if node is not None and node.frontend != frontend:
-            self._drop(node)
+            self._remove(node)
             node = None
         if node is None:
             node = _Node(frontend=frontend, lease_ends_at=0.0, counts={})
@@ -116,7 +124,7 @@ class MemoryRoutingTable:
             if not row:
                 del self._rows[topic]
 
-    def _drop_dead(self, names: Mapping[str, object] | Sequence[str] | tuple[()]) -> None:
+    def _remove_dead(self, names: Mapping[str, object] | Sequence[str] | tuple[()]) -> None:
         now = self._clock.seconds()
         dead = [
             self._nodes[name]
@@ -124,9 +132,9 @@ class MemoryRoutingTable:
             if name in self._nodes and self._nodes[name].lease_ends_at <= now
         ]
         for node in dead:
-            self._drop(node)
+            self._remove(node)
 
-    def _drop(self, node: _Node) -> None:
+    def _remove(self, node: _Node) -> None:
         for topic in list(node.counts):
             self._set_row(node, topic, 0)
         del self._nodes[node.frontend.node]

@@ -29,8 +29,12 @@ _ROW = read_script("rtdeliver.routing", "row")
 _NODES = read_script("rtdeliver.routing", "nodes")
 
 
-class _Member(msgspec.Struct, frozen=True):
-    """A node, as it stands in a row that was read."""
+class _RowEntry(msgspec.Struct, frozen=True):
+    """A node in a row that was read from Redis.
+
+    :param frontend: ``None`` if the node is dead.
+    :param known: whether its incarnation has been announced in full.
+    """
 
     node: str
     viewers: int
@@ -40,10 +44,12 @@ class _Member(msgspec.Struct, frozen=True):
 
 
 class _Row(msgspec.Struct):
-    """A row in memory.
+    """A row in the cache.
 
-    :param fresh: whether it is what Redis has, as far as its channel has told.
-    :param suspect: whether it stems from before a loss of Redis.
+    :param fresh: whether Redis has published no change of the row since it was read. A suspect row
+        is never fresh.
+    :param suspect: whether Redis may lack some of these frontends, since it may have lost data
+        after the row was read.
     """
 
     frontends: tuple[FrontendRef, ...]
@@ -53,12 +59,13 @@ class _Row(msgspec.Struct):
 
 @implementer(IRoutingTable)
 class RedisRoutingTable:
-    """Rows are cached, and read again when Redis tells that they have changed.
+    """Caches rows, and reads a row again when Redis publishes that it has changed.
 
-    While Redis cannot be reached, cached rows go on being served. After it has come back,
-    perhaps empty, they stand until their frontends have announced all anew.
+    While Redis cannot be reached, cached rows are still served. After Redis has come back, perhaps
+    empty, a cached row keeps its frontends until they have announced everything again, for at most
+    ``grace_seconds``.
 
-    Its connection, ``redis``, is for others too who keep something there.
+    Other stores may use its connection, ``redis``, too.
     """
 
     def __init__(
@@ -78,13 +85,13 @@ class RedisRoutingTable:
             clock=clock,
             lost=lambda: self._suspect_all(math.inf),
             subscribed=lambda: self._suspect_all(settings.grace_seconds),
-            changed=self._outdate,
+            changed=self._mark_changed,
         )
         self._rows: dict[Topic, _Row] = {}
         self._leases: dict[FrontendRef, float] = {}
         self._suspect_until = 0.0
-        self._reading: dict[Topic, list[Deferred[Sequence[FrontendRef]]]] = {}
-        self._overtaken: set[Topic] = set()
+        self._readers: dict[Topic, list[Deferred[Sequence[FrontendRef]]]] = {}
+        self._changed_while_read: set[Topic] = set()
 
     def start(self) -> None:
         self.redis.start()
@@ -113,8 +120,8 @@ class RedisRoutingTable:
             encode(announcement.counts).decode(),
         )
         self._leases[frontend] = self._clock.seconds() + announcement.lease_seconds
-        # Redis tells it too, but this dispatcher need not wait to hear of what it did itself.
-        self._outdate(
+        # Redis publishes this change too, but this dispatcher does not wait for that.
+        self._mark_changed(
             topic
             for topic, count in announcement.counts.items()
             if topic not in self._rows or (count > 0) != (frontend in self._rows[topic].frontends)
@@ -130,9 +137,9 @@ class RedisRoutingTable:
     @as_deferred
     async def viewers(self, topic: Topic) -> Mapping[str, int]:
         return {
-            member.node: member.viewers
-            for member in await self._members(topic)
-            if member.frontend is not None
+            entry.node: entry.viewers
+            for entry in await self._read_entries(topic)
+            if entry.frontend is not None
         }
 
     @as_deferred
@@ -165,11 +172,11 @@ class RedisRoutingTable:
     async def _forget(self, node: str, incarnation: str) -> None:
         await self.redis.run(_FORGET, node, incarnation)
 
-    async def _members(self, topic: Topic, further: Iterable[str] = ()) -> list[_Member]:
+    async def _read_entries(self, topic: Topic, further: Iterable[str] = ()) -> list[_RowEntry]:
         now = self._clock.seconds()
         answer = await self.redis.run(_ROW, topic, *further)
         return [
-            _Member(
+            _RowEntry(
                 node=name.decode(),
                 viewers=int(viewers),
                 frontend=FrontendRef(
@@ -184,51 +191,51 @@ class RedisRoutingTable:
         ]
 
     def _read_once(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
-        """Read the row, for all who ask while it is read, who go on in the order of asking."""
-        waiting = self._reading.get(topic)
+        """Read a row once for all calls that come during the read, and answer them in order."""
+        readers = self._readers.get(topic)
         result: Deferred[Sequence[FrontendRef]] = Deferred()
-        if waiting is not None:
-            waiting.append(result)
+        if readers is not None:
+            readers.append(result)
             return result
-        self._reading[topic] = [result]
+        self._readers[topic] = [result]
         Deferred.fromCoroutine(self._read(topic)).addBoth(self._hand_out, topic)
         return result
 
     def _hand_out(self, row: Sequence[FrontendRef] | Failure, topic: Topic) -> None:
-        self._overtaken.discard(topic)
-        for waiting in self._reading.pop(topic):
-            waiting.callback(row)
+        self._changed_while_read.discard(topic)
+        for reader in self._readers.pop(topic):
+            reader.callback(row)
 
     async def _read(self, topic: Topic) -> Sequence[FrontendRef]:
         old = self._rows.get(topic)
         suspect = old.frontends if old is not None and self._is_suspect(old) else ()
         try:
-            members = await self._members(topic, (frontend.node for frontend in suspect))
+            entries = await self._read_entries(topic, (frontend.node for frontend in suspect))
         except Unavailable:
             if old is None:
                 raise
-            # What was right a short while ago is better than nothing.
+            # A row that was right a short while ago is better than none.
             return old.frontends
-        for member in members:
-            if member.frontend is not None:
-                self._leases[member.frontend] = member.lease_ends_at
-            elif member.viewers:
-                self._clean_up(member.node)
-        found = [member.frontend for member in members if member.frontend and member.viewers]
-        unsettled = _unsettled(suspect, members)
+        for entry in entries:
+            if entry.frontend is not None:
+                self._leases[entry.frontend] = entry.lease_ends_at
+            elif entry.viewers:
+                self._remove_dead(entry.node)
+        found = [entry.frontend for entry in entries if entry.frontend and entry.viewers]
+        unconfirmed = _unconfirmed(suspect, entries)
         row = _Row(
-            frontends=tuple(dict.fromkeys([*found, *unsettled])),
-            fresh=not unsettled and topic not in self._overtaken,
-            suspect=bool(unsettled),
+            frontends=tuple(dict.fromkeys([*found, *unconfirmed])),
+            fresh=not unconfirmed and topic not in self._changed_while_read,
+            suspect=bool(unconfirmed),
         )
         self._keep(topic, row)
         return row.frontends
 
-    def _clean_up(self, node: str) -> None:
-        """Take out a dead node, soon; whoever reads its rows passes over it anyway."""
+    def _remove_dead(self, node: str) -> None:
+        """Remove a dead node soon. Until then, reads of its rows ignore it."""
         Deferred.fromCoroutine(self._forget(node, "")).addErrback(
             lambda failure: log.warn(
-                "{node} is dead and was not taken out: {e}", node=node, e=failure.value
+                "{node} is dead and could not be removed: {e}", node=node, e=failure.value
             )
         )
 
@@ -245,24 +252,27 @@ class RedisRoutingTable:
         now = self._clock.seconds()
         return all(self._leases.get(frontend, 0) > now for frontend in row.frontends)
 
-    def _outdate(self, topics: Iterable[str]) -> None:
+    def _mark_changed(self, topics: Iterable[str]) -> None:
         for topic in map(Topic, topics):
             if topic in self._rows:
                 self._rows[topic].fresh = False
-            if topic in self._reading:
-                self._overtaken.add(topic)
+            if topic in self._readers:
+                self._changed_while_read.add(topic)
 
     def _suspect_all(self, seconds: float) -> None:
-        """Changes may have been missed, and Redis may have lost everything."""
+        """Mark all rows: changes may have been missed, and Redis may have lost everything.
+
+        :param seconds: how long the rows keep frontends that Redis does not confirm.
+        """
         self._suspect_until = self._clock.seconds() + seconds
         for row in self._rows.values():
             row.fresh, row.suspect = False, True
-        self._overtaken.update(self._reading)
+        self._changed_while_read.update(self._readers)
 
 
-def _unsettled(suspect: Sequence[FrontendRef], members: Sequence[_Member]) -> list[FrontendRef]:
-    """Those of ``suspect`` of which Redis does not know all yet, or not any more."""
-    alive = {member.node: member for member in members if member.frontend is not None}
+def _unconfirmed(suspect: Sequence[FrontendRef], entries: Sequence[_RowEntry]) -> list[FrontendRef]:
+    """Return those of ``suspect`` that Redis lacks, or that have not announced everything again."""
+    alive = {entry.node: entry for entry in entries if entry.frontend is not None}
     return [
         frontend
         for frontend in suspect

@@ -1,4 +1,4 @@
-"""A routing table over several tables, each with a part of the topics."""
+"""A routing table that is spread over several tables; each has a part of the topics."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ from rtdeliver.redis.sharding import shard_of
 
 @implementer(IRoutingTable)
 class ShardedRoutingTable:
-    """Spreads topics by rendezvous hashing.
+    """Spreads topics over shards by rendezvous hashing.
 
     Every frontend is announced to every shard, and has a lease in each.
 
-    :param shards: by name, at least one. Every dispatcher must have the same names.
+    :param shards: the tables by name, at least one. Every dispatcher must have the same names.
     """
 
     def __init__(self, shards: Mapping[str, IRoutingTable]) -> None:
@@ -67,7 +67,10 @@ class ShardedRoutingTable:
 
 
 def _merge(parts: Sequence[Sequence[NodeStatus]]) -> list[NodeStatus]:
-    """Add up what the shards know of each frontend; one whose lease ended in any is left out."""
+    """Combine what the shards know of each frontend.
+
+    A frontend whose lease has ended in any shard is left out.
+    """
     seen = Counter(status.frontend for part in parts for status in part)
     merged: dict[FrontendRef, NodeStatus] = {}
     for status in (status for part in parts for status in part):

@@ -1,15 +1,15 @@
--- Applies the announcement of a node. Comes after `common.lua`.
+-- Applies the announcement of a node. `common.lua` runs before this.
 --
 -- ARGV[1]   prefix
 -- ARGV[2]   node
 -- ARGV[3]   its URL
 -- ARGV[4]   its incarnation
--- ARGV[5]   sequence of the announcement; 0 is always applied
+-- ARGV[5]   sequence of the announcement; one with 0 is always applied
 -- ARGV[6]   sequence of the last announcement that was acknowledged
 -- ARGV[7]   lease in milliseconds
--- ARGV[8]   1 if the counts replace all that the node had, otherwise 0
+-- ARGV[8]   1 if the counts replace all earlier counts of the node, otherwise 0
 -- ARGV[9]   1 if the announcement makes sense only where its incarnation is known, otherwise 0
--- ARGV[10]  viewers by topic, as JSON; 0 takes the node out of the topic's row
+-- ARGV[10]  viewers by topic, as JSON; 0 removes the node from the topic's row
 --
 -- Returns 1 if the incarnation has been announced in full, otherwise 0.
 
@@ -19,20 +19,20 @@ local is_sequel, counts = ARGV[9] == '1', cjson.decode(ARGV[10])
 
 local held = redis.call('HMGET', node_key, 'incarnation', 'url', 'sequence', 'known')
 if held[1] ~= incarnation or held[2] ~= url then
-  -- A sequel is late here: it is of a process that another has replaced.
+  -- A sequel comes too late here: another process has replaced the one that sent it.
   if held[1] and is_sequel then
     return 0
   end
-  take_out_all()
+  remove_node()
   held = {incarnation, url, '0', '0'}
 end
 
--- An announcement that was acknowledged is not here: Redis has lost something.
+-- The last acknowledged announcement is missing here: Redis has lost something.
 if tonumber(held[3]) < after then
   held[4] = '0'
 end
 
--- A later announcement was applied before this one.
+-- A later announcement was applied already.
 if sequence > 0 and sequence <= tonumber(held[3]) then
   redis.call('HSET', node_key, 'known', held[4])
   return tonumber(held[4])
@@ -58,7 +58,7 @@ for topic, count in pairs(counts) do
       changed[#changed + 1] = topic
     end
   elseif before > 0 then
-    take_out(topic)
+    remove_from_row(topic)
   end
 end
 
@@ -68,5 +68,5 @@ redis.call('HSET', node_key, 'url', url, 'incarnation', incarnation, 'known', kn
 redis.call('HINCRBY', node_key, 'viewers', gained)
 redis.call('PEXPIRE', node_key, lease_milliseconds)
 redis.call('SADD', prefix .. 'nodes', node)
-tell()
+publish_changes()
 return tonumber(known)

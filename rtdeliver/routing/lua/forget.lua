@@ -1,5 +1,5 @@
--- Takes a node out, with all its rows, unless another incarnation has replaced it. A dead node is
--- taken out whatever its incarnation. Comes after `common.lua`.
+-- Removes a node and its entries in all rows, unless another incarnation has replaced it. A dead
+-- node is removed whatever its incarnation. `common.lua` runs before this.
 --
 -- ARGV[1]  prefix
 -- ARGV[2]  node
@@ -9,7 +9,7 @@
 
 local incarnation = redis.call('HGET', node_key, 'incarnation')
 if not incarnation or incarnation == ARGV[3] then
-  take_out_all()
-  tell()
+  remove_node()
+  publish_changes()
 end
 return 1

@@ -1,9 +1,9 @@
--- Reads what is known of every node. `common.lua` lists the keys.
+-- Reads the state of every node. `common.lua` lists the keys.
 --
 -- ARGV[1]  prefix
 --
 -- Returns for each node:
---   {name, viewers, url, incarnation, topics, milliseconds that its lease still has}
+--   {name, viewers, url, incarnation, topics, milliseconds until its lease ends}
 -- A dead node has an empty url.
 
 local prefix, answer = ARGV[1], {}

@@ -2,10 +2,10 @@
 --
 -- ARGV[1]     prefix
 -- ARGV[2]     topic
--- ARGV[3...]  further nodes
+-- ARGV[3...]  further nodes to return, whether or not the row has them
 --
 -- Returns for each node in the row, and for each further node:
---   {name, viewers, url, incarnation, known, milliseconds that its lease still has}
+--   {name, viewers, url, incarnation, known, milliseconds until its lease ends}
 -- A dead node has an empty url.
 
 local prefix, row = ARGV[1], redis.call('HGETALL', ARGV[1] .. 'row:' .. ARGV[2])
