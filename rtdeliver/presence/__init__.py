@@ -1,1 +1,1 @@
-"""Presence: who is there, and telling of it when that changes."""
+"""Presence: which members are online, and publishing when that changes."""

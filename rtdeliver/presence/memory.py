@@ -1,4 +1,4 @@
-"""Who is there, in the memory of one dispatcher."""
+"""Which members are online, in the memory of one dispatcher."""
 
 import heapq
 import math
@@ -16,13 +16,15 @@ from rtdeliver.model import Member
 
 
 class _Entry(msgspec.Struct):
-    """What is known of a member, in milliseconds since the epoch.
+    """The state of a member. All times are in milliseconds since the epoch.
 
-    :param ends_at: when it goes offline.
-    :param changed_at: when it came or went last.
-    :param before_at: when the change before that was, if it is not marked as published.
-    :param claimed_until: when somebody else is to publish the change; 0 once it is published.
-    :param queued_at: its place in the queue of those that are to be looked at.
+    :param heartbeat_at: when its last heartbeat came.
+    :param ends_at: when it goes offline, unless another heartbeat comes before.
+    :param changed_at: when it last came online or went offline.
+    :param before_at: when the change before that happened; 0 if there was none, or if that change
+        is marked as published.
+    :param claimed_until: when another caller may publish the change; 0 once it is published.
+    :param queued_at: the time under which the sweep's queue has it.
     """
 
     online: bool
@@ -45,21 +47,21 @@ class MemoryPresenceStore:
     """Serves a single dispatcher."""
 
     def __init__(self, *, settings: PresenceSettings, clock: IReactorTime) -> None:
-        self._grace = round(2000 * settings.grace_seconds)
-        self._claim = round(1000 * settings.claim_seconds)
+        self._twice_grace_milliseconds = round(2000 * settings.grace_seconds)
+        self._claim_milliseconds = round(1000 * settings.claim_seconds)
         self._clock = clock
         self._entries: dict[Member, _Entry] = {}
-        # Each entry has a place here at the time when it is due, or before.
+        # Times and members. Each entry is queued here for the time when it is due, or earlier.
         self._queue: list[tuple[float, Member]] = []
 
     def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[Sequence[PresenceChange]]:
         now = self._now()
-        ends_at = now + round(1000 * heartbeat.heartbeat_seconds) + self._grace
+        ends_at = now + round(1000 * heartbeat.heartbeat_seconds) + self._twice_grace_milliseconds
         changes: list[PresenceChange] = []
         for member in heartbeat.members:
             entry = self._entries.get(member)
             if entry is None:
-                entry = _Entry(True, now, ends_at, now, 0, now + self._claim)
+                entry = _Entry(True, now, ends_at, now, 0, now + self._claim_milliseconds)
                 self._entries[member] = entry
                 changes.extend(_changes(member, entry))
             elif not entry.online:
@@ -83,7 +85,7 @@ class MemoryPresenceStore:
                 if entry.online and entry.ends_at <= now:
                     self._flip(entry, now)
                 else:
-                    entry.claimed_until = now + self._claim
+                    entry.claimed_until = now + self._claim_milliseconds
                 changes.extend(_changes(member, entry))
             self._put(member, entry)
         next_seconds = max(0.0, self._queue[0][0] - now) / 1000 if self._queue else None
@@ -117,7 +119,7 @@ class MemoryPresenceStore:
         entry.online = not entry.online
         entry.before_at = entry.changed_at if entry.claimed_until else 0
         entry.changed_at = max(now, entry.changed_at + 1)
-        entry.claimed_until = now + self._claim
+        entry.claimed_until = now + self._claim_milliseconds
 
     def _put(self, member: Member, entry: _Entry) -> None:
         if entry.due_at < entry.queued_at:

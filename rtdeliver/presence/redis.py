@@ -1,4 +1,4 @@
-"""Who is there, in a Redis that any number of dispatchers share."""
+"""Which members are online, in a Redis that any number of dispatchers share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,24 +21,27 @@ _PRESENCE = read_script("rtdeliver.presence", "presence")
 
 @implementer(IPresenceStore)
 class RedisPresenceStore:
-    """Keeps nothing here, and goes by the clock of Redis.
+    """Keeps no state in this process. All times are by the clock of Redis.
 
-    :param redis: a connection that somebody else begins and ends.
+    :param redis: a connection that its owner starts and stops.
     """
 
     def __init__(self, *, redis: RedisConnection, settings: PresenceSettings) -> None:
         self._redis = redis
-        self._grace = round(2000 * settings.grace_seconds)
-        self._claim = round(1000 * settings.claim_seconds)
+        self._twice_grace_milliseconds = round(2000 * settings.grace_seconds)
+        self._claim_milliseconds = round(1000 * settings.claim_seconds)
 
     @as_deferred
     async def heartbeat(self, heartbeat: PresenceHeartbeat) -> Sequence[PresenceChange]:
-        ends = round(1000 * heartbeat.heartbeat_seconds) + self._grace
-        return _changes(await self._redis.run(_HEARTBEAT, ends, self._claim, *heartbeat.members))
+        milliseconds = round(1000 * heartbeat.heartbeat_seconds) + self._twice_grace_milliseconds
+        changes = await self._redis.run(
+            _HEARTBEAT, milliseconds, self._claim_milliseconds, *heartbeat.members
+        )
+        return _changes(changes)
 
     @as_deferred
     async def sweep(self, limit: int) -> PresenceSweep:
-        changes, milliseconds = await self._redis.run(_SWEEP, limit, self._claim)
+        changes, milliseconds = await self._redis.run(_SWEEP, limit, self._claim_milliseconds)
         next_seconds = max(0.0, int(milliseconds) / 1000) if milliseconds else None
         return PresenceSweep(changes=_changes(changes), next_seconds=next_seconds)
 

@@ -1,4 +1,4 @@
-"""HTTP path of presence."""
+"""The HTTP path of presence."""
 
 from klein import Klein
 from twisted.web.server import Request
@@ -14,7 +14,7 @@ from rtdeliver.wire import decode_heartbeat
 
 
 def add_presence_routes(app: Klein, presence: PresenceTracker, settings: PresenceSettings) -> None:
-    """Add what frontends use (POST), and applications (GET)."""
+    """Add ``/presence``. Frontends POST heartbeats to it; applications GET it."""
     max_members = settings.batch_members
 
     @app.route("/presence", methods=["POST"])
@@ -28,9 +28,12 @@ def add_presence_routes(app: Klein, presence: PresenceTracker, settings: Presenc
         return answer(request, 200, {"heartbeat_seconds": heartbeat.heartbeat_seconds})
 
     @app.route("/presence", methods=["GET"])
-    async def who_is_there(request: Request) -> bytes:
+    async def statuses(request: Request) -> bytes:
         members = [check_member(text) for text in query_values(request, "member")]
         if not 1 <= len(members) <= max_members:
-            raise BadRequest(f"ask for 1 to {max_members} members: /presence?member=ann&member=bob")
-        there = await shield(presence.presence(members))
-        return answer(request, 200, there)
+            raise BadRequest(
+                f"ask for 1 to {max_members} members, not {len(members)}: "
+                "/presence?member=ann&member=bob"
+            )
+        found = await shield(presence.presence(members))
+        return answer(request, 200, found)

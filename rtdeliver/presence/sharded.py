@@ -1,4 +1,4 @@
-"""Who is there, over several stores, each with a part of the members."""
+"""Which members are online, over several stores that each have a part of the members."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,9 +16,9 @@ from rtdeliver.redis.sharding import shard_of
 
 @implementer(IPresenceStore)
 class ShardedPresenceStore:
-    """Spreads members as the routing table spreads topics.
+    """Spreads members over shards as the routing table spreads topics.
 
-    :param shards: by name, at least one. Every dispatcher must have the same names.
+    :param shards: the stores by name, at least one. Every dispatcher must have the same names.
     """
 
     def __init__(self, shards: Mapping[str, IPresenceStore]) -> None:
@@ -44,24 +44,24 @@ class ShardedPresenceStore:
 
     @as_deferred
     async def mark_published(self, changes: Sequence[PresenceChange]) -> None:
-        shares: dict[str, list[PresenceChange]] = {}
+        by_shard: dict[str, list[PresenceChange]] = {}
         for change in changes:
-            shares.setdefault(shard_of(self._shards, change.member), []).append(change)
-        await all_of(self._shards[name].mark_published(share) for name, share in shares.items())
+            by_shard.setdefault(shard_of(self._shards, change.member), []).append(change)
+        await all_of(self._shards[name].mark_published(part) for name, part in by_shard.items())
 
     @as_deferred
     async def presence(self, members: Sequence[Member]) -> Sequence[Presence]:
         answers = await _join(
-            self._shards[name].presence(share) for name, share in self._spread(members).items()
+            self._shards[name].presence(part) for name, part in self._spread(members).items()
         )
         found = {presence.member: presence for presence in answers}
         return [found[member] for member in members]
 
     def _spread(self, members: Iterable[Member]) -> dict[str, list[Member]]:
-        shares: dict[str, list[Member]] = {}
+        by_shard: dict[str, list[Member]] = {}
         for member in members:
-            shares.setdefault(shard_of(self._shards, member), []).append(member)
-        return shares
+            by_shard.setdefault(shard_of(self._shards, member), []).append(member)
+        return by_shard
 
 
 async def _join(answers: Iterable[Deferred[Sequence[Any]]]) -> list[Any]:

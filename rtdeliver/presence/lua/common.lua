@@ -1,18 +1,19 @@
--- Stands before each script that changes who is there.
+-- The first part of every script that changes who is online.
 --
--- Keys of presence, each with the prefix before it. Times are milliseconds since the epoch, by the
+-- Keys of presence; each begins with the prefix. Times are in milliseconds since the epoch, by the
 -- clock of Redis.
 --
 --   member:MEMBER  hash
 --     online       1 or 0
 --     heartbeat    when the last heartbeat came
---     ends         when the member goes offline, if no heartbeat comes before
---     changed      when the member came or went last
---     before       when the change before that was; 0 if that change is published
---     claimed      until when somebody has to publish the change; 0 once it is published
---   members        sorted set: each member by the time at which it is to be looked at
+--     ends         when the member goes offline, unless another heartbeat comes before
+--     changed      when the member last came online or went offline
+--     before       when the change before that happened; 0 if that change is published
+--     claimed      when another caller may publish the change; 0 once it is published
+--   members        sorted set: each member by the time at which a sweep must look at it
 --
--- Both expire a day after the last heartbeat, in case nobody is left to look.
+-- `member:MEMBER` expires a day after its `ends`, and `members` a day after that of the last
+-- heartbeat, in case no dispatcher is left to sweep.
 --
 -- ARGV[1]  prefix
 
@@ -50,8 +51,8 @@ local function write(member, entry)
   redis.call('ZADD', members_key, text(due), member)
 end
 
--- Makes an online member offline or an offline one online. The caller has `claim` milliseconds to
--- publish that.
+-- Makes an online member offline, or an offline member online. The caller has `claim` milliseconds
+-- to publish that.
 local function flip(entry, claim)
   entry.online = not entry.online
   entry.before = entry.claimed > 0 and entry.changed or 0
@@ -59,9 +60,9 @@ local function flip(entry, claim)
   entry.claimed = now + claim
 end
 
--- What the caller is to publish, for each member:
---   {name, 1 if online or 0, when it came or went, when the change before that was}
--- The last is 0 if that change is published.
+-- What the caller must publish; for each member:
+--   {name, 1 if online or 0 if offline, when that changed, when the change before happened}
+-- The last is 0 if the change before is published.
 local changes = {}
 
 local function add_change(member, entry)

@@ -1,8 +1,8 @@
--- Notes that members are there. Comes after `common.lua`.
+-- Notes that members are online. `common.lua` runs before this.
 --
 -- ARGV[1]     prefix
--- ARGV[2]     milliseconds after which they go offline, if no heartbeat comes before
--- ARGV[3]     milliseconds that the caller has for publishing a change
+-- ARGV[2]     milliseconds until they go offline, unless another heartbeat comes before
+-- ARGV[3]     milliseconds within which the caller must publish a change
 -- ARGV[4...]  members
 --
 -- Returns `changes`.

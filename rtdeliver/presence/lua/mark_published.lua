@@ -1,8 +1,8 @@
--- Notes which changes are published, and removes members whose going offline is published. Comes
--- after `common.lua`.
+-- Notes which changes are published. Removes a member when the change to offline is published.
+-- `common.lua` runs before this.
 --
 -- ARGV[1]     prefix
--- ARGV[2...]  for each change: member, when it came or went
+-- ARGV[2...]  for each change: the member, and when it changed
 --
 -- Returns 1.
 

@@ -1,4 +1,4 @@
--- Reads when members were last heard of. `common.lua` lists the keys.
+-- Reads when the last heartbeats of members came. `common.lua` lists the keys.
 --
 -- ARGV[1]     prefix
 -- ARGV[2...]  members

@@ -1,12 +1,12 @@
--- Looks at the members that are due: those whose heartbeats ended go offline, and a change that
--- nobody published in time is handed to the caller. Comes after `common.lua`.
+-- Looks at the members that are due. Members without a heartbeat in time go offline. A change that
+-- was not published in time is given to the caller. `common.lua` runs before this.
 --
 -- ARGV[1]  prefix
 -- ARGV[2]  how many members to look at, at most
--- ARGV[3]  milliseconds that the caller has for publishing a change
+-- ARGV[3]  milliseconds within which the caller must publish a change
 --
--- Returns {`changes`, milliseconds until the next member is due}; the latter is empty when there is
--- no member.
+-- Returns {`changes`, milliseconds until the next member is due}. The latter is an empty string if
+-- there is no member.
 
 local limit, claim = ARGV[2], tonumber(ARGV[3])
 for _, member in ipairs(
