@@ -73,7 +73,7 @@ class Dispatcher:
         self._sweep.start(self._sweep_seconds, now=False)
 
     async def stop(self, flush_seconds: float) -> None:
-        """Deliver and forward what waits for at most ``flush_seconds``, then close the links."""
+        """Deliver and forward waiting events, ``flush_seconds`` at most; then close the links."""
         if self._sweep.running:
             self._sweep.stop()
         await flush(self._waiting_events, at_most_seconds=flush_seconds, clock=self._clock)

@@ -1,1 +1,1 @@
-"""Holds the browsers' streams, and sends them the events of the topics that they watch."""
+"""Holds the browsers' streams, and sends each the events of the topics that it watches."""

@@ -1,4 +1,4 @@
-"""How a frontend reaches the dispatchers, and other frontends, over HTTP."""
+"""How a frontend sends requests to dispatchers and to other frontends, over HTTP."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -27,9 +27,9 @@ T = TypeVar("T")
 
 @implementer(IDispatcherClient, IPresenceClient)
 class HttpDispatcherClient:
-    """Talks to any one of the dispatchers.
+    """Sends each request to one of the dispatchers.
 
-    :param dispatchers: of this datacenter.
+    :param dispatchers: the dispatchers of this datacenter.
     """
 
     def __init__(self, *, dispatchers: Failover, client: NodeClient) -> None:
@@ -61,7 +61,7 @@ class HttpDispatcherClient:
 
 @implementer(IOwnerClient)
 class HttpOwnerClient:
-    """Asks other frontends at their internal listeners."""
+    """Sends requests to the internal listeners of other frontends."""
 
     def __init__(self, client: NodeClient) -> None:
         self._client = client
@@ -72,7 +72,7 @@ class HttpOwnerClient:
 
 @implementer(IConnections)
 class _RemoteConnections:
-    """Connections that another frontend owns."""
+    """The connections that another frontend owns."""
 
     def __init__(self, frontend: FrontendRef, client: NodeClient) -> None:
         self._url = frontend.url.rstrip("/")
@@ -80,24 +80,30 @@ class _RemoteConnections:
 
     @as_deferred
     async def subscribe(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
-        return await _answered(self._client.post(self._path(id), encode(change), content_type=JSON))
+        return await _subscriptions_of(
+            self._client.post(self._path(id), encode(change), content_type=JSON)
+        )
 
     @as_deferred
     async def subscriptions(self, id: ConnectionId) -> Subscriptions:
-        return await _answered(self._client.get(self._path(id)))
+        return await _subscriptions_of(self._client.get(self._path(id)))
 
     def _path(self, id: ConnectionId) -> str:
         return f"{self._url}/connections/{quote(id, safe='')}/topics"
 
 
-async def _answered(request: Awaitable[Answer]) -> Subscriptions:
+async def _subscriptions_of(request: Awaitable[Answer]) -> Subscriptions:
     try:
         return decode_subscriptions((await request).body)
     except AnsweredNo as failure:
         if failure.status == UnknownConnection.status:
-            raise UnknownConnection("no stream has this id: connect, and use the new one") from None
+            raise UnknownConnection(
+                "no stream has this connection id; connect again, and use the new id"
+            ) from None
         if failure.status == TooManyTopics.status:
-            raise TooManyTopics("the connection would have more topics than it may") from None
+            raise TooManyTopics(
+                "the connection would have more topics than its frontend allows"
+            ) from None
         raise
     except Refusal as refusal:
         raise AnsweredNo(200, refusal.message) from None

@@ -21,7 +21,7 @@ from rtdeliver.wheel import TimingWheel
 
 
 class ConnectionCounts:
-    """Counts over all connections of a process; plain numbers, for the hot path."""
+    """Counts over all connections of a process: plain numbers, which are fast to add to."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -30,26 +30,26 @@ class ConnectionCounts:
 
 
 class _State(enum.Enum):
-    OPENING = "nothing is sent before the first frame is there"
-    OPEN = "the stream takes data"
-    BLOCKED = "the stream takes no data for now"
-    CLOSING = "the end has been asked for"
+    OPENING = "nothing is sent until the first frame is ready"
+    OPEN = "the stream accepts data"
+    BLOCKED = "the stream accepts no data for now"
+    CLOSING = "the stream was asked to close"
     CLOSED = "the stream is gone"
 
 
-# An enum's members are found slowly, and a turn asks for this one.
+# Looking up a member of an enum is slow, and every turn needs this one.
 _OPEN = _State.OPEN
 
 
 @implementer(IStreamOwner, IProtocol, IActor, IVisited)
 class Connection:
-    """A viewer.
+    """A viewer's stream.
 
-    It becomes its transport's protocol; the feeds of its topics wake it when they have something,
-    which leaves in turns: all that piled up, in one send.
+    It becomes its transport's protocol. The feeds of its topics wake it when they have new events.
+    A turn sends what has accumulated since the last one, in one send.
 
-    :param identity: who the viewer is, and until when the stream may last; ``None`` for one who
-        did not say.
+    :param identity: who the viewer is, and when the stream must end; ``None`` for an anonymous
+        viewer.
     :param lost: called once, with the connection and the reason, when the stream is gone.
     """
 
@@ -60,7 +60,7 @@ class Connection:
         "_cursors",
         "_gaps",
         "_identity",
-        "_last_moved",
+        "_last_progress",
         "_lost",
         "_reason",
         "_rest",
@@ -101,11 +101,11 @@ class Connection:
         self._rest = b""
         self._gaps: Counter[Topic] | None = None
         self._unsent_bytes = 0
-        self._last_moved = wheel.now
+        self._last_progress = wheel.now
 
     @property
     def member(self) -> Member | None:
-        """Who watches, if that is known."""
+        """The member who watches; ``None`` for an anonymous viewer."""
         return None if self._identity is None else self._identity.member
 
     @property
@@ -121,31 +121,34 @@ class Connection:
 
     @property
     def missed_events(self) -> int:
-        """How many events were dropped since it last took a turn."""
+        """How many events were dropped since its last turn."""
         return sum(max(0, feed.start - position) for feed, position in self._cursors)
 
-    # What the frontend asks.
+    # Called by the frontend.
 
     def open(self, first: bytes) -> None:
-        """Send ``first``, and from now on what comes, or has come already."""
+        """Send ``first``, then the events that wait already, and those that follow."""
         if self._state is _State.OPENING:
             self._rest = first
             self._state = _State.OPEN
             self._wheel.add(self, self._visit_seconds())
-            # A newcomer does not wait while a fan-out to all others takes its round.
+            # At once, so that a new viewer does not wait for a fan-out to all the others.
             self._run_queue.give_turn(self)
 
     def miss(self, topic: Topic, lost: int) -> None:
-        """Tell the client that ``lost`` events of ``topic`` will not come.
+        """Send a gap: ``lost`` events of ``topic`` will not come.
 
-        :param lost: 0 if nobody knows how many.
+        :param lost: 0 if the number is unknown.
         """
         self._note_gap(topic, lost)
         if self._state is _OPEN:
             self._run_queue.add(self)
 
     def end(self, last: bytes, reason: CloseReason) -> None:
-        """Send what waits, then ``last``, and end the stream."""
+        """Send the waiting events, then ``last``, and end the stream.
+
+        If the stream does not accept all of this at once, it is aborted.
+        """
         if self._state is _State.OPEN:
             while self._state is _State.OPEN and (self._rest or self._cursors):
                 self._run_queue.give_turn(self)
@@ -164,7 +167,7 @@ class Connection:
         if self._stream is not None:
             self._stream.abort()
 
-    # What its feeds tell.
+    # Called by its feeds.
 
     def wake(self, cursors: tuple[Cursor]) -> None:
         self._cursors = self._cursors + cursors if self._cursors else cursors
@@ -172,16 +175,16 @@ class Connection:
             self._run_queue.add(self)
 
     def forget(self, feed: Feed["Connection"]) -> None:
-        self._drop((cursors for cursors in self._cursors if cursors[0] is feed), "unsubscribed")
-        self._cursors = tuple(cursors for cursors in self._cursors if cursors[0] is not feed)
+        self._drop((cursor for cursor in self._cursors if cursor[0] is feed), "unsubscribed")
+        self._cursors = tuple(cursor for cursor in self._cursors if cursor[0] is not feed)
         if self._gaps is not None:
             self._gaps.pop(feed.topic, None)
 
     def overtaken(self, feed: Feed["Connection"]) -> None:
-        if any(of is feed and position < feed.start for of, position in self._cursors):
+        if any(cursor[0] is feed and cursor[1] < feed.start for cursor in self._cursors):
             self.abort(CloseReason.OVERFLOW)
 
-    # An actor's turns.
+    # Called by the run queue.
 
     def turn(self) -> None:
         stream = self._stream
@@ -195,35 +198,35 @@ class Connection:
             return
         counts = self._counts
         try:
-            taken = stream.send(data)
+            accepted = stream.send(data)
         except StreamLost:
             counts.dropped["closed"] += events
             self.abort(CloseReason.CLIENT_LEFT)
             return
         counts.sends += 1
         counts.sent += events
-        self._last_moved = self._wheel.now
-        if taken < len(data):
-            self._block(stream, data[taken:])
+        self._last_progress = self._wheel.now
+        if accepted < len(data):
+            self._block(stream, data[accepted:])
         elif self._cursors or self._gaps or self._control:
             self._run_queue.add(self)
 
     def failed(self) -> None:
         self.abort(CloseReason.FAILED)
 
-    # What the stream and the timing wheel tell.
+    # Called by the stream and the timing wheel.
 
     def attached(self, stream: IStream) -> None:
         self._stream = stream
 
     def makeConnection(self, transport: ITransport) -> None:
-        """Not called: the transport was connected to a protocol before this one."""
+        """Not called, since the transport was connected to another protocol first."""
 
     def connectionMade(self) -> None:
-        """Not called; see `attached`."""
+        """Not called. The stream calls `attached` instead."""
 
     def dataReceived(self, data: bytes) -> None:
-        """A client has nothing to say once its stream is open."""
+        """Ignore the data: a client sends nothing that matters once its stream is open."""
 
     def writable(self) -> None:
         if self._state is _State.BLOCKED:
@@ -249,33 +252,33 @@ class Connection:
             self.end(sse.expired_frame(), CloseReason.EXPIRED)
         elif self._state is _State.BLOCKED:
             self._check_stall(now)
-        elif now - self._last_moved >= self._settings.heartbeat_seconds and not self._cursors:
+        elif now - self._last_progress >= self._settings.heartbeat_seconds and not self._cursors:
             self._control = sse.HEARTBEAT
-            self._last_moved = now
+            self._last_progress = now
             self._run_queue.add(self)
         return self._visit_seconds()
 
     def logPrefix(self) -> str:
         return "Connection"
 
-    # How it works.
+    # Helpers.
 
     def _visit_seconds(self) -> float:
         settings = self._settings
         now = self._wheel.now
-        quiet = now - self._last_moved
+        quiet = now - self._last_progress
         if self._state is _State.BLOCKED:
-            # Looked at more often: that it drains shows only from one look to the next.
+            # More often, since only a comparison of two visits shows that the client reads.
             seconds = min(settings.stall_seconds - quiet, settings.stall_seconds / 4)
         else:
-            # A stream may become blocked at any time, and is to be found stalled in time.
+            # Often enough to notice a stall in time, since a stream may become blocked at any time.
             seconds = min(settings.heartbeat_seconds - quiet, settings.stall_seconds)
         if self._identity is not None and self._state is not _State.CLOSING:
             return max(0.0, min(seconds, self._identity.expires_at - now))
         return seconds
 
     def _take(self) -> tuple[bytes, int]:
-        """Return what is to be sent next, and how many events are in it."""
+        """Take what to send next; return it, and how many events it contains."""
         cursors, self._cursors = self._cursors, ()
         if len(cursors) == 1:
             [(feed, position)] = cursors
@@ -295,21 +298,21 @@ class Connection:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), events
 
     def _take_in_order(self, cursors: Sequence[Cursor]) -> tuple[list[bytes], int]:
-        """Take from several feeds what came first."""
+        """Take from several feeds, in the order in which the events were posted."""
         waiting = sorted(
-            (number, place, data, end)
-            for place, (feed, position) in enumerate(cursors)
+            (number, index, data, end)
+            for index, (feed, position) in enumerate(cursors)
             for number, data, end in feed.since(position)
         )
         pieces: list[bytes] = []
         ends = [position for _, position in cursors]
         size = events = 0
-        for _, place, data, end in waiting:
+        for _, index, data, end in waiting:
             size += len(data)
             if size > self._settings.send_bytes and pieces:
                 break
             pieces.append(data)
-            ends[place] = end
+            ends[index] = end
         for (feed, position), end in zip(cursors, ends, strict=True):
             taken = max(0, end - max(position, feed.start))
             events += taken
@@ -348,25 +351,28 @@ class Connection:
         unsent_bytes = self._stream.unsent_bytes()
         if unsent_bytes != self._unsent_bytes:
             self._unsent_bytes = unsent_bytes
-            self._last_moved = now
-        elif now - self._last_moved >= self._settings.stall_seconds:
+            self._last_progress = now
+        elif now - self._last_progress >= self._settings.stall_seconds:
             self.abort(CloseReason.STALLED)
 
     def _check_end(self, now: float) -> None:
-        # TLS waits for the other side's word before it closes.
-        if self._stream is not None and now - self._last_moved >= self._settings.stall_seconds:
+        # TLS waits for the client's close_notify before it closes.
+        if self._stream is not None and now - self._last_progress >= self._settings.stall_seconds:
             self._stream.abort()
 
-    def _drop(self, lost: Iterable[Cursor], reason: str) -> None:
-        """Count what was not taken: for ``reason``, but for what was dropped before."""
-        for feed, position in lost:
+    def _drop(self, cursors: Iterable[Cursor], reason: str) -> None:
+        """Count the events that were not taken under ``reason``.
+
+        Those that a feed has dropped already count as ``mailbox_full``.
+        """
+        for feed, position in cursors:
             start = max(position, feed.start)
             self._counts.dropped["mailbox_full"] += start - position
             self._counts.dropped[reason] += feed.end - start
 
     def _close(self, reason: CloseReason) -> None:
         self._state = _State.CLOSING
-        self._last_moved = self._wheel.now
+        self._last_progress = self._wheel.now
         self._reason = reason
         if self._stream is not None:
             self._stream.close()

@@ -1,4 +1,4 @@
-"""What the viewers of one topic are sent, kept once for all of them."""
+"""How the events of one topic are kept until its viewers are sent them, once for all viewers."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from rtdeliver.model import Topic
 
 
 class Frames(msgspec.Struct, frozen=True, gc=False):
-    """Consecutive events of one topic as bytes for a stream, made once for all viewers."""
+    """Consecutive events of one topic, as bytes for a stream. Made once for all viewers."""
 
     data: bytes
     events: int
@@ -19,40 +19,44 @@ class Frames(msgspec.Struct, frozen=True, gc=False):
 
 
 class FeedViewer(Protocol):
-    """Who watches topics."""
+    """A viewer, as its feeds know it."""
 
     def wake(self, cursors: "tuple[Cursor]") -> None:
-        """There is something to take, for the first time since all was taken."""
+        """A feed has new events, for the first time since the viewer had taken all."""
 
     def forget(self, feed: "Feed[Any]") -> None:
-        """It does not watch this topic any more."""
+        """The viewer no longer watches this topic."""
 
     def overtaken(self, feed: "Feed[Any]") -> None:
-        """What it has not taken may be kept no longer, and it is not to miss it."""
+        """The feed has dropped events, perhaps some that the viewer has not taken.
+
+        Called only if ``overflow`` is ``close``.
+        """
 
 
 V = TypeVar("V", bound=FeedViewer)
 
 
 class Feed(Generic[V]):
-    """The events of a topic that some viewer has not been sent yet, and who has been sent all.
+    """The events of a topic that some viewers have not taken yet, kept once for all viewers.
 
-    A viewer has a position in it instead of a mailbox of its own: the number of events that there
-    had been when it had taken all. So what is posted while viewers wait for their turns costs
-    nothing for each of them. The oldest events are dropped where there is no room for them;
-    viewers who had not taken these find it out when they take what follows.
+    Instead of a mailbox, a viewer has a position in the feed: the number of events that were posted
+    up to the last one that it took. So a post costs nothing for viewers that wait for a turn
+    already. A full feed drops its oldest events. A viewer that missed some notices this when it
+    takes the next ones.
 
-    :param number: gives all that is posted in any feed its place in one order.
+    :param next_number: returns a higher number for each post in any feed, which puts the posts of
+        all feeds in one order.
     """
 
     __slots__ = (
         "_behind",
         "_bytes",
+        "_chunks",
         "_ends",
         "_idle",
-        "_joined",
         "_log",
-        "_number",
+        "_next_number",
         "_numbers",
         "_settings",
         "_viewers",
@@ -61,14 +65,14 @@ class Feed(Generic[V]):
         "topic",
     )
 
-    def __init__(self, topic: Topic, settings: Viewers, number: Callable[[], int]) -> None:
+    def __init__(self, topic: Topic, settings: Viewers, next_number: Callable[[], int]) -> None:
         self.topic = topic
         self.start = 0
-        """The position of the first event that is kept."""
+        """The position of the oldest event that is kept."""
         self.end = 0
-        """The position after the last event."""
+        """The position after the newest event."""
         self._settings = settings
-        self._number = number
+        self._next_number = next_number
         self._viewers: dict[V, None] = {}
         self._idle: dict[V, None] = {}
         self._behind = 0
@@ -76,7 +80,7 @@ class Feed(Generic[V]):
         self._ends: list[int] = []
         self._numbers: list[int] = []
         self._bytes = 0
-        self._joined: dict[int, tuple[bytes, int, int]] = {}
+        self._chunks: dict[int, tuple[bytes, int, int]] = {}
 
     def __len__(self) -> int:
         return len(self._viewers)
@@ -85,12 +89,12 @@ class Feed(Generic[V]):
         return iter(self._viewers)
 
     def join(self, viewer: V) -> None:
-        """Let ``viewer`` have what is posted from now on."""
+        """Add ``viewer``, which gets what is posted from now on."""
         self._viewers[viewer] = None
         self._idle[viewer] = None
 
     def leave(self, viewer: V) -> None:
-        """Let ``viewer`` have no more, also of what it has not taken yet."""
+        """Remove ``viewer``, which then gets none of the events that it has not taken yet."""
         viewer.forget(self)
         del self._viewers[viewer]
         if viewer in self._idle:
@@ -99,16 +103,16 @@ class Feed(Generic[V]):
             self._catch_up()
 
     def post(self, frames: Frames) -> None:
-        """Keep ``frames`` until all viewers have taken them, and wake those who wait."""
+        """Keep ``frames`` until all viewers have taken them, and wake those that had taken all."""
         position = self.end
         self.end += frames.events
         self._log.append(frames.data)
         self._ends.append(self.end)
-        self._numbers.append(self._number())
+        self._numbers.append(self._next_number())
         self._bytes += len(frames.data)
-        self._joined.clear()
+        self._chunks.clear()
         self._make_room()
-        # Made once for all: a tuple for each viewer would keep the garbage collector busy.
+        # All viewers share one tuple: one for each would keep the garbage collector busy.
         cursors = ((self, position),)
         idle, self._idle = self._idle, {}
         self._behind += len(idle)
@@ -118,27 +122,27 @@ class Feed(Generic[V]):
             self._clear()
 
     def take(self, viewer: V, position: int) -> tuple[bytes, int, int]:
-        """Return what follows ``position``, as much as may be sent at a time.
+        """Return the events after ``position``, as many as may be sent at a time.
 
-        :return: frames, how many events these are, and the position after them. It has grown by
-            more than so many events where some were dropped.
+        :return: frames, the number of events in them, and the position after them. The position
+            grows by more than that number if events between were dropped.
         """
-        taken = self._joined.get(position)
+        taken = self._chunks.get(position)
         if taken is None:
-            taken = self._joined[position] = self._join(position)
+            taken = self._chunks[position] = self._make_chunk(position)
         self.advance(viewer, taken[2])
         return taken
 
     def since(self, position: int) -> Iterator[tuple[int, bytes, int]]:
-        """Return what follows ``position``, which is not taken by that.
+        """Return the events after ``position`` without taking them; `advance` does that.
 
-        :return: frames, each with its number before it, and the position after it.
+        :return: for each post its number, its frames, and the position after it.
         """
         first = bisect_right(self._ends, position)
         return zip(self._numbers[first:], self._log[first:], self._ends[first:], strict=True)
 
     def advance(self, viewer: V, position: int) -> None:
-        """Note how far ``viewer`` has come; it is woken again once it has come to the end."""
+        """Note that ``viewer`` is at ``position`` now. At the end, the next post wakes it again."""
         if position == self.end:
             self._idle[viewer] = None
             self._catch_up()
@@ -147,7 +151,7 @@ class Feed(Generic[V]):
         """How many bytes are kept for a viewer at ``position``."""
         return sum(map(len, self._log[bisect_right(self._ends, position) :]))
 
-    def _join(self, position: int) -> tuple[bytes, int, int]:
+    def _make_chunk(self, position: int) -> tuple[bytes, int, int]:
         first = last = bisect_right(self._ends, position)
         size = 0
         while last < len(self._log):
@@ -169,7 +173,7 @@ class Feed(Generic[V]):
         self._log.clear()
         self._ends.clear()
         self._numbers.clear()
-        self._joined.clear()
+        self._chunks.clear()
         self._bytes = 0
         self.start = self.end
 

@@ -1,4 +1,4 @@
-"""What a frontend does: connect viewers, change what they watch, send them what is delivered."""
+"""What a frontend does: connect viewers, change their topics, send them delivered events."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import count
@@ -37,8 +37,8 @@ from rtdeliver.wheel import TimingWheel
 
 log = Logger()
 
-# Frames of one topic are joined up to this size before they go to the mailboxes, so that a full
-# one drops a part of a batch and not all of it.
+# Frames of one topic are joined up to this size before they are posted to its feed, so that a full
+# feed drops a part of a batch and not all of it.
 _FRAMES_BYTES = 32768
 
 
@@ -46,9 +46,9 @@ _FRAMES_BYTES = 32768
 class Frontend:
     """A node that holds streams.
 
-    :param node: its name among the frontends.
+    :param node: the name of this frontend among all frontends.
     :param incarnation: the name of this process among all that run as the same node.
-    :param max_connections: how many streams it takes.
+    :param max_connections: the largest number of streams at a time.
     """
 
     def __init__(
@@ -70,16 +70,16 @@ class Frontend:
         self._settings = settings
         self._node = node
         self._incarnation = incarnation
-        number = count(1).__next__
+        next_number = count(1).__next__
         self._table: SubscriptionTable[Connection, Feed[Connection]] = SubscriptionTable(
-            group=lambda topic: Feed(topic, settings, number),
+            group=lambda topic: Feed(topic, settings, next_number),
             changed=lambda topic: self._interest.changed(topic),
             topics_per_viewer=settings.topics_per_connection,
         )
         self._interest = Interest(
             wanted=self._table.count,
             all_wanted=self._table.counts,
-            lapsed=self._warn_all,
+            lapsed=self._report_unknown_gaps,
             client=dispatchers,
             clock=clock,
             settings=routing,
@@ -95,7 +95,7 @@ class Frontend:
             ended=self._ended,
         )
         self._members = Members()
-        self._heartbeats = PresenceHeartbeats(
+        self._presence_heartbeats = PresenceHeartbeats(
             members=self._members,
             client=presence,
             clock=clock,
@@ -107,27 +107,27 @@ class Frontend:
         self._repeated = 0
 
     def start(self, url: str) -> None:
-        """Let the dispatchers know that deliveries are taken at ``url``."""
+        """Announce to the dispatchers that this frontend accepts deliveries at ``url``."""
         self._interest.start(FrontendRef(node=self._node, url=url, incarnation=self._incarnation))
-        self._heartbeats.start()
+        self._presence_heartbeats.start()
 
     def drain(self, seconds: float) -> Deferred[None]:
-        """End all streams, spread over ``seconds``, and take no new ones."""
+        """Accept no new streams, and end all streams, spread over ``seconds``."""
         return self._supervisor.drain(seconds)
 
     async def leave(self) -> None:
         """Take this frontend out of the routing table."""
-        self._heartbeats.stop()
+        self._presence_heartbeats.stop()
         await self._interest.leave()
 
     def missing(self) -> list[str]:
-        """What keeps this frontend from taking viewers; empty when it is ready."""
+        """What keeps this frontend from accepting viewers; empty when it is ready."""
         missing = [] if self._interest.answered else ["no dispatcher answers"]
         busy = self._supervisor.busy
         return missing if busy is None else [*missing, f"this frontend is {busy}"]
 
     def busy(self) -> bytes | None:
-        """The frame for a viewer that cannot be taken now, or ``None`` if it can."""
+        """The frame for a viewer that is refused now, or ``None`` if viewers are accepted."""
         reason = self._supervisor.busy
         return None if reason is None else self._supervisor.busy_frame(reason)
 
@@ -141,22 +141,25 @@ class Frontend:
     ) -> None:
         """Open a stream for a viewer of ``topics``.
 
-        Its first frame goes out once a dispatcher has confirmed the topics, or the wait for that
-        is over, so that a client which saw it misses nothing from then on.
+        The first frame is sent once a dispatcher has confirmed the topics, or after
+        ``confirm_seconds``. It lists unconfirmed topics as pending. The client misses no event of
+        a confirmed topic after this frame.
 
-        :param identity: who the viewer is, if that is known.
-        :param head: what goes before the first frame.
+        :param identity: who the viewer is; ``None`` for an anonymous viewer.
+        :param head: what is sent before the first frame: the head of the response.
         :param attach: gives the transport to the connection.
-        :raises TooManyTopics: before anything has happened.
+        :raises TooManyTopics: if there are too many topics; then nothing has happened yet.
         """
         topics = list(dict.fromkeys(topics))
         self._table.check_count(len(topics))
         connection = self._supervisor.start(attach, identity)
         if connection.member is not None and self._members.add(connection.member):
-            self._heartbeats.came(connection.member)
+            self._presence_heartbeats.came(connection.member)
         self._table.change(connection, add=topics)
-        greeted = self._interest.confirmed(topics).addCallback(self._greet, connection, head)
-        greeted.addErrback(lambda failure: log.failure("a viewer was not greeted", failure))
+        opened = self._interest.confirmed(topics).addCallback(self._open, connection, head)
+        opened.addErrback(
+            lambda failure: log.failure("the first frame of a stream could not be sent", failure)
+        )
 
     @as_deferred
     async def subscribe(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
@@ -175,11 +178,15 @@ class Frontend:
         )
 
     def check_incarnation(self, incarnation: str) -> None:
-        """Raise `StaleIncarnation` unless this process is the one that is meant."""
+        """Raise `StaleIncarnation` unless ``incarnation`` names this process."""
         if not incarnation:
-            raise BadRequest("a delivery names the frontend's process in its Rt-Incarnation header")
+            raise BadRequest(
+                "the Rt-Incarnation header is missing; it names the process to deliver to"
+            )
         if incarnation != self._incarnation:
-            raise StaleIncarnation("another process of this node runs here now")
+            raise StaleIncarnation(
+                "the delivery is for another process of this node than the one that runs here"
+            )
 
     def deliver(self, batch: Sequence[Event | Gap]) -> None:
         for frames in self._frames(batch):
@@ -192,23 +199,27 @@ class Frontend:
             gauge("subscriptions", "Topics watched, over all connections.", len(self._table)),
             gauge("topics", "Topics with viewers.", self._table.topic_count),
             counter("delivered", "Events delivered to frontends.", self._delivered, at="frontend"),
-            counter("repeated", "Events delivered before, and not sent again.", self._repeated),
+            counter(
+                "repeated",
+                "Events not sent again, since they had been delivered before.",
+                self._repeated,
+            ),
             *self._supervisor.samples(),
             gauge("members", "Members with streams.", len(self._members)),
-            *self._heartbeats.samples(),
+            *self._presence_heartbeats.samples(),
         ]
 
     def _ended(self, connection: Connection) -> None:
         self._table.drop(connection)
         if connection.member is not None and self._members.discard(connection.member):
-            self._heartbeats.left(connection.member)
+            self._presence_heartbeats.left(connection.member)
 
-    def _warn_all(self) -> None:
+    def _report_unknown_gaps(self) -> None:
         for topic in self._table.counts():
             for viewer in self._table.viewers(topic):
                 viewer.miss(topic, 0)
 
-    def _greet(self, pending: Collection[Topic], connection: Connection, head: bytes) -> None:
+    def _open(self, pending: Collection[Topic], connection: Connection, head: bytes) -> None:
         connection.open(
             head
             + sse.connected_frame(
@@ -221,7 +232,7 @@ class Frontend:
         )
 
     def _frames(self, batch: Iterable[Event | Gap]) -> Iterator[Frames]:
-        """Make frames of each run of events of one topic that has viewers here."""
+        """Make frames of each run of events of the same topic, if the topic has viewers here."""
         run: list[Event] = []
         size = 0
         for event in self._unseen(batch):

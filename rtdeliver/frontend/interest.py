@@ -16,24 +16,26 @@ from rtdeliver.model import FrontendRef, Topic
 
 log = Logger()
 
-# Of a topic whose announcement was sent and not answered: no count equals these. Whether or not it
-# arrived, a topic that had viewers before and has some still is delivered to here.
+# These stand in for the acknowledged count of a topic while an announcement of it is not answered.
+# They differ from every count. `_UNCERTAIN`: the routing table may or may not have the topic.
+# `_COUNT_UNCERTAIN`: the topic had viewers before and still has some, so the routing table has it
+# whether or not the announcement arrived.
 _UNCERTAIN = -1
-_CERTAIN_BUT_FOR_THE_COUNT = -2
+_COUNT_UNCERTAIN = -2
 
 
 class Interest:
-    """Compares what the table holds with what was last acknowledged, and sends the difference.
+    """Compares the subscriptions with what was last acknowledged, and announces the difference.
 
-    One announcement is in flight at a time. The first viewer of a topic and the last one's
-    leaving go out at once, other changes with the next renewal of the lease. An announcement
-    whose answer is lost leaves its topics uncertain, and so part of the next one. A dispatcher
-    that does not know this frontend is told all.
+    One announcement is in flight at a time. A topic's first viewer, and the end of its last one,
+    are announced at once; other changes with the next renewal of the lease. If the answer to an
+    announcement is lost, its topics are uncertain, and the next announcement contains them again.
+    A dispatcher that does not know this frontend is sent all topics.
 
-    :param wanted: the viewers of a topic, now.
-    :param all_wanted: the viewers of all topics that have any, now.
-    :param lapsed: called when the dispatchers know this frontend again that had forgotten it:
-        meanwhile, nobody has delivered to it what was published.
+    :param wanted: returns the current number of viewers of a topic.
+    :param all_wanted: returns the current number of viewers of every topic that has any.
+    :param lapsed: called after the dispatchers had forgotten this frontend and know it again. What
+        was published in between was not delivered to it.
     """
 
     def __init__(
@@ -64,11 +66,11 @@ class Interest:
         self._acknowledged_sequence = 0
         self._round: Deferred[None] = succeed(None)
         self._timer: IDelayedCall | None = None
-        self._waiting: dict[Callable[[], None], list[Topic]] = {}
+        self._waiters: dict[Callable[[], None], list[Topic]] = {}
 
     @property
     def answered(self) -> bool:
-        """Whether the dispatchers know this frontend, as far as can be told."""
+        """Whether the last announcement was answered by a dispatcher that knows this frontend."""
         return not self._full and not self._backoff.failures
 
     def start(self, frontend: FrontendRef) -> None:
@@ -77,9 +79,9 @@ class Interest:
         self._announce_in(0)
 
     async def leave(self) -> None:
-        """Announce no more, and take this frontend out of the routing table.
+        """Announce nothing more, and remove this frontend from the routing table.
 
-        That is tried once: where no dispatcher answers, the end of the lease does it.
+        This is tried once. If no dispatcher answers, the end of the lease removes it.
         """
         frontend, self._frontend = self._frontend, None
         if self._timer is not None:
@@ -93,29 +95,32 @@ class Interest:
                 self._announcement(frontend, {}, full=True, lease_seconds=0)
             )
         except RemoteFailure as failure:
-            log.warn("the dispatchers do not know that this frontend ends: {e}", e=failure)
+            log.warn(
+                "this frontend stays in the routing table until its lease ends: {e}", e=failure
+            )
 
     def changed(self, topic: Topic) -> None:
-        """The number of viewers of ``topic`` has changed."""
+        """Note that the number of viewers of ``topic`` has changed."""
         wanted, acknowledged = self._wanted(topic), self._acknowledged.get(topic, 0)
         if wanted == acknowledged:
             self._changed.pop(topic, None)
             return
         self._changed[topic] = None
         if acknowledged == _UNCERTAIN or (wanted == 0) != (acknowledged == 0):
-            self._hurry()
+            self._announce_soon()
 
     def unconfirmed(self, topics: Iterable[Topic]) -> list[Topic]:
-        """Those of ``topics`` that no dispatcher is known to deliver to this frontend."""
+        """Return those of ``topics`` for which no dispatcher has confirmed its deliveries."""
         if not self.answered:
             return list(topics)
         return [topic for topic in topics if not self._is_confirmed(topic)]
 
     def confirmed(self, topics: Iterable[Topic]) -> Deferred[list[Topic]]:
-        """Wait until events of ``topics``, which have viewers here, are delivered to here.
+        """Wait until a dispatcher confirms that it delivers ``topics`` to this frontend.
 
-        :return: fires with those that are not confirmed when ``confirm_seconds`` have passed;
-            mostly with none, and mostly at once.
+        :param topics: topics that have viewers here.
+        :return: fires with the topics that are still unconfirmed after ``confirm_seconds``. Mostly
+            it fires at once, with none.
         """
         topics = list(topics)
         if not self.unconfirmed(topics):
@@ -123,19 +128,19 @@ class Interest:
         done: Deferred[list[Topic]] = Deferred()
 
         def settle() -> None:
-            del self._waiting[settle]
+            del self._waiters[settle]
             if timeout.active():
                 timeout.cancel()
             done.callback(self.unconfirmed(topics))
 
-        self._waiting[settle] = topics
+        self._waiters[settle] = topics
         timeout = self._clock.callLater(self._settings.confirm_seconds, settle)
         return done
 
     def _is_confirmed(self, topic: Topic) -> bool:
         return self._acknowledged.get(topic, 0) not in (0, _UNCERTAIN)
 
-    def _hurry(self) -> None:
+    def _announce_soon(self) -> None:
         if not self._urgent:
             self._urgent = True
             if self._round.called and not self._backoff.failures:
@@ -151,7 +156,7 @@ class Interest:
         self._timer = None
         self._urgent = False
         self._round = Deferred.fromCoroutine(self._announce(frontend))
-        self._round.addErrback(self._broken)
+        self._round.addErrback(self._failed_unexpectedly)
 
     async def _announce(self, frontend: FrontendRef) -> None:
         announcement = self._difference(frontend)
@@ -162,9 +167,9 @@ class Interest:
         else:
             self._acknowledge(answer, announcement)
 
-    def _broken(self, failure: Failure) -> None:
-        log.failure("an announcement failed in this process", failure)
-        self._fail(RemoteFailure("a fault in this process"))
+    def _failed_unexpectedly(self, failure: Failure) -> None:
+        log.failure("an announcement failed with an unexpected error", failure)
+        self._fail(RemoteFailure("an unexpected error in this process"))
 
     def _difference(self, frontend: FrontendRef) -> Announcement:
         if self._full:
@@ -174,7 +179,7 @@ class Interest:
             counts = {topic: self._wanted(topic) for topic in self._changed}
             for topic, count in counts.items():
                 certain = count and self._is_confirmed(topic)
-                self._acknowledged[topic] = _CERTAIN_BUT_FOR_THE_COUNT if certain else _UNCERTAIN
+                self._acknowledged[topic] = _COUNT_UNCERTAIN if certain else _UNCERTAIN
         return self._announcement(
             frontend, counts, full=self._full, lease_seconds=self._settings.lease_seconds
         )
@@ -197,7 +202,7 @@ class Interest:
             log.info("a dispatcher answers again")
         self._full = answer.full and not announcement.full
         if self._full:
-            log.info("the dispatchers do not know this frontend: it announces all")
+            log.info("the dispatchers do not know this frontend; it announces all its topics")
             self._forgotten = self._acknowledged_sequence > 0
             self._announce_in(0)
             return
@@ -212,7 +217,7 @@ class Interest:
         for topic in {*self._changed, *announcement.counts}:
             self.changed(topic)
         self._announce_in(0 if self._urgent else self._settings.announce_seconds)
-        for settle, topics in list(self._waiting.items()):
+        for settle, topics in list(self._waiters.items()):
             if not self.unconfirmed(topics):
                 settle()
         if self._forgotten:

@@ -1,4 +1,4 @@
-"""Which members have streams here."""
+"""Which members have streams at this frontend."""
 
 from rtdeliver.model import Member
 
@@ -16,12 +16,12 @@ class Members:
         return member in self._streams
 
     def add(self, member: Member) -> bool:
-        """Note a stream, and return whether it is the member's first."""
+        """Count a new stream, and return whether it is the member's only one."""
         self._streams[member] = self._streams.get(member, 0) + 1
         return self._streams[member] == 1
 
     def discard(self, member: Member) -> bool:
-        """Note that a stream has ended, and return whether it was the member's last."""
+        """Count an ended stream, and return whether it was the member's last."""
         streams = self._streams.pop(member) - 1
         if streams:
             self._streams[member] = streams

@@ -1,4 +1,4 @@
-"""Lets a request for a connection reach the frontend that owns it."""
+"""How a request for a connection reaches the frontend that owns it."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,19 +11,21 @@ from rtdeliver.interfaces import IConnections, IDispatcherClient, IOwnerClient
 from rtdeliver.messages import Subscriptions, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef, node_of
 
-_GONE = "the frontend of this stream is gone: connect, and use the new id"
+_GONE = "the frontend of this stream is gone; connect again, and use the new id"
+_UNKNOWN = "no dispatcher answers to say which frontend has this stream; try again"
 
 
 @implementer(IConnections)
 class OwnedConnections:
     """The connections of all frontends of a datacenter.
 
-    A connection's id names its node. Where that is another one, the dispatchers say where it is.
-    They are asked again after ``remember_seconds``, and about a node that is not remembered; by
-    one request at a time, however many wait for it.
+    A connection's id names its node. If that is another node, this frontend asks the dispatchers
+    for its URL, and remembers the answer for ``remember_seconds``. It asks earlier if a node is
+    missing from the answer. All calls that need an answer meanwhile wait for the same request.
 
     :param node: the name of this node.
-    :param own: its connections.
+    :param own: the connections of this node.
+    :param remember_seconds: how long the frontends that the dispatchers list are remembered.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class OwnedConnections:
         self._remember_seconds = remember_seconds
         self._frontends: dict[str, FrontendRef] = {}
         self._remembered_until = 0.0
-        self._waiting: list[Deferred[None]] | None = None
+        self._waiters: list[Deferred[None]] | None = None
 
     def subscribe(self, id: ConnectionId, change: TopicsChange) -> Deferred[Subscriptions]:
         return self._ask(id, lambda connections: connections.subscribe(id, change))
@@ -53,40 +55,40 @@ class OwnedConnections:
         return self._ask(id, lambda connections: connections.subscriptions(id))
 
     def _ask(
-        self, id: ConnectionId, ask: Callable[[IConnections], Deferred[Subscriptions]]
+        self, id: ConnectionId, request: Callable[[IConnections], Deferred[Subscriptions]]
     ) -> Deferred[Subscriptions]:
         if node_of(id) == self._node:
-            return ask(self._own)
-        return Deferred.fromCoroutine(self._ask_owner(node_of(id), ask))
+            return request(self._own)
+        return Deferred.fromCoroutine(self._ask_owner(node_of(id), request))
 
     async def _ask_owner(
-        self, node: str, ask: Callable[[IConnections], Awaitable[Subscriptions]]
+        self, node: str, request: Callable[[IConnections], Awaitable[Subscriptions]]
     ) -> Subscriptions:
         owner = await self._find(node)
         try:
-            return await ask(self._owners.connections(owner))
+            return await request(self._owners.connections(owner))
         except RemoteFailure:
             raise UnknownConnection(_GONE) from None
 
     async def _find(self, node: str) -> FrontendRef:
         if node not in self._frontends or self._clock.seconds() >= self._remembered_until:
-            await self._learn()
+            await self._refresh()
         try:
             return self._frontends[node]
         except KeyError:
             raise UnknownConnection(_GONE) from None
 
-    async def _learn(self) -> None:
-        if self._waiting is not None:
-            learned: Deferred[None] = Deferred()
-            self._waiting.append(learned)
-            await learned
+    async def _refresh(self) -> None:
+        if self._waiters is not None:
+            refreshed: Deferred[None] = Deferred()
+            self._waiters.append(refreshed)
+            await refreshed
             return
-        self._waiting = []
+        self._waiters = []
         outcome = await self._ask_dispatchers()
-        waiting, self._waiting = self._waiting, None
-        for learned in waiting:
-            learned.callback(None) if outcome is None else learned.errback(outcome)
+        waiters, self._waiters = self._waiters, None
+        for refreshed in waiters:
+            refreshed.callback(None) if outcome is None else refreshed.errback(outcome)
         if outcome is not None:
             raise outcome
 
@@ -94,7 +96,7 @@ class OwnedConnections:
         try:
             self._frontends = {found.node: found for found in await self._dispatchers.frontends()}
         except RemoteFailure:
-            # Who was there a short while ago mostly still is.
-            return None if self._frontends else Unavailable("no dispatcher says where this is")
+            # Frontends that were there a short while ago mostly still are.
+            return None if self._frontends else Unavailable(_UNKNOWN)
         self._remembered_until = self._clock.seconds() + self._remember_seconds
         return None

@@ -1,4 +1,4 @@
-"""Tells the dispatchers which members are there, again and again."""
+"""Reports to the dispatchers, again and again, which members have streams here."""
 
 from collections.abc import Container, Sequence
 from itertools import chain, islice
@@ -17,17 +17,18 @@ from rtdeliver.model import Member
 
 log = Logger()
 
-# A member who is due within this part of the interval goes with those who are due now.
-_SOON = 0.25
+# A request also reports members that are due within this part of the interval.
+_EARLY = 0.25
 
 
 class PresenceHeartbeats:
-    """Tells of a member's first stream at once, and anew as long as the member has any.
+    """Reports a member at once when its first stream opens, and again as long as it has streams.
 
-    That somebody is gone is told by nothing. One request is in flight at a time; who is due soon
-    goes with those who are due now, so that there are few.
+    It does not report that a member is gone; the reports end. One request is in flight at a time.
+    A request reports members that are due now together with those that are due soon, so that there
+    are fewer requests.
 
-    :param members: who has streams.
+    :param members: the members that have streams.
     """
 
     def __init__(
@@ -44,10 +45,10 @@ class PresenceHeartbeats:
         self._clock = clock
         self._settings = settings
         self._backoff = backoff
-        # Who has to be told of at once, and of all others when, the next one first.
+        # The members to report at once; and when the others are due, the next one first.
         self._urgent: dict[Member, None] = {}
         self._due: dict[Member, float] = {}
-        self._runs = False
+        self._running = False
         self._sending = False
         self._retry_seconds = 0.0
         self._timer: IDelayedCall | None = None
@@ -55,37 +56,45 @@ class PresenceHeartbeats:
         self._failed = 0
 
     def start(self) -> None:
-        """Tell from now on."""
-        self._runs = True
+        """Report from now on."""
+        self._running = True
         self._schedule()
 
     def stop(self) -> None:
-        """Tell no more."""
-        self._runs = False
+        """Report nothing more."""
+        self._running = False
         self._cancel()
 
     def came(self, member: Member) -> None:
-        """``member`` has its first stream."""
+        """Report ``member``, whose first stream has opened."""
         self._urgent[member] = None
         self._schedule()
 
     def left(self, member: Member) -> None:
-        """``member`` has no stream any more."""
+        """Stop reporting ``member``, whose last stream has ended."""
         self._urgent.pop(member, None)
         self._due.pop(member, None)
 
     def samples(self) -> list[Sample]:
         return [
             counter(
-                "heartbeats_sent", "Heartbeats of members that a dispatcher has noted.", self._sent
+                "heartbeats_sent",
+                "Presence heartbeats that a dispatcher accepted, one for each member.",
+                self._sent,
             ),
             counter(
-                "heartbeats_failed", "Requests with heartbeats that nobody took.", self._failed
+                "heartbeats_failed",
+                "Requests with presence heartbeats that no dispatcher accepted.",
+                self._failed,
             ),
         ]
 
     def _schedule(self) -> None:
-        if not self._runs or self._sending or (self._backoff.failures and self._timer is not None):
+        if (
+            not self._running
+            or self._sending
+            or (self._backoff.failures and self._timer is not None)
+        ):
             return
         self._cancel()
         seconds = self._wait_seconds()
@@ -117,37 +126,41 @@ class PresenceHeartbeats:
             members=members, heartbeat_seconds=self._settings.heartbeat_seconds
         )
         self._client.heartbeat(heartbeat).addCallbacks(
-            self._noted, self._lost, callbackArgs=(members,), errbackArgs=(members,)
-        ).addErrback(lambda failure: log.failure("heartbeats came to a halt", failure))
+            self._accepted, self._request_failed, callbackArgs=(members,), errbackArgs=(members,)
+        ).addErrback(
+            lambda failure: log.failure(
+                "the presence heartbeats have stopped after an unexpected error", failure
+            )
+        )
 
     def _batch(self) -> list[Member]:
-        """Take who is to be told of now."""
-        soon = self._clock.seconds() + self._settings.heartbeat_seconds * _SOON
-        due = (member for member, due_at in self._due.items() if due_at <= soon)
+        """Take the members to report now."""
+        until = self._clock.seconds() + self._settings.heartbeat_seconds * _EARLY
+        due = (member for member, due_at in self._due.items() if due_at <= until)
         members = list(islice(chain(self._urgent, due), self._settings.batch_members))
         for member in members:
             self._urgent.pop(member, None)
             self._due.pop(member, None)
         return members
 
-    def _noted(self, _: None, members: Sequence[Member]) -> None:
+    def _accepted(self, _: None, members: Sequence[Member]) -> None:
         self._sending = False
         self._backoff.succeed()
         self._sent += len(members)
         due_at = self._clock.seconds() + self._settings.heartbeat_seconds
         for member in members:
-            # Who left and came again meanwhile is urgent.
+            # A member that left and came back meanwhile is urgent.
             if member in self._members and member not in self._urgent:
                 self._due[member] = due_at
         self._schedule()
 
-    def _lost(self, failure: Failure, members: Sequence[Member]) -> None:
+    def _request_failed(self, failure: Failure, members: Sequence[Member]) -> None:
         self._sending = False
         self._retry_seconds = self._backoff.fail()
         self._failed += 1
         if failure.check(RemoteFailure) is None:
-            log.failure("a heartbeat failed", failure)
+            log.failure("a presence heartbeat failed with an unexpected error", failure)
         elif self._backoff.failures == 1:
-            log.warn("no dispatcher hears who is there: {e}", e=failure.value)
+            log.warn("no dispatcher accepts presence heartbeats: {e}", e=failure.value)
         self._urgent.update(dict.fromkeys(member for member in members if member in self._members))
         self._schedule()

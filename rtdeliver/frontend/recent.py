@@ -1,4 +1,4 @@
-"""Which events were seen a short while ago."""
+"""Which events were delivered to this frontend a short while ago."""
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -7,10 +7,11 @@ from rtdeliver.model import Event, Topic
 
 
 class RecentEvents:
-    """Remembers the topic and id of at least the last ``recent_events`` events, for
+    """Remembers events by topic and id: at least the last ``recent_events``, for
     ``recent_seconds``.
 
-    Two generations take turns, so it holds twice that at most and forgets without a search.
+    It keeps two generations and drops the older one as a whole. So it holds at most twice as many
+    events, and no search is needed to forget them.
     """
 
     def __init__(self, *, settings: Viewers, clock: IReactorTime) -> None:
@@ -21,7 +22,7 @@ class RecentEvents:
         self._rotated_at = clock.seconds()
 
     def seen(self, event: Event) -> bool:
-        """Whether ``event`` was seen before; it has been from now on."""
+        """Return whether ``event`` was seen before, and remember it."""
         self._rotate_if_due()
         key = (event.topic, event.id)
         if key in self._young or key in self._old:

@@ -1,4 +1,4 @@
-"""HTTP paths of a frontend."""
+"""The HTTP paths of a frontend."""
 
 from collections.abc import Callable
 
@@ -35,10 +35,10 @@ def add_connect_route(
     sockets: Sockets,
     identify: Callable[[str], Identity] | None = None,
 ) -> None:
-    """Add where browsers open streams: ``/connect``.
+    """Add ``/connect``, where browsers open streams.
 
-    :param identify: says whom a token is for, or raises `Unauthorized`; without it, tokens are not
-        looked at.
+    :param identify: returns the identity that a token proves, or raises `Unauthorized`. Without
+        it, tokens are ignored.
     """
 
     @app.route("/connect", methods=["GET"])
@@ -51,17 +51,17 @@ def add_connect_route(
         request.setHeader("X-Accel-Buffering", "no")
         if request.method == b"HEAD":
             return b""
-        # A browser's EventSource gives up for good on an error status, so a viewer who cannot be
-        # taken gets a stream that ends.
+        # An EventSource never reconnects after an error status, so a viewer that is refused gets a
+        # stream that ends.
         busy = frontend.busy()
         if busy is not None:
             close_after(request)
             return busy
-        return _Stream(frontend, topics, identity, sockets)
+        return _StreamResource(frontend, topics, identity, sockets)
 
 
 def add_topics_routes(app: Klein, connections: IConnections) -> None:
-    """Add where the topics of a stream are changed: ``/connections/{id}/topics``."""
+    """Add ``/connections/{id}/topics``, where the topics of a stream are changed."""
 
     @app.route("/connections/<id>/topics", methods=["GET"])
     async def topics(request: Request, id: str) -> bytes:
@@ -77,7 +77,7 @@ def add_topics_routes(app: Klein, connections: IConnections) -> None:
 
 
 def frontend_posts(frontend: Frontend) -> dict[str, PostHandler]:
-    """What dispatchers use: ``/deliver``."""
+    """Return the handler for dispatchers: ``/deliver``."""
 
     async def deliver(post: Post) -> Reply:
         media_type(post.content_type, NDJSON)
@@ -90,21 +90,21 @@ def frontend_posts(frontend: Frontend) -> dict[str, PostHandler]:
 
 
 def _token(request: Request) -> str:
-    """Return the token of a request, wherever it is; empty if there is none."""
-    named = query_values(request, "token")
-    if len(named) > 1:
-        raise BadRequest("give one token at most")
-    return (named and named[0]) or bearer_token(request) or token_cookie(request)
+    """Return the token from a request's query, header or cookie; empty if there is none."""
+    tokens = query_values(request, "token")
+    if len(tokens) > 1:
+        raise BadRequest(f"give one token at most, not {len(tokens)}")
+    return (tokens and tokens[0]) or bearer_token(request) or token_cookie(request)
 
 
 def _status(subscriptions: Subscriptions) -> int:
     return 202 if subscriptions.pending else 200
 
 
-class _Stream(Resource):
-    """Where a request ends and a connection begins.
+class _StreamResource(Resource):
+    """Turns a request into a connection.
 
-    Rendered after Klein is done with the request, so that nothing of Klein's outlives it.
+    It is rendered after Klein has finished with the request, so that no object of Klein lives on.
     """
 
     isLeaf = True

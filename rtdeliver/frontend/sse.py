@@ -1,8 +1,8 @@
 """Frames of an event stream (WHATWG HTML, section 9.2).
 
-Lines end in LF alone. ``id`` and ``data`` are always together, a heartbeat is a comment without a
-blank line after it, and no frame holds ``retry`` alone: client libraries differ in what they make
-of those.
+Lines end in LF alone. ``id`` and ``data`` always come together. A heartbeat is a comment without a
+blank line after it. No frame contains ``retry`` alone. Client libraries read other forms
+differently.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ HEARTBEAT = b":\n"
 
 
 def event_frame(event: Event) -> bytes:
-    """An event, for a browser's ``onmessage``."""
+    """Return the frame of an event, which a browser passes to ``onmessage``."""
     return b"id: %b\ndata: %b\n\n" % (event.id.encode(), event.line)
 
 
@@ -27,10 +27,11 @@ def connected_frame(
     heartbeat_seconds: float,
     reconnect_seconds: float,
 ) -> bytes:
-    """The first frame of a stream.
+    """Return the first frame of a stream.
 
     :param pending: topics that no dispatcher has confirmed yet; left out when there are none.
-    :param heartbeat_seconds: within how many seconds something is sent, if only a heartbeat.
+    :param heartbeat_seconds: within this time the client is always sent something, if only a
+        heartbeat.
     :param reconnect_seconds: how long a browser waits before it reconnects.
     """
     fields: dict[str, object] = {"connection": connection_id, "topics": sorted(topics)}
@@ -41,17 +42,23 @@ def connected_frame(
 
 
 def busy_frame(reason: str, *, reconnect_seconds: float) -> bytes:
-    """Asks the client to come back after ``reconnect_seconds``; the stream ends after it."""
+    """Return the frame that asks the client to reconnect after ``reconnect_seconds``.
+
+    It is the last frame of a stream.
+    """
     return _control_frame("busy", {"reason": reason}, reconnect_seconds=reconnect_seconds)
 
 
 def expired_frame() -> bytes:
-    """Tells that the member's token has ended; the stream ends after it."""
+    """Return the frame that says that the member's token has expired, the last of its stream."""
     return _control_frame("expired", {"expired": True})
 
 
 def gap_frame(lost: int, topics: Sequence[Topic]) -> bytes:
-    """Tells that ``lost`` events of ``topics`` were not sent; 0 if nobody knows how many."""
+    """Return the frame that says that ``lost`` events of ``topics`` were not sent.
+
+    :param lost: 0 if the number is unknown; the frame then has ``null``.
+    """
     return _control_frame("gap", {"lost": lost or None, "topics": sorted(topics)})
 
 

@@ -1,4 +1,4 @@
-"""Who watches what, in this process."""
+"""Which viewers of this process watch which topics."""
 
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -11,7 +11,7 @@ V = TypeVar("V", bound=Hashable)
 
 
 class Group(Protocol[V]):
-    """The viewers of one topic, in the order in which they came."""
+    """The viewers of one topic, in the order in which they subscribed."""
 
     def join(self, viewer: V) -> None: ...
 
@@ -26,11 +26,11 @@ G = TypeVar("G", bound=Group[Any])
 
 
 class SubscriptionTable(Generic[V, G]):
-    """Topics and their viewers, both ways.
+    """Maps each topic to its viewers, and each viewer to its topics.
 
     :param changed: called with a topic after the number of its viewers has changed.
-    :param group: makes a group for a topic that gets its first viewer.
-    :param topics_per_viewer: how many topics one viewer may have.
+    :param group: makes the group of a topic that gets its first viewer.
+    :param topics_per_viewer: how many topics one viewer may watch.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class SubscriptionTable(Generic[V, G]):
         return self._subscriptions
 
     def change(self, viewer: V, *, add: Iterable[Topic] = (), remove: Iterable[Topic] = ()) -> None:
-        """Take ``remove`` from the topics of ``viewer``, then add ``add``; both or neither.
+        """Remove ``remove`` from the topics of ``viewer``, then add ``add``; both or neither.
 
-        Removing what it does not have and adding what it has change nothing.
+        A removed topic that it does not have, or an added one that it has, changes nothing.
 
-        :raises TooManyTopics: if it would have more than it may.
+        :raises TooManyTopics: if the viewer would have too many topics.
         """
         held = frozenset(self._topics.get(viewer, ()))
         wanted = held.difference(remove).union(add)
@@ -67,12 +67,14 @@ class SubscriptionTable(Generic[V, G]):
             self._remove(viewer, topic)
 
     def check_count(self, topics: int) -> None:
-        """Raise `TooManyTopics` if one viewer may not have so many topics."""
+        """Raise `TooManyTopics` if ``topics`` are more than one viewer may watch."""
         if topics > self._topics_per_viewer:
-            raise TooManyTopics(f"a connection has at most {self._topics_per_viewer} topics")
+            raise TooManyTopics(
+                f"a connection may have at most {self._topics_per_viewer} topics, not {topics}"
+            )
 
     def drop(self, viewer: V) -> None:
-        """Forget ``viewer``, which may be unknown."""
+        """Remove ``viewer`` from all topics; nothing happens if it is unknown."""
         for topic in self.topics(viewer):
             self._remove(viewer, topic)
 
@@ -86,7 +88,7 @@ class SubscriptionTable(Generic[V, G]):
         return self._groups.get(topic)
 
     def viewers(self, topic: Topic) -> list[V]:
-        """The viewers of ``topic``, in the order in which they came."""
+        """The viewers of ``topic``, in the order in which they subscribed."""
         return list(self._groups.get(topic, ()))
 
     def count(self, topic: Topic) -> int:
@@ -102,7 +104,7 @@ class SubscriptionTable(Generic[V, G]):
         return sorted(self._topics.get(viewer, ()))
 
     def _add(self, viewer: V, topic: Topic) -> None:
-        # One string object for all viewers of a topic, not one from each request.
+        # All viewers of a topic share one string, instead of keeping one from each request.
         topic = Topic(sys.intern(topic))
         group = self._groups.get(topic)
         if group is None:

@@ -1,4 +1,4 @@
-"""Starts connections, knows them by id, and cleans up after them."""
+"""Starts connections, finds them by id, and cleans up when they end."""
 
 import math
 import random
@@ -23,12 +23,12 @@ _DRAIN_STEP_SECONDS = 0.05
 
 
 class Supervisor:
-    """Answers for every connection of a process.
+    """Owns all connections of a process.
 
-    :param node: the name that connection ids carry.
-    :param max_connections: how many there may be at a time.
+    :param node: the node's name, which connection ids contain.
+    :param max_connections: the largest number of connections at a time.
     :param ended: called with each connection whose stream is gone.
-    :param draw: returns a number between two others.
+    :param draw: returns a random number between two others.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Supervisor:
 
     @property
     def busy(self) -> str | None:
-        """Why no connection is taken now, or ``None``."""
+        """Why new connections are refused now; ``None`` if they are accepted."""
         if self._draining is not None:
             return "draining"
         if len(self._connections) >= self._max_connections:
@@ -78,7 +78,7 @@ class Supervisor:
         """Return a new connection.
 
         :param attach: gives it its stream.
-        :param identity: who the viewer is, if that is known.
+        :param identity: who the viewer is; ``None`` for an anonymous viewer.
         """
         connection = Connection(
             id=make_connection_id(self._node),
@@ -97,15 +97,17 @@ class Supervisor:
     def connection(self, id: ConnectionId) -> Connection:
         """Return the connection with this id.
 
-        :raises UnknownConnection: if there is none, or no longer.
+        :raises UnknownConnection: if there is none, or if it has ended.
         """
         try:
             return self._connections[id]
         except KeyError:
-            raise UnknownConnection("no stream has this id: connect, and use the new one") from None
+            raise UnknownConnection(
+                "no stream has this connection id; connect again, and use the new id"
+            ) from None
 
     def busy_frame(self, reason: str) -> bytes:
-        """Return the frame that sends a client away for a while."""
+        """Return the frame that asks a client to reconnect later, after a random time."""
         settings = self._settings
         seconds = self._draw(
             settings.busy_reconnect_min_seconds, settings.busy_reconnect_max_seconds
@@ -113,9 +115,10 @@ class Supervisor:
         return sse.busy_frame(reason, reconnect_seconds=seconds)
 
     def drain(self, seconds: float) -> Deferred[None]:
-        """Take no further connections, and end those there are, spread over ``seconds``.
+        """Refuse new connections, and end the existing ones, spread over ``seconds``.
 
-        :return: fires when no connection is left; what does not end by itself is cut off.
+        :return: fires when no connection is left. Those that have not ended after ``seconds`` are
+            aborted.
         """
         if self._draining is None:
             self._draining = Deferred()
@@ -145,27 +148,27 @@ class Supervisor:
             ),
             gauge(
                 "mailbox_bytes",
-                "Bytes that wait in mailboxes.",
+                "Bytes waiting in mailboxes.",
                 sum(connection.mailbox_bytes for connection in self),
                 actor="connection",
             ),
             gauge(
                 "mailbox_events",
-                "Events that wait in mailboxes.",
+                "Events waiting in mailboxes.",
                 sum(connection.mailbox_events for connection in self),
                 actor="connection",
             ),
         ]
 
     def _end_more(self, waiting: list[Connection], started_at: float, seconds: float) -> None:
-        """End as many of ``waiting`` as is due; the rest follows evenly until the time is over."""
+        """End as many of ``waiting`` as are due. Later steps end the rest, evenly spread."""
         left_seconds = started_at + seconds - self._clock.seconds()
         if left_seconds <= 0:
             self._end(waiting)
             for connection in list(self):
                 connection.abort(CloseReason.DRAINED)
             return
-        # Few streams end sooner: one a step is slow enough for anyone.
+        # At least one stream ends in each step, so a few streams end before the time is over.
         steps_left = math.ceil(left_seconds / _DRAIN_STEP_SECONDS)
         due = math.ceil(len(waiting) / steps_left)
         self._end(waiting[:due])

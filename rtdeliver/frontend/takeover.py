@@ -1,8 +1,8 @@
-"""How a connection takes its transport over from the HTTP server that accepted it.
+"""How a connection takes over its transport from the HTTP server that accepted it.
 
-The only module that knows private parts of Twisted: the request, its channel and Klein's objects
-are let go, which leaves about a tenth of their memory, and data goes to the socket in one system
-call, where a transport's ``write`` takes a send and two changes of epoll's set.
+This is the only module that uses private parts of Twisted. It releases the request, its channel
+and Klein's objects; a stream then needs about a tenth of the memory. It sends data in one system
+call; a transport's ``write`` needs three: a send and two changes of the epoll set.
 """
 
 import errno
@@ -25,7 +25,10 @@ from rtdeliver.interfaces import IStream, IStreamOwner
 
 
 def response_head(request: Request) -> bytes:
-    """Return a 200 with the header fields of ``request``, for a body that the close ends."""
+    """Return the head of a 200 response with the header fields that were set on ``request``.
+
+    The body ends when the connection is closed.
+    """
     request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
     lines = [b"HTTP/1.1 200 OK"]
     for name, values in request.responseHeaders.getAllRawHeaders():
@@ -34,12 +37,12 @@ def response_head(request: Request) -> bytes:
 
 
 def take_over(request: Request, owner: IStreamOwner, settings: Sockets) -> None:
-    """Give the transport of an HTTP/1.1 ``request`` to ``owner``, who then writes the response.
+    """Give the transport of an HTTP/1.1 ``request`` to ``owner``, which then writes the response.
 
-    ``owner`` becomes the transport's protocol and is told of the stream by its ``attached``.
-    Afterwards nothing refers to the request or its channel any more.
+    ``owner`` becomes the transport's protocol, and its ``attached`` is called with the stream.
+    Afterwards nothing refers to the request or its channel.
     """
-    taken: Any = request
+    untyped: Any = request
     channel: Any = request.channel
     transport = channel.transport
     channel.setTimeout(None)
@@ -48,19 +51,19 @@ def take_over(request: Request, owner: IStreamOwner, settings: Sockets) -> None:
         transport.wrappedProtocol = owner
     else:
         transport.protocol = owner
-    taken.notifications = []
+    untyped.notifications = []
     channel.requests = []
     channel.transport = None
-    taken.channel = None
-    # The channel may have paused it, for a client that sent more than it asked.
+    untyped.channel = None
+    # The channel may have paused the transport, if the client sent more than the request.
     transport.resumeProducing()
-    with suppress(OSError):  # The client may be gone already, which reading will tell.
+    with suppress(OSError):  # The client may be gone; the next read notices that.
         _set_socket_options(_socket_below(transport), settings)
     owner.attached(_stream(transport, owner))
 
 
 def _stream(transport: Any, owner: IStreamOwner) -> IStream:
-    # Below TLS the socket must not be written to directly: it would carry plaintext.
+    # With TLS, data that is written to the socket directly would be plaintext.
     if isinstance(transport, tcp.Server) and not transport.TLS:
         return SocketStream(transport, owner)
     return TransportStream(transport, owner)
@@ -68,7 +71,7 @@ def _stream(transport: Any, owner: IStreamOwner) -> IStream:
 
 @implementer(IStream, IPullProducer)
 class SocketStream:
-    """Sends straight to the socket, and asks the reactor for help only when the kernel is full."""
+    """Sends to the socket directly; it needs the reactor only when the kernel's buffer is full."""
 
     __slots__ = ("_owner", "_send", "_transport", "_waiting")
 
@@ -80,14 +83,14 @@ class SocketStream:
 
     def send(self, data: bytes) -> int:
         try:
-            taken = self._send(data)
+            accepted = self._send(data)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.ENOBUFS):
                 raise StreamLost(str(error)) from None
-            taken = 0
-        if taken < len(data):
+            accepted = 0
+        if accepted < len(data):
             self._wait()
-        return taken
+        return accepted
 
     def unsent_bytes(self) -> int:
         return _unsent_bytes(self._transport.socket)
@@ -99,8 +102,8 @@ class SocketStream:
         self._transport.abortConnection()
 
     def _wait(self) -> None:
-        # A pull producer is asked for more once the transport, whose own buffer is always empty
-        # here, finds that it can write. It is also asked at its registration.
+        # The transport's own buffer is always empty here, so the transport asks a pull producer for
+        # more as soon as the socket is writable. It also asks once during the registration.
         self._transport.registerProducer(self, False)
         self._waiting = True
         self._transport.startWriting()
@@ -112,12 +115,12 @@ class SocketStream:
             self._owner.writable()
 
     def stopProducing(self) -> None:
-        """The transport is lost; the owner is told by its ``connectionLost``."""
+        """Do nothing: the transport is lost, and calls the owner's ``connectionLost``."""
 
 
 @implementer(IStream, IPushProducer)
 class TransportStream:
-    """Sends through a transport that must see the data, as TLS does; its buffer is bounded here."""
+    """Sends through the transport, as TLS requires, and keeps the transport's buffer bounded."""
 
     __slots__ = ("_full", "_owner", "_transport", "_waiting")
 
@@ -155,7 +158,7 @@ class TransportStream:
             self._owner.writable()
 
     def stopProducing(self) -> None:
-        """The transport is lost; the owner is told by its ``connectionLost``."""
+        """Do nothing: the transport is lost, and calls the owner's ``connectionLost``."""
 
 
 def _socket_below(transport: Any) -> socket.socket:
@@ -178,7 +181,10 @@ def _set_socket_options(sock: socket.socket, settings: Sockets) -> None:
 
 
 def _unsent_bytes(sock: socket.socket) -> int:
-    """What the kernel holds for the peer, sent or not, until it is acknowledged (SIOCOUTQ)."""
+    """Return how many bytes the kernel holds for the peer: unsent, or sent and not acknowledged.
+
+    See tcp(7), SIOCOUTQ.
+    """
     answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
     held: int = struct.unpack("i", answer)[0]
     return held
