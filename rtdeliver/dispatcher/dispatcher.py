@@ -97,7 +97,7 @@ class Dispatcher:
         return events
 
     async def deliver_local(self, batch: Sequence[Event | Gap]) -> None:
-        """Deliver events to the frontends of this datacenter that have viewers of them.
+        """Deliver events to the frontends of this datacenter that have viewers of their topics.
 
         A gap goes to the frontends with viewers of its topic, as an event does. Nothing is
         forwarded to another datacenter.

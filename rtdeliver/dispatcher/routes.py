@@ -1,4 +1,4 @@
-"""HTTP paths of a dispatcher."""
+"""The HTTP paths of a dispatcher."""
 
 from klein import Klein
 from twisted.web.server import Request

@@ -361,7 +361,7 @@ class Connection:
             self._stream.abort()
 
     def _drop(self, cursors: Iterable[Cursor], reason: str) -> None:
-        """Count the events that were not taken under ``reason``.
+        """Count events that will not be sent, under ``reason``.
 
         Those that a feed has dropped already count as ``mailbox_full``.
         """

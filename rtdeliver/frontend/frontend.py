@@ -116,7 +116,7 @@ class Frontend:
         return self._supervisor.drain(seconds)
 
     async def leave(self) -> None:
-        """Take this frontend out of the routing table."""
+        """Remove this frontend from the routing table."""
         self._presence_heartbeats.stop()
         await self._interest.leave()
 
