@@ -23,9 +23,10 @@ from hypothesis.stateful import (
 )
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from rtdeliver.config.sections import Deliveries, Forwards, Presence, Routing, Viewers
 from rtdeliver.dispatcher.dispatcher import Dispatcher
@@ -408,6 +409,20 @@ SOME_DISPATCHERS = st.sampled_from([DISPATCHERS, *((node,) for node in DISPATCHE
 PAUSES = st.sampled_from([0.0, 0.0005, 0.01, 0.15, 1.0, 3.0, 6.0, 12.0, 31.0])
 
 
+@implementer(ILogObserver)
+class ErrorLog:
+    """Notes what is logged as an error, with its traceback."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        if event["log_level"] in (LogLevel.error, LogLevel.critical):
+            failure: Failure | None = event.get("log_failure")
+            text = failure.getTraceback() if failure else ""
+            self.errors.append(f"{formatEvent(event)}\n{text}")
+
+
 class ClusterMachine(RuleBasedStateMachine):
     """Lets anything happen at any time, and looks at everything after it."""
 
@@ -415,14 +430,8 @@ class ClusterMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.errors: list[str] = []
-        globalLogPublisher.addObserver(self._observe)
-
-    def _observe(self, event: LogEvent) -> None:
-        if event["log_level"] in (LogLevel.error, LogLevel.critical):
-            failure: Failure | None = event.get("log_failure")
-            text = failure.getTraceback() if failure else ""
-            self.errors.append(f"{formatEvent(event)}\n{text}")
+        self.log = ErrorLog()
+        globalLogPublisher.addObserver(self.log)
 
     def someone(self, number: int) -> list[Browser]:
         browsers = [browser for browser in self.cluster.browsers if browser.here]
@@ -504,7 +513,7 @@ class ClusterMachine(RuleBasedStateMachine):
         """Nobody gets an event twice, too early in its row or unasked, and no actor fails."""
         self.cluster.pass_seconds(0)
         assert not self.cluster.complaints, self.cluster.complaints
-        assert not self.errors, self.errors[0]
+        assert not self.log.errors, self.log.errors[0]
         for process in self.cluster.processes.values():
             assert process.failed_turns() == 0, process.node
 
@@ -542,7 +551,7 @@ class ClusterMachine(RuleBasedStateMachine):
             assert browser.process.incarnation in [ref.incarnation for ref in routes], topic
 
     def teardown(self) -> None:
-        globalLogPublisher.removeObserver(self._observe)
+        globalLogPublisher.removeObserver(self.log)
         # What failed before is told, and not what came of it.
         if sys.exc_info()[0] is None and hasattr(self, "cluster"):
             self.check_end()
@@ -638,7 +647,7 @@ class ClusterTests(SynchronousTestCase):
     def test_the_routing_table_becomes_what_the_tables_are_and_every_event_is_accounted_for(
         self,
     ) -> None:
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             ClusterMachine,
             settings=settings(deadline=None, max_examples=80, stateful_step_count=40),
         )

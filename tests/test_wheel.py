@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from twisted.internet.base import DelayedCall
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -46,7 +46,7 @@ class CountingClock(Clock):
 
     timers = 0
 
-    def callLater(self, *args: Any, **kw: Any) -> DelayedCall:
+    def callLater(self, *args: Any, **kw: Any) -> IDelayedCall:
         self.timers += 1
         assert self.timers < 10_000, "the timer spins"
         return super().callLater(*args, **kw)

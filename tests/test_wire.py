@@ -10,11 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.config.sections import Publishing
 from rtdeliver.errors import Refusal
-from rtdeliver.messages import Acknowledgement, Announcement
+from rtdeliver.messages import Acknowledgement, Announcement, TopicsChange
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.wire import (
     Draft,
-    TopicsChange,
     as_json,
     decode_acknowledgement,
     decode_announcement,
@@ -252,9 +251,10 @@ class PublishBatchTests(Table):
         bad = [n for n, line in enumerate(lines, 1) if line.strip() and line != self.GOOD]
         [found] = answers(publish_batch, [b"\n".join(lines)]).values()
         if bad:
-            self.assertIsInstance(found, tuple)
+            assert isinstance(found, tuple)
             self.assertEqual(found[1:], tuple(bad))
         else:
+            assert isinstance(found, list)
             self.assertEqual(len(found), lines.count(self.GOOD))
 
     def test_the_message_tells_of_three_bad_lines_and_counts_the_rest(self) -> None:

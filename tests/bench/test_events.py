@@ -5,6 +5,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.bench.events import Schedule
 from rtdeliver.frontend.sse import event_frame
+from rtdeliver.model import Event
 from rtdeliver.wire import decode_batch
 
 SCHEDULE = Schedule(topics=["a", "b"], rate=4, data_bytes=80, seconds=2.25, start_ns=10)
@@ -40,4 +41,5 @@ class ScheduleTests(SynchronousTestCase):
 
     def test_a_frame_has_the_bytes_of_a_frontends(self) -> None:
         (event,) = decode_batch(SCHEDULE.line(3))
+        assert isinstance(event, Event)
         self.assertEqual(SCHEDULE.frame(3), event_frame(event))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred, execute, fail
 from twisted.internet.error import ConnectError
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -185,7 +185,7 @@ class OneFrontendClient:
 
 
 _REQUESTS = 300
-OUTCOMES = {
+OUTCOMES: dict[str, tuple[bool, Exception | None]] = {
     "answered": (True, None),
     "refused": (False, ConnectError()),
     "lost on the way": (False, ResponseNeverReceived([])),
@@ -219,11 +219,7 @@ class LossyAgent:
         if arrives:
             answer = self._inner.request(method, uri, headers, bodyProducer)
             return answer if error is None else answer.addCallback(lambda _: Failure(error))
-        return execute(_raise, error)
-
-
-def _raise(error: Exception) -> None:
-    raise error
+        return fail(error)
 
 
 class Datacenter:

@@ -156,8 +156,7 @@ class FeedTests(SynchronousTestCase):
         self.assertEqual([b"aabb", b"aabbcc", b"aabbccdddddddd"], taken)
 
     def test_the_oldest_are_dropped_where_there_is_no_room(self) -> None:
-        for limits in ({"mailbox_events": 3}, {"mailbox_bytes": 2}):
-            feed = new_feed(**limits)
+        for feed in (new_feed(mailbox_events=3), new_feed(mailbox_bytes=2)):
             slow, quick = joined(feed, 2)
             feed.post(frames(b"a", events=2))
             quick.take()

@@ -1,7 +1,7 @@
 """Tests of rtdeliver.frontend.interest."""
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import example, given, settings
@@ -547,6 +547,9 @@ class UnreliableDispatchers:
         heard = self.weather in (Weather.FINE, Weather.SLOW)
         self._clock.callLater(answered_after, self._answer, answer, known if heard else [])
         return answer
+
+    def frontends(self) -> Deferred[Sequence[FrontendRef]]:
+        raise NotImplementedError
 
     def holds(self, topic: Topic) -> bool:
         return N1 in result_of(self.routing_table.frontends(topic))

@@ -83,7 +83,7 @@ class SubscriptionTableTests(SynchronousTestCase):
         self.assertEqual(["cid", "bob", "ann"], list(self.table.viewers(A)))
 
     def test_a_table_against_a_list_of_pairs(self) -> None:
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             TableAgainstPairs, settings=settings(deadline=None, max_examples=60)
         )
 

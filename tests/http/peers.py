@@ -87,7 +87,8 @@ class Peer:
 
     @property
     def received(self) -> bytes:
-        return self._transport.value()
+        data: bytes = self._transport.value()
+        return data
 
     @property
     def cut_off(self) -> bool:
@@ -108,7 +109,7 @@ class Peer:
     def answers(self, *methods: str) -> list[Answer]:
         """Return all that was answered, to requests of these methods; then GET is assumed."""
         received = _Received(self.received)
-        answers = []
+        answers: list[Answer] = []
         while received.tell() < len(self.received):
             method = methods[len(answers)] if len(answers) < len(methods) else "GET"
             response = HTTPResponse(received, method=method)  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ class ConnectTests(SynchronousTestCase):
         [(_, _, factory, _, _)] = self.reactor.tcpClients
         # As a connector of a real reactor does.
         factory.doStart()
-        factory.clientConnectionFailed(None, Failure(ConnectError()))
+        factory.clientConnectionFailed(self.reactor.connectors[-1], Failure(ConnectError()))
         factory.doStop()
 
     def test_an_address_that_refuses_is_known_at_once_to_be_away(self) -> None:

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import httpx
 
-from tests.integration.streams import DEADLINE_SECONDS, Stream, Viewers
+from tests.integration.roles import DEADLINE_SECONDS
+from tests.integration.streams import Stream, Viewers
 
 
 class Page:

@@ -25,6 +25,12 @@ def find_redis_server() -> str:
     return executable
 
 
+def text(value: bytes | str | None) -> str:
+    """Return what a client has decoded; the types of the library do not know that it decodes."""
+    assert isinstance(value, str), value
+    return value
+
+
 class RedisServer:
     """One redis-server without a disk, on one port; it can be stopped and started again, empty."""
 

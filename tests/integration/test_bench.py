@@ -43,6 +43,13 @@ def measured(*arguments: str) -> list[Report]:
     return msgspec.json.decode(ended.stdout, type=list[Report])
 
 
+def number(report: Report, name: str) -> float:
+    """Return a figure that is a number."""
+    figure = report.figures[name]
+    assert isinstance(figure, int | float), figure
+    return figure
+
+
 FEW = ("--viewers", "30", "--rate", "40", "--seconds", "1", "--warmup-seconds", "1")
 
 
@@ -53,13 +60,13 @@ class FanOutTests(TestCase):
         self.assertEqual(figures["received"], streams * events)
         for fault in ("lost", "duplicated", "out_of_order", "gap_frames", "streams_ended"):
             self.assertEqual(figures[fault], 0, fault)
-        self.assertGreater(figures["p50_ms"], 0)
-        self.assertLessEqual(figures["p50_ms"], figures["max_ms"])
+        self.assertGreater(number(report, "p50_ms"), 0)
+        self.assertLessEqual(number(report, "p50_ms"), number(report, "max_ms"))
 
     def test_every_event_comes_to_every_viewer(self) -> None:
         (report,) = measured("fanout", *FEW)
         self.assert_all_came(report, streams=30, events=80)
-        self.assertGreaterEqual(report.figures["events_per_send"], 1)
+        self.assertGreaterEqual(number(report, "events_per_send"), 1)
 
     def test_viewers_may_watch_several_topics_in_several_readers(self) -> None:
         (report,) = measured("fanout", *FEW, "--topics", "3", "--readers", "2")
@@ -72,8 +79,8 @@ class FanOutTests(TestCase):
         for report in (ours, limit):
             self.assertEqual(report.figures["lost"], 0)
             self.assertEqual(report.figures["received"], 15 * 80)
-        self.assertGreaterEqual(limit.figures["events_per_send"], 1)
-        self.assertGreater(ours.figures["p90_ms_times_limit"], 0)
+        self.assertGreaterEqual(number(limit, "events_per_send"), 1)
+        self.assertGreater(number(ours, "p90_ms_times_limit"), 0)
 
     def test_a_table_and_a_plot_are_made(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -91,8 +98,8 @@ class HoldTests(TestCase):
             *("--storm", "40", "--others", "10", "--storm-seconds", "2"),
         )
         self.assertEqual(held.figures["received"], 60)
-        self.assertLessEqual(held.figures["first_ms"], held.figures["last_ms"])
-        self.assertGreater(storm.figures["reconnect_per_second"], 0)
+        self.assertLessEqual(number(held, "first_ms"), number(held, "last_ms"))
+        self.assertGreater(number(storm, "reconnect_per_second"), 0)
         for figures in (held.figures, storm.figures):
             self.assertEqual((figures["lost"], figures["streams_ended"]), (0, 0))
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from rtdeliver.bench import publish, route
+from rtdeliver.bench.cli import Benchmark
 from rtdeliver.bench.http_load import Load, LoadResult, template
 from rtdeliver.bench.http_load import publish as publish_load
 from rtdeliver.bench.machine import BenchError
@@ -80,9 +81,7 @@ def test_a_rate_is_kept() -> None:
     assert len(result.latencies) == sum(result.accepted)
 
 
-def reports(module: object, *arguments: str) -> list[Report]:
-    assert module in (publish, route)
-    benchmark = publish if module is publish else route
+def reports(benchmark: Benchmark, *arguments: str) -> list[Report]:
     parser = argparse.ArgumentParser()
     benchmark.add_arguments(parser)
     options = parser.parse_args(["--connections", "2", "--bytes", "5", *arguments])

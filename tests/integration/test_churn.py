@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.clusters import PREFIX, QUICK, Cluster, running_cluster
 from tests.integration.conftest import WriteConfig
-from tests.integration.redis_server import RedisServer
+from tests.integration.redis_server import RedisServer, text
 from tests.integration.roles import DEADLINE_SECONDS, eventually
 from tests.integration.streams import Stream, Viewers
 
@@ -146,7 +146,7 @@ def rows_in(server: RedisServer) -> dict[str, dict[str, int]]:
     client = server.client
     begin = f"{PREFIX}row:"
     return {
-        key.removeprefix(begin): {node: int(n) for node, n in client.hgetall(key).items()}
+        key.removeprefix(begin): {text(node): int(n) for node, n in client.hgetall(key).items()}
         for key in client.scan_iter(f"{begin}*")
     }
 
@@ -156,7 +156,8 @@ def topics_in(server: RedisServer) -> dict[str, set[str]]:
     client = server.client
     begin = f"{PREFIX}topics:"
     return {
-        key.removeprefix(begin): set(client.smembers(key)) for key in client.scan_iter(f"{begin}*")
+        key.removeprefix(begin): set(map(text, client.smembers(key)))
+        for key in client.scan_iter(f"{begin}*")
     }
 
 

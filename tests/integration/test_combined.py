@@ -346,10 +346,14 @@ def test_either_list_of_a_change_may_be_missing(
     stream = viewers.connect(role.url("public"))
     url = f"{role.url('public')}/connections/{stream.connection}/topics"
 
-    told = [
-        HTTP.post(url, json=body).json()["topics"]
-        for body in ({}, {"add": [topic]}, {"add": [topic]}, {"remove": [topic]}, {"remove": []})
+    changes: list[dict[str, list[str]]] = [
+        {},
+        {"add": [topic]},
+        {"add": [topic]},
+        {"remove": [topic]},
+        {"remove": []},
     ]
+    told = [HTTP.post(url, json=change).json()["topics"] for change in changes]
 
     assert told == [[], [topic], [topic], [], []]
 

@@ -79,6 +79,7 @@ class Relay:
                 if key.fileobj is listener:
                     self._couple(listener.accept()[0])
                 else:
+                    assert isinstance(key.fileobj, socket.socket)
                     self._pass_on(key.fileobj, key.data)
         for key in list(self._selector.get_map().values()):
             assert isinstance(key.fileobj, socket.socket)

@@ -22,7 +22,7 @@ from tests.integration.clusters import (
     tries,
 )
 from tests.integration.conftest import WriteConfig
-from tests.integration.redis_server import RedisServer
+from tests.integration.redis_server import RedisServer, text
 from tests.integration.roles import HTTP, eventually, metrics
 from tests.integration.streams import Browser, Stream, Viewers
 
@@ -323,7 +323,7 @@ def assert_rows(server: RedisServer, cluster: Cluster) -> None:
     rows = server.client
     for number in range(len(cluster.dispatchers)):
         for node, listed in cluster.nodes(number).items():
-            topics = rows.smembers(f"{PREFIX}topics:{node}")
+            topics = [text(topic) for topic in rows.smembers(f"{PREFIX}topics:{node}")]
             viewers = [int(rows.hget(f"{PREFIX}row:{topic}", node) or 0) for topic in topics]
             assert (listed["topics"], listed["viewers"]) == (len(topics), sum(viewers))
             assert all(viewers)
@@ -341,14 +341,14 @@ def hang(server: RedisServer, until: Callable[[], None]) -> None:
 def cut(server: RedisServer, until: Callable[[], None]) -> None:
     """Redis ends all connections, and lets no one else in."""
     client = server.client
-    [(key, most)] = client.config_get("maxclients").items()
-    client.config_set(key, 1)
+    most = text(client.config_get("maxclients")["maxclients"])
+    client.config_set("maxclients", 1)
     for kind in ("normal", "pubsub"):
         client.client_kill_filter(_type=kind, skipme=True)
     try:
         until()
     finally:
-        client.config_set(key, most)
+        client.config_set("maxclients", most)
 
 
 @pytest.mark.parametrize("away", [hang, cut])

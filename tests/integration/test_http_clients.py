@@ -1,6 +1,6 @@
 """Calls between nodes over real sockets, in this process."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -8,6 +8,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -19,12 +20,11 @@ from rtdeliver.http.client import NodeClient, make_agent
 from rtdeliver.http.fast_client import FastClient
 from tests.integration.roles import DEADLINE_SECONDS
 
-Serve = Callable[[type[Protocol]], Any]
-
 
 class _Peer(Protocol):
     """Answers each chunk of data by a canned response; counts the connections."""
 
+    transport: ITCPTransport
     response = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok"
     connections = 0
 
@@ -32,17 +32,19 @@ class _Peer(Protocol):
         type(self).connections += 1
 
     def dataReceived(self, data: bytes) -> None:
-        assert self.transport is not None
         self.transport.write(self.response)
+
+
+Serve = Callable[[type[_Peer]], Awaitable[str]]
 
 
 @pytest_twisted.async_yield_fixture
 async def serve() -> AsyncIterator[Serve]:
     ports = []
-    peers: list[Protocol] = []
+    peers: list[_Peer] = []
 
-    async def listen(protocol: type[Protocol]) -> str:
-        def build() -> Protocol:
+    async def listen(protocol: type[_Peer]) -> str:
+        def build() -> _Peer:
             peers.append(protocol())
             return peers[-1]
 
@@ -102,12 +104,14 @@ def impatient(clients: Callable[..., Client]) -> Client:
 async def test_an_answer_is_returned_and_the_connection_used_again(
     serve: Serve, client: Client
 ) -> None:
-    peer = type("Peer", (_Peer,), {})
-    url = await serve(peer)
+    class Peer(_Peer):
+        connections = 0
+
+    url = await serve(Peer)
     for _ in range(3):
         answer = await client.post(url, b"x", content_type="application/x-ndjson")
         assert (answer.status, answer.body) == (202, b"ok")
-    assert peer.connections == 1
+    assert Peer.connections == 1
 
 
 @pytest_twisted.ensureDeferred
@@ -163,7 +167,6 @@ async def test_a_connection_closed_without_an_answer_is_a_lost_answer(
 ) -> None:
     class Peer(_Peer):
         def dataReceived(self, data: bytes) -> None:
-            assert self.transport is not None
             self.transport.loseConnection()
 
     with pytest.raises(AnswerLost):

@@ -21,7 +21,7 @@ from rtdeliver.redis.url import parse_redis_url
 from tests.contracts.presence_store import ANN, BOB, CYD, GONE_SECONDS, TIMES, PresenceStoreContract
 from tests.integration.clusters import QUICK, running_cluster
 from tests.integration.conftest import WriteConfig
-from tests.integration.redis_server import RedisServer
+from tests.integration.redis_server import RedisServer, text
 from tests.integration.roles import HTTP, RoleProcess, combined, eventually, metrics
 from tests.integration.streams import Viewers
 
@@ -90,10 +90,11 @@ class _OnRedis(PresenceStoreContract):
         client = self.server.client
         for key in client.scan_iter("*member:*"):
             for field in ("heartbeat", "ends", "claimed"):
-                if float(client.hget(key, field)):
+                if float(text(client.hget(key, field))):
                     client.hincrby(key, field, -milliseconds)
         for prefix in self.prefixes:
             for member in client.zrange(f"{prefix}members", 0, -1):
+                assert isinstance(member, str)
                 client.zincrby(f"{prefix}members", -milliseconds, member)
 
     def get(self, deferred: Deferred[Any]) -> Any:

@@ -1,6 +1,6 @@
 """The routing table in a real Redis, and what it does when that is away."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -8,13 +8,14 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
+from zope.interface import implementer
 
 from rtdeliver.config.sections import Redis
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IRoutingTable
-from rtdeliver.model import FrontendRef
+from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import parse_redis_url
 from rtdeliver.routing.redis import RedisRoutingTable
@@ -36,6 +37,7 @@ PREFIX = "test:"
 GRACE_SECONDS = 5.0
 
 
+@implementer(IReactorTime)
 class LeapingClock:
     """The reactor's clock, which can be set forward."""
 
@@ -45,8 +47,13 @@ class LeapingClock:
     def seconds(self) -> float:
         return float(reactor.seconds()) + self._ahead_seconds
 
-    def callLater(self, delay: float, function: Any, *args: Any, **kwargs: Any) -> IDelayedCall:
-        return reactor.callLater(delay, function, *args, **kwargs)
+    def callLater(
+        self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object
+    ) -> IDelayedCall:
+        return reactor.callLater(delay, callable, *args, **kwargs)
+
+    def getDelayedCalls(self) -> Sequence[IDelayedCall]:
+        return reactor.getDelayedCalls()
 
     def advance(self, seconds: float) -> None:
         self._ahead_seconds += seconds
@@ -189,7 +196,7 @@ class TestCache:
         routing_table = make_table(cached_topics=2)
         get(routing_table.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True)))
         for number in range(10):
-            get(routing_table.frontends(f"topic:{number}"))
+            get(routing_table.frontends(Topic(f"topic:{number}")))
         assert set(get(routing_table.frontends(RED))) == {N1}
         assert len(routing_table._rows) == 2
 
@@ -206,11 +213,13 @@ class TestCache:
         assert server.client.smembers(f"{PREFIX}nodes") == {"n2"}
 
     def test_who_ask_while_a_row_is_read_go_on_in_their_order(self, make_table: MakeTable) -> None:
-        routing_table, order = make_table(), []
-        asked = [
-            routing_table.frontends(RED).addCallback(lambda _, n=n: order.append(n))
-            for n in range(5)
-        ]
+        routing_table = make_table()
+        order: list[int] = []
+
+        def note(_: object, number: int) -> None:
+            order.append(number)
+
+        asked = [routing_table.frontends(RED).addCallback(note, n) for n in range(5)]
         for answer in asked:
             get(answer)
         assert order == [0, 1, 2, 3, 4]
@@ -365,7 +374,7 @@ def test_a_frontends_topics_are_spread_and_added_up(
     server.client.flushall()
     shards = {name: make_table(prefix=f"{PREFIX}{name}:") for name in ("a", "b", "c")}
     routing_table = ShardedRoutingTable(shards)
-    counts = {f"topic:{number}": number for number in range(1, 301)}
+    counts = {Topic(f"topic:{number}"): number for number in range(1, 301)}
     get(routing_table.apply(announcement(N1, counts, full=True)))
     shares = [get(shard.nodes())[0].topics for shard in shards.values()]
     assert sum(shares) == 300

@@ -338,11 +338,10 @@ class Sentinel:
     def told(self) -> dict[str, Any]:
         """What it tells of the master; nothing while it does not answer."""
         try:
-            told: dict[str, Any] = redis.Redis(
-                port=self.port, decode_responses=True
-            ).sentinel_master("main")
+            told = redis.Redis(port=self.port, decode_responses=True).sentinel_master("main")
         except RedisError:
             return {}
+        assert isinstance(told, dict)
         return told
 
 

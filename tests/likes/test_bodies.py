@@ -86,8 +86,9 @@ class BodyTests(SynchronousTestCase):
         )
 
     def test_nothing_is_an_empty_body_or_an_empty_object(self) -> None:
-        self.assertIsNone(decode_nothing(b""))
-        self.assertIsNone(decode_nothing(b"{}"))
+        decode: Callable[[bytes], object] = decode_nothing
+        self.assertIsNone(decode(b""))
+        self.assertIsNone(decode(b"{}"))
         self.refused(decode_nothing, b"[]", b"null", b'{"member":"eve"}')
 
     def test_what_is_no_json_is_refused_as_that(self) -> None:

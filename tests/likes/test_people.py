@@ -58,7 +58,8 @@ class PeopleTestCase(SynchronousTestCase):
 
     def stored(self) -> list[Member]:
         """The members that are in the store now."""
-        return list(self.successResultOf(Store(self.database.run).members(100)))
+        members = self.successResultOf(Store(self.database.run).members(100))
+        return list(members)
 
     def result(self, answer: Coroutine[Any, Any, Any]) -> Any:
         return self.successResultOf(Deferred.fromCoroutine(answer))

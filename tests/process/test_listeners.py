@@ -138,7 +138,9 @@ class ListenTests(SynchronousTestCase):
     def test_a_tcp_endpoint_is_listened_on(self) -> None:
         port = self.listen("tcp:8080:interface=127.0.0.1")
         self.assertEqual(self.reactor.tcpServers, [(8080, self.factory, 4096, "127.0.0.1")])
-        self.assertEqual(port.getHost().port, 8080)
+        address = port.getHost()
+        assert isinstance(address, IPv4Address)
+        self.assertEqual(address.port, 8080)
 
     def test_the_backlog_of_the_endpoint_string_wins(self) -> None:
         for description in ("tcp:8080:backlog=7", "tcp:8080:backlog=7:interface=127.0.0.1"):

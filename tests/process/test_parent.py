@@ -4,8 +4,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
@@ -29,6 +29,8 @@ from rtdeliver.process.worker import STOP_ALL, VARIABLE, Assignment, take_assign
 from tests.fakes import new_backoff
 
 PUBLIC = 40
+
+P = ParamSpec("P")
 
 
 class BoundPort:
@@ -111,8 +113,8 @@ class Reactor(MemoryReactorClock):
         port: IListeningPort = self.port
         return port
 
-    def callWhenRunning(self, call: Any, *args: Any, **options: Any) -> None:
-        call(*args, **options)
+    def callWhenRunning(self, callable: Callable[P, object], *args: P.args, **kw: P.kwargs) -> None:
+        callable(*args, **kw)
 
     def spawnProcess(
         self, protocol: Any, executable: str, args: list[str], env: Any, childFDs: Any
@@ -146,8 +148,8 @@ class WorkersTestCase(SynchronousTestCase):
             ],
             backlog=100,
             unguarded=False,
-            begin=lambda _: self.fail("the parent is no role"),  # type: ignore[arg-type]
-            drain=lambda: self.fail("the parent is no role"),  # type: ignore[arg-type]
+            begin=lambda _: self.fail("the parent is no role"),
+            drain=lambda: self.fail("the parent is no role"),
         )
         self.service = ParentService(
             role=role,

@@ -136,9 +136,8 @@ class ModelTests(SynchronousTestCase):
     def compare(self, routing_table: MemoryRoutingTable, naive: NaiveTable) -> None:
         for topic in TOPICS:
             expected = naive.viewers(topic)
-            self.assertEqual(
-                set(expected), set(self.successResultOf(routing_table.frontends(topic)))
-            )
+            frontends = self.successResultOf(routing_table.frontends(topic))
+            self.assertEqual(set(expected), set(frontends))
             self.assertEqual(
                 {frontend.node: count for frontend, count in expected.items()},
                 self.successResultOf(routing_table.viewers(topic)),
