@@ -1,4 +1,4 @@
-/** Types that the page's modules share, for the type checker alone: browsers do not get this. */
+/** Types that the page's modules share. Only the type checker reads them, not browsers. */
 
 /** The elements of index.html that have an id. */
 interface PageElements {
@@ -34,7 +34,7 @@ interface PageElements {
 	viewers: HTMLElement;
 }
 
-/** What the backend answers. */
+/** The backend's answers. */
 interface Settings {
 	frontend: string;
 	reactions: string[];
@@ -63,8 +63,8 @@ interface Session {
 	expires_at: number;
 }
 
-/** Whether others were told of what was stored. */
-interface Told {
+/** Something stored; `delivery` is "failed" if others did not get it live. */
+interface Stored {
 	delivery: string;
 }
 
@@ -95,7 +95,7 @@ interface Seen {
 	message: number;
 }
 
-/** A member who is listed; `online` is null while nobody knows. */
+/** A listed member; `online` is null if that is unknown. */
 interface Entry {
 	online: boolean | null;
 	unseen: number;
@@ -120,7 +120,7 @@ interface Shape {
 	path: string;
 }
 
-/** A reaction that rises. */
+/** A reaction that floats up. */
 interface Floater {
 	sprite: HTMLCanvasElement;
 	begin: number;

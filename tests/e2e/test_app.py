@@ -643,11 +643,11 @@ def test_without_dispatchers_all_is_stored_and_the_page_says_that_others_are_not
     ann.get_by_role("button", name="Heart").click()
 
     wait_likes(ann, before + 1)
-    wait_notice(ann, "Stored, but no dispatcher can be reached")
+    wait_notice(ann, "Saved, but not delivered live: others will see it when they reload.")
     say(ann, "untold")
-    ann.wait_for_selector("#comments li:has-text('untold') em:has-text('not told live')")
+    ann.wait_for_selector("#comments li:has-text('untold') em:has-text('not delivered live')")
     tell(ann, "not sent")
-    ann.wait_for_selector("#messages li:has-text('not sent') em:has-text('not told live')")
+    ann.wait_for_selector("#messages li:has-text('not sent') em:has-text('not delivered live')")
     assert site.likes("red") == before + 1
     assert bob.evaluate(LIKES) == before
     assert "untold" not in texts(bob, "#comments")

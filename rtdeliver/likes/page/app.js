@@ -1,4 +1,4 @@
-/** The page: puts its parts together, and decides what is watched and loaded when. */
+/** The page: connects its parts, and decides when to watch and to load what. */
 
 import { Backend, path } from "./backend.js";
 import { Comments } from "./comments.js";
@@ -13,12 +13,12 @@ import { Stage } from "./stage.js";
 const RETRY_MS = 3_000;
 const TYPING_MS = 2_000;
 const NOTICE_MS = 7_000;
-// Many load at once what all were told of.
+// Many pages learn of the same change at once, so each loads it after a random part of this time.
 const SPREAD_MS = 2_000;
 const MINUTE_MS = 60_000;
 const MINUTES = 30;
 const BARS = " ▁▂▃▄▅▆▇█";
-const UNTOLD = "Stored, but no dispatcher can be reached: others see it when they load next.";
+const UNDELIVERED = "Saved, but not delivered live: others will see it when they reload.";
 /** @type {Record<string, string>} */
 const STATES = {
 	connecting: "Connecting…",
@@ -37,7 +37,7 @@ const people = new People({
 		attempt(() => backend.post(path`/conversations/${member}/seen`, { message })),
 	changed: async () => {
 		await followTopics();
-		// Who came before that was watched for.
+		// Finds out who came or went before their topics were watched.
 		membersTimer ??= setTimeout(loadPeople, Math.random() * SPREAD_MS);
 	},
 });
@@ -79,8 +79,8 @@ async function start() {
 	become();
 	stream = connect({ url: settings.frontend, topics: topics(), token: () => backend.token });
 	listen();
-	setInterval(tellLikes, 500);
-	setInterval(tellFigures, 1_000);
+	setInterval(showLikes, 500);
+	setInterval(showFigures, 1_000);
 }
 
 function listen() {
@@ -88,7 +88,7 @@ function listen() {
 	const on = (type, take) => stream.onEvent(type, ({ data, topic }) => take(data, topic));
 	stream.onEvent("*", ({ at }) => latency.note(at));
 	on("like", liked);
-	on("viewers", ({ viewers }) => tellViewers(viewers));
+	on("viewers", ({ viewers }) => showViewers(viewers));
 	on("comment", commented);
 	on("typing", ({ member }) => member !== backend.member && comments.typing(member));
 	on("joined", ({ member }) => people.add(member, true));
@@ -104,7 +104,7 @@ function listen() {
 	stream.onState((state) => {
 		byId("state").dataset.state = state;
 		byId("state").textContent = STATES[state];
-		// Whatever is published from now on comes; what was before is loaded.
+		// The stream brings what is published from now on; this loads what was before.
 		if (state === "open") loadAll();
 	});
 }
@@ -128,15 +128,15 @@ async function loadVideo() {
 	likes = Math.max(likes, page.likes);
 	minutes = new Map(page.minutes.map((minute) => [minute.at, minute.likes]));
 	page.comments.forEach(commented);
-	if (page.viewers !== null) tellViewers(page.viewers);
-	tellLikes();
+	if (page.viewers !== null) showViewers(page.viewers);
+	showLikes();
 }
 
 async function loadPeople() {
 	membersTimer = null;
 	const found = await attempt(() => backend.get("/members"));
-	const told = backend.member && (await attempt(() => backend.get("/conversations")));
-	if (found) people.load(found.members, told?.conversations ?? []);
+	const own = backend.member && (await attempt(() => backend.get("/conversations")));
+	if (found) people.load(found.members, own?.conversations ?? []);
 }
 
 function topics() {
@@ -151,7 +151,7 @@ function topics() {
 	];
 }
 
-/** Lets the stream that there is have the topics of what is shown. */
+/** Lets the open stream watch the topics of what the page shows. */
 async function followTopics() {
 	if (!stream) return;
 	const wanted = topics();
@@ -193,7 +193,7 @@ function show(name) {
 	for (const button of byId("videos").querySelectorAll("button")) {
 		button.ariaPressed = `${button.dataset.video === name}`;
 	}
-	tellLikes();
+	showLikes();
 }
 
 /** @param {VideoComment} comment */
@@ -208,7 +208,7 @@ function liked({ reaction, likes: total }) {
 	minutes.set(thisMinute(), (minutes.get(thisMinute()) ?? 0) + 1);
 	likes = Math.max(likes, total);
 	stage.float(reaction);
-	// Once for all that come before the next frame.
+	// All likes that come before the next frame are shown by one update.
 	nextFrame ??= requestAnimationFrame(() => {
 		nextFrame = null;
 		byId("likes").textContent = likes.toLocaleString();
@@ -226,14 +226,14 @@ function addReaction(reaction) {
 
 /** @param {string} reaction */
 async function like(reaction) {
-	const told = await attempt(() => backend.post(path`/videos/${video}/likes`, { reaction }));
-	if (!told) return;
-	// Mostly the stream brings it, like everybody's.
-	if (told.delivery === "failed" || stream.state !== "open") liked(told);
-	tellDelivery(told);
+	const stored = await attempt(() => backend.post(path`/videos/${video}/likes`, { reaction }));
+	if (!stored) return;
+	// Usually the stream brings it, as it brings everybody's likes.
+	if (stored.delivery === "failed" || stream.state !== "open") liked(stored);
+	noticeFailure(stored);
 }
 
-// Who the visitor is, and what it says.
+// Who the visitor is, and what they write.
 
 function become() {
 	const { member } = backend;
@@ -267,19 +267,19 @@ function addForms({ crowd_likes_per_second: each, crowd_seconds: seconds }) {
 	/**
 	 * @param {"say" | "tell"} form
 	 * @param {() => string} at
-	 * @param {(told: any, untold: boolean) => void} take
+	 * @param {(stored: any, undelivered: boolean) => void} take
 	 */
 	const takeText = (form, at, take) =>
 		onSubmit(byId(form), async (text) => {
-			const told = await attempt(() => backend.post(at(), { text }));
-			if (told) take(told, tellDelivery(told));
-			return told;
+			const stored = await attempt(() => backend.post(at(), { text }));
+			if (stored) take(stored, noticeFailure(stored));
+			return stored;
 		});
-	takeText("say", () => path`/videos/${video}/comments`, ({ comment }, untold) =>
-		comments.add(comment, untold),
+	takeText("say", () => path`/videos/${video}/comments`, ({ comment }, undelivered) =>
+		comments.add(comment, undelivered),
 	);
-	takeText("tell", () => path`/conversations/${people.partner ?? ""}/messages`, ({ message }, untold) =>
-		people.message(message, untold),
+	takeText("tell", () => path`/conversations/${people.partner ?? ""}/messages`, ({ message }, undelivered) =>
+		people.message(message, undelivered),
 	);
 	let typedAt = 0;
 	const field = byId("say-text");
@@ -289,7 +289,7 @@ function addForms({ crowd_likes_per_second: each, crowd_seconds: seconds }) {
 		backend.post(path`/videos/${video}/typing`).catch(() => {});
 	};
 	const crowd = byId("crowd");
-	crowd.title = `Adds ${each} likes a second, for ${seconds} s`;
+	crowd.title = `Adds ${each} likes a second for ${seconds} s`;
 	crowd.onclick = async () => {
 		crowd.disabled = true;
 		const come = await attempt(() => backend.post(path`/videos/${video}/crowd`));
@@ -297,21 +297,21 @@ function addForms({ crowd_likes_per_second: each, crowd_seconds: seconds }) {
 	};
 }
 
-// What the visitor is told.
+// What the page shows.
 
 /** @param {number} viewers */
-function tellViewers(viewers) {
+function showViewers(viewers) {
 	byId("viewers").textContent = `${viewers.toLocaleString()} watching`;
 }
 
 /**
- * Returns whether others were not told of what was stored.
+ * Returns whether others did not get live what was stored, and then tells the visitor.
  *
- * @param {Told} told
+ * @param {Stored} stored
  */
-function tellDelivery({ delivery }) {
+function noticeFailure({ delivery }) {
 	const failed = delivery === "failed";
-	if (failed) notice(UNTOLD);
+	if (failed) notice(UNDELIVERED);
 	return failed;
 }
 
@@ -319,7 +319,7 @@ function thisMinute() {
 	return Math.floor(clock.now() / MINUTE_MS) * MINUTE_MS;
 }
 
-function tellLikes() {
+function showLikes() {
 	byId("likes").textContent = likes.toLocaleString();
 	const often = rate.perSecond();
 	byId("rate").textContent = often ? `${often.toFixed(often < 10 ? 1 : 0)} a second` : "";
@@ -329,7 +329,7 @@ function tellLikes() {
 	byId("minutes").textContent = counts.map((n) => BARS[Math.ceil((n / most) * 8)]).join("");
 }
 
-function tellFigures() {
+function showFigures() {
 	const [p50, p90] = [50, 90].map((percent) => latency.percentile(percent)?.toFixed());
 	byId("figures").textContent = p50 ? `p50 ${p50} ms · p90 ${p90} ms` : "";
 }
@@ -344,7 +344,7 @@ function notice(text) {
 }
 
 /**
- * Returns what `ask` gives; null after telling the visitor why that failed.
+ * Returns what `ask` returns. If it fails, shows the visitor why and returns null.
  *
  * @template Answer
  * @param {() => Promise<Answer>} ask
@@ -361,7 +361,7 @@ async function attempt(ask) {
 }
 
 /**
- * Asks until there is an answer.
+ * Asks again and again until there is an answer.
  *
  * @template Answer
  * @param {() => Promise<Answer>} ask

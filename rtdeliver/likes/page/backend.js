@@ -1,10 +1,10 @@
-/** Requests to the backend, and who the visitor is. */
+/** Requests to the backend, and the visitor's session. */
 
 const REQUEST_MS = 15_000;
 const SAVED = "rtdeliver-session";
 
 /**
- * Makes a path; what is put in is quoted.
+ * Makes a path from a template; values are percent-encoded.
  *
  * @param {TemplateStringsArray} strings
  * @param {...string} values
@@ -13,7 +13,7 @@ export const path = (strings, ...values) =>
 	String.raw({ raw: strings }, ...values.map(encodeURIComponent));
 
 export class Backend {
-	// Each tab has its own; a new one begins as whom the cookie says.
+	// Each tab has its own session; a new tab begins with the session of the cookie.
 	/** @type {Session | null} */
 	#session = JSON.parse(sessionStorage.getItem(SAVED) ?? "null");
 
@@ -22,7 +22,7 @@ export class Backend {
 		return this.#session?.member ?? null;
 	}
 
-	/** The member's token, as long as it is good. */
+	/** The member's token; null once it has expired. */
 	get token() {
 		return this.#session && this.#session.expires_at > Date.now() ? this.#session.token : null;
 	}
@@ -37,7 +37,7 @@ export class Backend {
 		return this.#request("POST", at, body);
 	}
 
-	/** Finds out who the visitor is. */
+	/** Loads the session of the cookie, or of the token. */
 	async resume() {
 		this.#keep(await this.get("/session"));
 	}
@@ -52,7 +52,7 @@ export class Backend {
 		this.#keep(await this.#request("DELETE", "/session"));
 	}
 
-	/** Forgets a session whose time is over. */
+	/** Forgets the session, which has expired. */
 	forget() {
 		this.#keep({});
 	}

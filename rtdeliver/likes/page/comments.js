@@ -15,36 +15,35 @@ export class Comments {
 	}
 
 	/**
-	 * Shows a comment; `untold` is one that is stored, and of which others have not been told.
+	 * Shows a comment; `undelivered` is one that is stored, but that others did not get live.
 	 *
 	 * @param {VideoComment} comment
 	 */
-	add(comment, untold = false) {
+	add(comment, undelivered = false) {
 		this.#stopTyping(comment.member);
 		if (this.#log.has(comment.comment)) return;
-		const item = make("li", {}, nameTag(comment.member), ...utterance(comment, untold));
+		const item = make("li", {}, nameTag(comment.member), ...utterance(comment, undelivered));
 		this.#log.add(comment.comment, item);
 	}
 
 	/**
 	 * Shows for a while that a member is typing.
 	 *
-	 * 
 	 * @param {string} member
 	 */
 	typing(member) {
 		clearTimeout(this.#typing.get(member));
 		this.#typing.set(member, setTimeout(() => this.#stopTyping(member), TYPING_MS));
-		this.#tellTyping();
+		this.#showTyping();
 	}
 
 	/** @param {string} member */
 	#stopTyping(member) {
 		clearTimeout(this.#typing.get(member));
-		if (this.#typing.delete(member)) this.#tellTyping();
+		if (this.#typing.delete(member)) this.#showTyping();
 	}
 
-	#tellTyping() {
+	#showTyping() {
 		const names = [...this.#typing.keys()];
 		const are = names.length > 1 ? "are" : "is";
 		const who = names.slice(0, 3).join(", ");

@@ -4,7 +4,6 @@ const KEPT = 200;
 
 /**
  * @template {keyof PageElements} Id
- * 
  * @param {Id} id
  */
 export const byId = (id) => /** @type {PageElements[Id]} */ (document.getElementById(id));
@@ -24,9 +23,8 @@ export function make(tag, properties = {}, ...children) {
 }
 
 /**
- * An element with a member's name, in a colour of its own.
+ * Makes an element with a member's name, in the colour of that name.
  *
- * 
  * @param {string} member
  */
 export function nameTag(member) {
@@ -38,24 +36,22 @@ export function nameTag(member) {
 }
 
 /**
- * What somebody said, and when.
+ * Makes the elements of a comment or message: its text and its time.
  *
- * 
  * @param {Said} said
- * 
- * @param {boolean} untold
+ * @param {boolean} undelivered - whether others did not get it live
  */
-export function utterance({ text, at }, untold) {
+export function utterance({ text, at }, undelivered) {
 	const time = new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 	return [
 		make("span", { className: "text", textContent: text }),
 		make("time", { textContent: time }),
-		untold ? make("em", { textContent: "not told live" }) : "",
+		undelivered ? make("em", { textContent: "not delivered live" }) : "",
 	];
 }
 
 /**
- * A list of numbered items: each once, in their order, and scrolled to the last one.
+ * A list that shows numbered items once each, in order, and stays scrolled to the last one.
  *
  * @template {HTMLElement} Item
  */
@@ -76,13 +72,12 @@ export class Log {
 
 	/**
 	 * @param {number} number
-	 * 
 	 * @param {Item} item
 	 */
 	add(number, item) {
 		const list = this.#list;
 		const wasAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
-		// Mostly at the end; what two dispatchers took at once may come in another order.
+		// Usually at the end. Events that two dispatchers accept at once may come out of order.
 		const later = [...this.#items.keys()].filter((other) => other > number);
 		list.insertBefore(item, this.#items.get(Math.min(...later)) ?? null);
 		this.#items.set(number, item);
@@ -105,10 +100,10 @@ export class Log {
 }
 
 /**
- * Sends what a form's field holds, and keeps it there if that fails.
+ * Sends the text of a form's field, and puts it back into the field if that fails.
  *
  * @param {HTMLFormElement} form
- * @param {(text: string) => Promise<unknown>} send - gives nothing if it failed
+ * @param {(text: string) => Promise<unknown>} send - its result is falsy if it failed
  */
 export function onSubmit(form, send) {
 	const field = /** @type {HTMLInputElement} */ (form.elements[0]);

@@ -1,9 +1,9 @@
-/** What is measured: how long deliveries take, and how many likes come. */
+/** Meters for the latency of events and the rate of likes. */
 
 const SAMPLES = 500;
 const RATE_SECONDS = 5;
 
-/** The backend's time, in milliseconds since the epoch, as far as it can be told from here. */
+/** The backend's clock, in milliseconds since the epoch, as estimated by the page. */
 export const clock = {
 	offset: 0,
 
@@ -12,7 +12,7 @@ export const clock = {
 	},
 
 	/**
-	 * Compares with what `ask` gives, a few times: the quickest answer tells most.
+	 * Compares this clock with the one that `ask` returns. The quickest of three answers counts.
 	 *
 	 * @param {() => Promise<number>} ask
 	 */
@@ -27,20 +27,19 @@ export const clock = {
 			shortest = trip;
 			offset = theirs - performance.timeOrigin - before - trip / 2;
 		}
-		// Less than the trip is no difference that can be told.
+		// A difference smaller than the round trip could be an error of the measurement.
 		this.offset = Math.abs(offset) > shortest ? offset : 0;
 	},
 };
 
-/** Percentiles over the last deliveries, in milliseconds. */
+/** Percentiles of the latency of the last events, in milliseconds. */
 export class LatencyMeter {
 	/** @type {number[]} */
 	#samples = [];
 
 	/**
-	 * Notes an event that a dispatcher accepted at this time.
+	 * Adds an event that a dispatcher accepted at this time.
 	 *
-	 * 
 	 * @param {number} at
 	 */
 	note(at) {
@@ -55,7 +54,7 @@ export class LatencyMeter {
 	}
 }
 
-/** How many came a second, lately. */
+/** How many likes came each second, over the last seconds. */
 export class RateMeter {
 	/** @type {number[]} */
 	#times = [];

@@ -1,8 +1,8 @@
-/** The members: who is there, and the chat with one of them. */
+/** The list of members, who of them is online, and the chat with one of them. */
 
 import { byId, Log, make, nameTag, utterance } from "./dom.js";
 
-// Each has two topics, and a connection has a hundred.
+// Each member takes two topics, and a connection may watch a hundred.
 const LISTED = 40;
 
 export class People {
@@ -18,9 +18,9 @@ export class People {
 
 	/**
 	 * @param {object} actions
-	 * @param {(member: string) => Promise<Message[] | undefined>} actions.load - the messages with one
-	 * @param {(member: string, message: number) => void} actions.see - that those up to one were seen
-	 * @param {() => void} actions.changed - that others are listed
+	 * @param {(member: string) => Promise<Message[] | undefined>} actions.load - loads the messages with a member
+	 * @param {(member: string, message: number) => void} actions.see - stores that the messages up to one were seen
+	 * @param {() => void} actions.changed - called when the list has other members
 	 */
 	constructor(actions) {
 		this.#actions = actions;
@@ -28,7 +28,7 @@ export class People {
 		document.addEventListener("visibilitychange", () => this.#see());
 	}
 
-	/** With whom the visitor chats, or null. */
+	/** The member of the open chat, or null. */
 	get partner() {
 		return this.#partner;
 	}
@@ -38,9 +38,8 @@ export class People {
 	}
 
 	/**
-	 * Says who the visitor is.
+	 * Sets who the visitor is.
 	 *
-	 * 
 	 * @param {string | null} member
 	 */
 	become(member) {
@@ -52,7 +51,7 @@ export class People {
 	}
 
 	/**
-	 * Lists a member; `online` is null while nobody knows.
+	 * Lists a member; `online` is null if that is unknown.
 	 *
 	 * @param {string} member
 	 * @param {boolean | null} online
@@ -66,7 +65,7 @@ export class People {
 	}
 
 	/**
-	 * Takes over who was seen last, and with whom there are conversations.
+	 * Lists the members who were seen last, and those with whom the visitor has conversations.
 	 *
 	 * @param {Member[]} members
 	 * @param {Conversation[]} conversations
@@ -79,7 +78,6 @@ export class People {
 
 	/**
 	 * @param {string} member
-	 * 
 	 * @param {boolean} online
 	 */
 	presence(member, online) {
@@ -89,7 +87,6 @@ export class People {
 	/**
 	 * Opens the chat with a member.
 	 *
-	 * 
 	 * @param {string} member
 	 */
 	async open(member) {
@@ -119,14 +116,14 @@ export class People {
 	}
 
 	/**
-	 * Takes a message to or of the visitor; `untold` is one that was only stored.
+	 * Takes a message to or from the visitor; `undelivered` is one that was stored only.
 	 *
 	 * @param {Message} message
 	 */
-	message(message, untold = false) {
+	message(message, undelivered = false) {
 		const other = message.from === this.#me ? message.to : message.from;
 		if (other === this.#partner) {
-			this.#add(message, untold);
+			this.#add(message, undelivered);
 			this.#see();
 		} else if (other === message.from) {
 			this.add(other);
@@ -135,7 +132,7 @@ export class People {
 	}
 
 	/**
-	 * Notes that messages with `member` were seen: by it, or by the visitor in another tab.
+	 * Notes that `member`, or the visitor in another tab, has seen messages of their chat.
 	 *
 	 * @param {string} member
 	 * @param {Seen} seen
@@ -146,10 +143,10 @@ export class People {
 	}
 
 	/** @param {Message} message */
-	#add(message, untold = false) {
+	#add(message, undelivered = false) {
 		const number = message.message;
 		if (!this.#log.has(number)) {
-			const item = Object.assign(make("li", {}, ...utterance(message, untold)), {
+			const item = Object.assign(make("li", {}, ...utterance(message, undelivered)), {
 				mine: message.from === this.#me,
 				seen: false,
 			});
@@ -163,7 +160,7 @@ export class People {
 	}
 
 	/**
-	 * Marks as seen the messages that `choose` takes, and returns the numbers of those that were not.
+	 * Marks the messages that `choose` accepts as seen; returns the numbers of those that were unseen.
 	 *
 	 * @param {(number: number, item: MessageItem) => boolean} choose
 	 */
@@ -179,7 +176,7 @@ export class People {
 		return fresh.map(([number]) => number);
 	}
 
-	/** Tells the partner that its messages have been seen, if they have. */
+	/** Marks the partner's messages as seen if the visitor sees them, and reports that. */
 	#see() {
 		if (!this.#partner || document.hidden) return;
 		const fresh = this.#tick((_, item) => !item.mine);
@@ -189,7 +186,6 @@ export class People {
 
 	/**
 	 * @param {string} member
-	 * 
 	 * @param {Partial<Entry>} changes
 	 */
 	#note(member, changes) {
@@ -200,7 +196,7 @@ export class People {
 	}
 
 	#makeRoom() {
-		// Whoever has been listed for longest of those who are away and have said nothing new.
+		// Removes a member who is not online and has sent nothing new: the one listed for longest.
 		/** @type {(listed: [string, Entry]) => boolean} */
 		const idle = ([member, { online, unseen }]) =>
 			!online && !unseen && member !== this.#partner && member !== this.#me;
@@ -238,7 +234,6 @@ export class People {
 
 	/**
 	 * @param {string} member
-	 * 
 	 * @param {Entry} entry
 	 */
 	#item(member, { online, unseen }) {

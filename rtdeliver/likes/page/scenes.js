@@ -1,7 +1,7 @@
-/** The "videos": scenes that move, the same for all who watch at a moment. */
+/** The "videos": moving scenes, the same for all viewers at any moment. */
 
 /**
- * Draws a video as it is at `seconds` on all of a canvas.
+ * Draws a video as it looks at `seconds`, over a whole canvas.
  *
  * @param {Context} context
  * @param {string} video
@@ -14,9 +14,8 @@ export function drawScene(context, video, seconds) {
 }
 
 /**
- * The hue of a video, in degrees, and whether it is night in it.
+ * Returns the hue of a video, in degrees, and whether it shows a night.
  *
- * 
  * @param {string} video
  */
 export function lookOf(video) {
@@ -29,9 +28,7 @@ export function lookOf(video) {
 
 /**
  * @param {Context} context
- * 
  * @param {number} hue
- * 
  * @param {number} t
  */
 function drawDusk(context, hue, t) {
@@ -60,9 +57,7 @@ function drawDusk(context, hue, t) {
 
 /**
  * @param {Context} context
- * 
  * @param {number} hue
- * 
  * @param {number} t
  */
 function drawNight(context, hue, t) {
@@ -81,7 +76,7 @@ function drawNight(context, hue, t) {
 		context.fillStyle = `hsl(${hue + 30} ${34 - layer * 6}% ${13 - layer * 4}%)`;
 		const shift = t * (3 + layer * 7);
 		const step = 5 + layer * 2;
-		// Trees keep their places on a hill while it passes by.
+		// Trees keep their places on a hill while the hill passes by.
 		const first = Math.floor(shift / step);
 		drawRidge(context, step, (x, i) => {
 			const n = first + i;
@@ -93,11 +88,8 @@ function drawNight(context, hue, t) {
 
 /**
  * @param {Context} context
- * 
  * @param {number} hue
- * 
  * @param {number} t
- * 
  * @param {number} layer
  */
 function drawCurtain(context, hue, t, layer) {
@@ -119,9 +111,7 @@ function drawCurtain(context, hue, t, layer) {
 
 /**
  * @param {Context} context
- * 
  * @param {number} step
- * 
  * @param {(x: number, i: number) => number} heightAt
  */
 function drawRidge(context, step, heightAt, begin = 0) {
@@ -137,7 +127,6 @@ function drawRidge(context, step, heightAt, begin = 0) {
 
 /**
  * @param {Context} context
- * 
  * @param {Stops} stops
  */
 function fillSky(context, stops) {
@@ -147,9 +136,7 @@ function fillSky(context, stops) {
 
 /**
  * @param {Context} context
- * 
  * @param {number} bottom
- * 
  * @param {Stops} stops
  */
 function gradient(context, bottom, stops) {

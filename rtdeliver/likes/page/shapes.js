@@ -1,4 +1,4 @@
-/** What the reactions look like: outlines in a square of 24 by 24. */
+/** The shapes of the reactions: outlines in a square of 24 by 24. */
 
 /** @type {Record<string, Shape>} */
 export const SHAPES = {
@@ -28,9 +28,8 @@ export const SHAPES = {
 };
 
 /**
- * An icon of a reaction, for a button.
+ * Makes an icon of a reaction, for a button.
  *
- * 
  * @param {string} reaction
  */
 export function icon(reaction) {

@@ -1,11 +1,11 @@
-/** What moves: the scene, the thumbnails of all videos, and the reactions that float over it. */
+/** All that moves: the scene, the thumbnails of the videos, and the reactions that float up. */
 
 import { drawScene } from "./scenes.js";
 import { SHAPES } from "./shapes.js";
 
 const SCENE_MS = 33;
 const FLIGHT_SECONDS = 3;
-// More would be a wall of hearts, and slow: the rest of a crowd is in the count alone.
+// More would be slow and hide the scene. Further likes show in the count only.
 const FLOATERS = 400;
 const SPRITE_PIXELS = 96;
 
@@ -23,7 +23,7 @@ export class Stage {
 	#calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 	/**
-	 * Draws the video on one canvas, and what floats on another, which lies over it.
+	 * Draws the video on one canvas, and the reactions on another, which lies over it.
 	 *
 	 * @param {HTMLCanvasElement} scene
 	 * @param {HTMLCanvasElement} air
@@ -45,7 +45,6 @@ export class Stage {
 
 	/**
 	 * @param {HTMLCanvasElement} canvas
-	 * 
 	 * @param {string} video
 	 */
 	addThumbnail(canvas, video) {
@@ -53,9 +52,8 @@ export class Stage {
 	}
 
 	/**
-	 * Lets a reaction rise.
+	 * Lets a reaction float up.
 	 *
-	 * 
 	 * @param {string} reaction
 	 */
 	float(reaction) {
@@ -63,7 +61,7 @@ export class Stage {
 		if (!sprite || this.#floaters.length >= FLOATERS || document.hidden) return;
 		this.#floaters.push({
 			sprite,
-			// Those of one moment do not rise as one.
+			// Reactions of the same moment start apart, so that they do not rise as one.
 			begin: performance.now() + Math.random() * 250,
 			x: 0.7 + Math.random() * 0.26,
 			sway: (Math.random() - 0.5) * 0.08,
@@ -80,7 +78,7 @@ export class Stage {
 			height: Math.max(1, Math.round(canvas.clientHeight * scale)),
 		});
 		Object.assign(this.#air.canvas, size(ratio));
-		// A scene is soft, and costs by the pixel.
+		// A scene needs no sharp edges, and its cost grows with its pixels.
 		Object.assign(canvas, size(Math.min(ratio, 960 / canvas.clientWidth)));
 		this.#drawnAt = -2e3;
 	}
@@ -100,11 +98,8 @@ export class Stage {
 
 	/**
 	 * @param {Floater} floater
-	 * 
 	 * @param {number} now
-	 * 
 	 * @param {number} width
-	 * 
 	 * @param {number} height
 	 */
 	#draw({ sprite, begin, x, sway, size, speed }, now, width, height) {
@@ -122,7 +117,6 @@ export class Stage {
 
 /**
  * @param {HTMLCanvasElement} canvas
- * 
  * @param {CanvasRenderingContext2DSettings} [settings]
  */
 function contextOf(canvas, settings) {
