@@ -34,11 +34,11 @@ from rtdeliver.tokens import TokenKey
 
 
 class LikesApp:
-    """The backend and its page.
+    """The app's backend and its page.
 
-    :param platform: where it publishes; it knows nothing else of the platform.
+    :param platform: where the app publishes, and all that it knows of the platform.
     :param key: signs the members' tokens.
-    :raises ConfigError: if the videos are not named as they should be.
+    :raises ConfigError: if ``likes.videos`` is empty, repeats a name, or has an invalid one.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class LikesApp:
         self._frontend: Callable[[str], str] = str
 
     def resource(self) -> IResource:
-        """All paths of the app."""
+        """Return the resource that serves all paths of the app."""
         app = new_app()
         settings = self._settings
         add_session_routes(
@@ -118,9 +118,10 @@ class LikesApp:
         return resource
 
     def start(self, *, frontend: Callable[[str], str]) -> None:
-        """Open the database, and begin to ask who watches.
+        """Open the database, and begin to poll the numbers of viewers.
 
-        :param frontend: gives the URL at which a browser that reaches a host reaches the frontends.
+        :param frontend: returns the URL at which browsers reach the frontends, for the host at
+            which they reach the app.
         :raises ConfigError: if the database cannot be used.
         """
         self._frontend = frontend
@@ -128,7 +129,10 @@ class LikesApp:
         self._viewers.start()
 
     async def stop(self, flush_seconds: float) -> None:
-        """Let what is on its way be stored and told, for ``flush_seconds`` at most, and close."""
+        """Close the app.
+
+        Pending writes and publishes have ``flush_seconds`` to complete.
+        """
         self._viewers.stop()
         self._crowd.leave()
         await flush(
@@ -143,7 +147,7 @@ class LikesApp:
 
     def samples(self) -> list[Sample]:
         refused = [
-            counter("app_refused", "Requests beyond a visitor's share.", limit.refused, of=what)
+            counter("app_refused", "Requests over a rate limit.", limit.refused, of=what)
             for what, limit in self._limits.items()
         ]
         return [
@@ -161,7 +165,9 @@ def _videos(texts: Sequence[str]) -> Sequence[Video]:
     except BadRequest as refusal:
         raise ConfigError(f"likes.videos: {refusal.message}") from None
     if not videos:
-        raise ConfigError("likes.videos: name at least one")
-    if len({video.name for video in videos}) < len(videos):
-        raise ConfigError("likes.videos: one is named twice")
+        raise ConfigError("likes.videos: name at least one video, such as red")
+    names = [video.name for video in videos]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"likes.videos: {name} is named twice")
     return videos

@@ -1,4 +1,4 @@
-"""Bodies of requests to the live-video app: decoded and checked here."""
+"""Decodes and checks the bodies of requests to the live-video app."""
 
 from typing import Annotated
 
@@ -39,7 +39,7 @@ _empty_body = msgspec.json.Decoder(_EmptyBody)
 
 
 def decode_session(body: bytes) -> Member:
-    """Read the name that somebody takes.
+    """Return the name that a visitor takes.
 
     :raises Refusal: `BadJson` or `BadRequest`.
     """
@@ -47,7 +47,7 @@ def decode_session(body: bytes) -> Member:
 
 
 def decode_like(body: bytes) -> str:
-    """Read a reaction; a heart where none is given.
+    """Return a reaction: a heart if the body has none.
 
     :raises Refusal: `BadJson` or `BadRequest`.
     """
@@ -55,7 +55,7 @@ def decode_like(body: bytes) -> str:
 
 
 def decode_text(body: bytes, *, max_characters: int) -> str:
-    """Read a comment or a message.
+    """Return the text of a comment or a message.
 
     :raises Refusal: `BadJson`, `BadRequest` or `TooLarge`.
     """
@@ -64,7 +64,7 @@ def decode_text(body: bytes, *, max_characters: int) -> str:
 
 
 def decode_seen(body: bytes) -> int:
-    """Read which message was seen.
+    """Return the number of the last message that was seen.
 
     :raises Refusal: `BadJson` or `BadRequest`.
     """
@@ -72,7 +72,7 @@ def decode_seen(body: bytes) -> int:
 
 
 def decode_nothing(body: bytes) -> None:
-    """Read a body that says nothing: empty, or an empty object.
+    """Check that a body is empty or an empty object.
 
     :raises Refusal: `BadJson` or `BadRequest`.
     """

@@ -1,4 +1,4 @@
-"""What members tell each other, and that they have seen it."""
+"""Messages between members, and which of them have been seen."""
 
 from collections.abc import Sequence
 
@@ -19,21 +19,21 @@ _CONVERSATIONS = 30
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """A message that is stored."""
+    """A stored message, and the outcome of publishing it."""
 
     message: Message
     delivery: PublishOutcome
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """All messages up to this one are stored as seen."""
+    """The last message that was seen, and the outcome of publishing that."""
 
     message: int
     delivery: PublishOutcome
 
 
 class ConversationPage(msgspec.Struct, frozen=True):
-    """The last messages of a conversation, and where its further ones are told."""
+    """The last messages with ``member``, and the topic of further ones."""
 
     member: Member
     topic: Topic
@@ -41,9 +41,9 @@ class ConversationPage(msgspec.Struct, frozen=True):
 
 
 class Conversations:
-    """Stores, and then tells.
+    """Stores messages, and then publishes them.
 
-    :param messages: limits the messages of a member.
+    :param messages: limits the messages of each member.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Conversations:
         self._sent = 0
 
     def all_of(self, member: Member) -> Deferred[Sequence[Conversation]]:
-        """Fires with the conversations of a member, the one with the last message first."""
+        """Fires with a member's conversations, the one with the latest message first."""
         return self._store.conversations(member, _CONVERSATIONS)
 
     async def look(self, member: Member, other: Member) -> ConversationPage:
-        """Return the last messages between two members."""
+        """Return the conversation of ``member`` with ``other``."""
         return ConversationPage(
             other,
             conversation_topic(member, other),
@@ -68,13 +68,14 @@ class Conversations:
         )
 
     async def send(self, member: Member, to: Member, text: str) -> Sent:
-        """Take a member's message to another.
+        """Store a message from one member to another, and publish it.
 
-        :raises NotFound: if nobody is called so.
-        :raises TooManyRequests: if it sends too much.
+        :raises BadRequest: if the two are the same member.
+        :raises NotFound: if there is no member ``to``.
+        :raises TooManyRequests: if ``member`` exceeds the limit.
         """
         if to == member:
-            raise BadRequest("a message goes to somebody else")
+            raise BadRequest("you cannot send a message to yourself")
         self._messages.take(member)
         message = await self._store.message(member, to, text, at=int(self._clock.seconds() * 1000))
         self._sent += 1
@@ -82,14 +83,14 @@ class Conversations:
         return Sent(message, await self._publisher.publish(topic, "message", message))
 
     async def see(self, member: Member, sender: Member, message: int) -> Seen:
-        """Note that a member has seen what another sent it, up to one message.
+        """Store and publish that ``member`` has seen all messages of ``sender`` up to one.
 
-        :raises NotFound: if that is not one of these.
+        :raises NotFound: if ``sender`` did not send this message to ``member``.
         """
         await self._store.see(member, sender, message)
-        told = {"by": member, "message": message}
+        data = {"by": member, "message": message}
         topic = conversation_topic(member, sender)
-        return Seen(message, await self._publisher.publish(topic, "seen", told))
+        return Seen(message, await self._publisher.publish(topic, "seen", data))
 
     def samples(self) -> list[Sample]:
         return [counter("app_messages", "Messages stored.", self._sent)]

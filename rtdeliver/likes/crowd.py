@@ -1,4 +1,4 @@
-"""Very many who like a video at once, for those who want to see what that is like."""
+"""A simulated crowd, which shows what very many likes of a video look like."""
 
 import math
 import random
@@ -17,14 +17,17 @@ from rtdeliver.metrics import Sample, counter
 
 log = Logger()
 
-# Likes leave in steps of this length, a few at a time.
+# How often the likes that are due are sent.
 _STEP_SECONDS = 0.02
-# Hearts, mostly.
+# Most likes are hearts.
 _MOODS = (*REACTIONS, "heart", "heart", "heart")
 
 
 class Crowd:
-    """Likes videos through the backend, as browsers do; one crowd at a time for each."""
+    """Adds likes to videos through the backend, as browsers do.
+
+    A video has one crowd at a time.
+    """
 
     def __init__(self, *, videos: Videos, settings: LikesCrowd, clock: IReactorTime) -> None:
         self._videos = videos
@@ -35,13 +38,13 @@ class Crowd:
         self._skipped = 0
 
     def come(self, video: Video) -> None:
-        """Begin to like a video.
+        """Begin to add likes to a video.
 
-        :raises TooManyRequests: if there is a crowd already.
+        :raises TooManyRequests: if the video has a crowd already.
         """
         if video in self._loops:
             raise TooManyRequests(
-                "the crowd is there already",
+                "this video has a crowd already",
                 headers={"Retry-After": str(math.ceil(self.settings.seconds))},
             )
         begin = self._clock.seconds()
@@ -62,7 +65,7 @@ class Crowd:
         loop.start(_STEP_SECONDS).addErrback(self._fail, video)
 
     def leave(self) -> None:
-        """End all likes."""
+        """End all crowds."""
         while self._loops:
             self._loops.popitem()[1].stop()
 
@@ -70,7 +73,7 @@ class Crowd:
         return [
             counter(
                 "app_crowd_skipped",
-                "Likes of the crowd that were left out, because the backend was behind.",
+                "Likes of crowds that were skipped because the backend could not keep up.",
                 self._skipped,
             )
         ]
@@ -88,8 +91,8 @@ class Crowd:
         if isinstance(outcome, Failure):
             self._skipped += 1
             if not outcome.check(Unavailable):
-                log.failure("a like of the crowd failed", outcome)
+                log.failure("a like of a crowd failed", outcome)
 
     def _fail(self, failure: Failure, video: Video) -> None:
         self._loops.pop(video, None)
-        log.failure("the crowd left early", failure)
+        log.failure("a crowd ended early", failure)

@@ -1,4 +1,4 @@
-"""The SQLite file of the live-video app: opened, brought to the schema of today, and asked."""
+"""The SQLite file of the live-video app: opens it, upgrades its schema, runs transactions."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -19,13 +19,14 @@ T = TypeVar("T")
 log = Logger()
 
 SCHEMA = (read_sql("schema_1"),)
-"""The steps from an empty file to the schema of today; ``user_version`` counts those taken."""
+"""The steps from an empty file to the current schema. ``user_version`` counts those taken."""
 
 
 class Database:
     """Runs transactions one after the other, in a thread of their own.
 
-    SQLite has one writer at a time; one thread needs no lock to wait for, and keeps the order.
+    SQLite allows one writer at a time. With a single thread, no transaction waits for a lock of
+    another, and they run in the order of the calls.
     """
 
     def __init__(self, *, settings: LikesDatabase, reactor: Any) -> None:
@@ -35,9 +36,9 @@ class Database:
         self._waiting = 0
 
     def open(self) -> None:
-        """Bring the file to the schema of today, and take calls.
+        """Upgrade the file to the current schema, and accept transactions.
 
-        :raises ConfigError: if that cannot be.
+        :raises ConfigError: if the file cannot be opened or upgraded.
         """
         settings = self._settings
         try:
@@ -57,26 +58,26 @@ class Database:
         )
 
     def close(self) -> None:
-        """Finish what waits, and take no further calls."""
+        """Finish the waiting transactions, and accept no further ones."""
         if self._pool is not None:
             pool, self._pool = self._pool, None
             pool.close()
 
     @property
     def waiting(self) -> int:
-        """How many calls wait for their turn, or are under way."""
+        """How many transactions are waiting or running."""
         return self._waiting
 
     def run(self, transaction: Callable[[Any], T]) -> Deferred[T]:
-        """Fires with what ``transaction`` returns, which is given a cursor in another thread.
+        """Call ``transaction`` with a cursor, in the thread; fires with what it returns.
 
-        All of it is kept, or nothing where it raises an exception. Fails with `Unavailable` if the
-        database cannot be used now.
+        Its changes are kept only if it returns. Fails with the exception that it raises, or with
+        `Unavailable` if the database cannot be used now.
         """
         if self._pool is None:
             return fail(Unavailable("the database is closed"))
         if self._waiting >= self._settings.waiting:
-            return fail(Unavailable("too much waits for the database"))
+            return fail(Unavailable("too many requests are waiting for the database"))
         self._waiting += 1
         answer: Deferred[T] = self._pool.runInteraction(transaction)
         return answer.addBoth(self._ran)
@@ -90,20 +91,20 @@ class Database:
 
 
 def connect(path: str, *, busy_seconds: float) -> sqlite3.Connection:
-    """Open a file, whatever is in it."""
+    """Open a file without checking its schema."""
     return sqlite3.connect(path, timeout=busy_seconds, check_same_thread=False)
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
     """Take the steps that the file lacks: all of them, or none.
 
-    :raises ConfigError: if it has more than are known here; the file is left as it is.
+    :raises ConfigError: if the file has more steps than this program knows; it is left unchanged.
     """
     _missing_steps(connection)
-    # Readers wait for no writer then; it is kept in the file.
+    # With WAL, readers do not wait for a writer. The file keeps this mode.
     connection.execute("PRAGMA journal_mode = WAL")
     with connection:
-        # Whoever starts at the same time waits here, and then finds nothing to do.
+        # A process that starts at the same time waits here, and then finds no step to take.
         connection.execute("BEGIN IMMEDIATE")
         for step in _missing_steps(connection):
             for statement in step.split(";"):
@@ -114,10 +115,13 @@ def upgrade(connection: sqlite3.Connection) -> None:
 def _missing_steps(connection: sqlite3.Connection) -> Sequence[str]:
     [version] = connection.execute("PRAGMA user_version").fetchone()
     if version > len(SCHEMA):
-        raise ConfigError(f"its schema has version {version}, and this program knows {len(SCHEMA)}")
+        raise ConfigError(
+            f"its schema has version {version}; this program knows versions up to {len(SCHEMA)}"
+        )
     return SCHEMA[version:]
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    # With WAL, a crash of the process loses nothing; one of the machine perhaps the last moments.
+    # With WAL, a crash of the process loses nothing. A crash of the machine may lose the last
+    # transactions.
     connection.execute("PRAGMA synchronous = NORMAL")

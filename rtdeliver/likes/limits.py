@@ -1,4 +1,4 @@
-"""How much one visitor may do."""
+"""How often each visitor may do something."""
 
 import math
 from collections import OrderedDict
@@ -12,7 +12,11 @@ _ROUNDING = 1e-6
 
 
 class Allowance(msgspec.Struct, frozen=True):
-    """So much a second, and so much at once by one who did nothing for a while."""
+    """How much a visitor may do.
+
+    :param per_second: on average.
+    :param burst: at once, after a while without anything.
+    """
 
     per_second: float
     burst: int
@@ -21,8 +25,9 @@ class Allowance(msgspec.Struct, frozen=True):
 class RateLimit:
     """A token bucket for each visitor.
 
-    :param visitors: how many are remembered; beyond that, those who did nothing for longest are
-        not.
+    :param what: names what is limited, for the visitor.
+    :param visitors: how many are remembered. Beyond that, the one who was idle for longest is
+        forgotten.
     """
 
     def __init__(
@@ -32,7 +37,8 @@ class RateLimit:
         self._allowance = allowance
         self._visitors = visitors
         self._clock = clock
-        # What is left in each bucket and when that was so, the one that was used last at the end.
+        # The tokens in each bucket and when it had them; the bucket that was used last is at the
+        # end.
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self.refused = 0
 
@@ -40,9 +46,9 @@ class RateLimit:
         return len(self._buckets)
 
     def take(self, visitor: str) -> None:
-        """Count one.
+        """Take one token of a visitor.
 
-        :raises TooManyRequests: if it is too much; then it does not count.
+        :raises TooManyRequests: if there is none; nothing is taken then.
         """
         allowance = self._allowance
         now = self._clock.seconds()
@@ -58,6 +64,6 @@ class RateLimit:
             self.refused += 1
             seconds = math.ceil((1 - left) / allowance.per_second)
             raise TooManyRequests(
-                f"at most {allowance.per_second:g} {self._what} a second, please",
+                f"too many {self._what}: {allowance.per_second:g} a second are allowed",
                 headers={"Retry-After": str(seconds)},
             )

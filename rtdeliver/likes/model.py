@@ -12,15 +12,15 @@ from rtdeliver.model import Member, Topic
 REACTIONS = ("heart", "star", "fire", "laugh")
 
 MEMBERS_TOPIC = Topic("members")
-"""Where is told who has come to the app."""
+"""The topic that tells who has come to the app."""
 
 NAME_CHARACTERS = 24
 _VIDEO = re.compile("[A-Za-z0-9_-]{1,64}")
-# Letters and marks that show as nothing: two names would look the same.
+# Letters and marks that are invisible: with them, two names could look the same.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-# Line breaks are left to the page, which shows them as such.
+# Line breaks are allowed: the page shows them.
 _FORBIDDEN_IN_TEXT = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -32,20 +32,20 @@ class Video(msgspec.Struct, frozen=True):
 
     @property
     def live(self) -> Topic:
-        """Where its likes and viewers are told."""
+        """The topic of its likes and its number of viewers."""
         return Topic(f"live:{self.name}")
 
     @property
     def comments(self) -> Topic:
-        """Where its comments are told, and who types one."""
+        """The topic of its comments, and of who is typing one."""
         return Topic(f"comments:{self.name}")
 
 
 class Visitor(msgspec.Struct, frozen=True):
     """Who makes a request.
 
-    :param member: ``None`` for one without a name.
-    :param address: of the client, as far as it is known.
+    :param member: ``None`` for a visitor without a name.
+    :param address: the client's, as far as it is known.
     """
 
     member: Member | None
@@ -53,12 +53,12 @@ class Visitor(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """What counts as one where requests are limited; no member's name begins with ``@``."""
+        """Whose requests are limited together; no member's name begins with ``@``."""
         return f"@{self.address}" if self.member is None else self.member
 
 
 class Comment(msgspec.Struct, frozen=True):
-    """What a member said of a video.
+    """A member's comment on a video.
 
     :param at: in milliseconds since the epoch.
     """
@@ -70,7 +70,7 @@ class Comment(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """What one member told another.
+    """A message from one member to another.
 
     :param at: in milliseconds since the epoch.
     """
@@ -94,7 +94,7 @@ class Minute(msgspec.Struct, frozen=True):
 
 
 class Applause(msgspec.Struct, frozen=True):
-    """All likes of a video: by reaction, and of the last minutes that had any."""
+    """The likes of a video: all by reaction, and those of the last minutes that had any."""
 
     reactions: Mapping[str, int]
     minutes: Sequence[Minute]
@@ -105,9 +105,10 @@ class Applause(msgspec.Struct, frozen=True):
 
 
 class Conversation(msgspec.Struct, frozen=True):
-    """One of a member's conversations.
+    """A conversation, as one of its two members sees it.
 
-    :param unseen: how many messages to this member it has not seen.
+    :param member: the other one.
+    :param unseen: how many messages of the other one this member has not seen.
     """
 
     member: Member
@@ -117,9 +118,9 @@ class Conversation(msgspec.Struct, frozen=True):
 
 
 def parse_video(text: str) -> Video:
-    """Read a video as operators write it: ``red``, or ``red=Canyon at dusk``.
+    """Parse a video as operators write it: ``red``, or ``red=Canyon at dusk``.
 
-    :raises BadRequest: if it is not like that.
+    :raises BadRequest: if the name is invalid.
     """
     name, _, title = text.partition("=")
     if not _VIDEO.fullmatch(name):
@@ -140,18 +141,18 @@ def check_name(text: str) -> Member:
 
 
 def check_text(text: str, *, max_characters: int) -> str:
-    """Return what somebody wrote, without the spaces around it.
+    """Return ``text`` without the white space around it.
 
-    :raises BadRequest: if it is empty or has control characters.
-    :raises TooLarge: if it is too long.
+    :raises BadRequest: if it is empty, or has control characters other than line breaks.
+    :raises TooLarge: if it is longer than ``max_characters``.
     """
     text = text.replace("\r\n", "\n").strip()
     if not text:
-        raise BadRequest("a text has at least one character")
+        raise BadRequest("the text is empty")
     if len(text) > max_characters:
-        raise TooLarge(f"a text has at most {max_characters} characters")
+        raise TooLarge(f"the text has {len(text)} characters; {max_characters} are allowed")
     if _FORBIDDEN_IN_TEXT.search(text):
-        raise BadRequest("a text has no control characters but line breaks")
+        raise BadRequest("the text has control characters; only line breaks are allowed")
     return text
 
 
@@ -161,18 +162,18 @@ def check_reaction(text: str) -> str:
     :raises BadRequest: if it is not.
     """
     if text not in REACTIONS:
-        raise BadRequest(f"a reaction is one of {', '.join(REACTIONS)}")
+        raise BadRequest(f"there is no such reaction; the reactions are {', '.join(REACTIONS)}")
     return text
 
 
 def conversation_of(one: Member, other: Member) -> str:
-    """Name the conversation of two members, whichever is first."""
-    # By UTF-16 code units, as JavaScript sorts.
+    """Return the name of the conversation of two members; their order does not matter."""
+    # JavaScript sorts strings by UTF-16 code units; the page must get the same name.
     return ".".join(sorted((one, other), key=lambda name: name.encode("utf-16-be")))
 
 
 def conversation_topic(one: Member, other: Member) -> Topic:
-    """Where the messages of two members are told, and that they were seen."""
+    """Return the topic of two members' messages, and of which they have seen."""
     return Topic(f"conv:{conversation_of(one, other)}")
 
 

@@ -1,4 +1,4 @@
-"""The files of the page and the client module beside them, as browsers get them."""
+"""The page's files and the client module, as browsers get them."""
 
 import hashlib
 import re
@@ -33,8 +33,8 @@ class PageFile(msgspec.Struct, frozen=True):
 def read_page() -> Mapping[str, PageFile]:
     """Return all files of the page, and the client module that it imports, by name.
 
-    Scripts come without the comments that have lines of their own, which are a quarter of them and
-    mostly types for tools. The lines keep their numbers.
+    Scripts come without the comments that have lines of their own: these are a quarter of each
+    script, and mostly types for tools. The lines keep their numbers.
     """
     contents = {
         file.name: file.read_bytes()

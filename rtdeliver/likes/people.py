@@ -1,4 +1,4 @@
-"""Who is a member: names, the tokens of those who took them, and who is there."""
+"""Who is a member: names, the tokens of those who took them, and who is online."""
 
 from collections.abc import Sequence
 
@@ -15,14 +15,14 @@ from rtdeliver.model import Member
 from rtdeliver.tokens import Identity, TokenKey
 
 _MEMBERS = 30
-# Who was away for less is not told of as having come.
+# That a member is back is published only after a longer absence than this.
 _AWAY_MILLISECONDS = 60_000
 
 
 class Session(msgspec.Struct, frozen=True):
-    """Who somebody is.
+    """A member's session.
 
-    :param expires_at: when the token does, in milliseconds since the epoch.
+    :param expires_at: when the token expires, in milliseconds since the epoch.
     """
 
     member: Member
@@ -33,7 +33,7 @@ class Session(msgspec.Struct, frozen=True):
 class MemberStatus(msgspec.Struct, frozen=True):
     """A member in the list.
 
-    :param online: ``None`` while nobody knows.
+    :param online: ``None`` if no dispatcher answers.
     """
 
     member: Member
@@ -41,10 +41,10 @@ class MemberStatus(msgspec.Struct, frozen=True):
 
 
 class People:
-    """Knows the members.
+    """Gives visitors tokens for names, checks the tokens, and lists the members.
 
     :param sessions: limits the names that one address takes.
-    :param token_seconds: how long a token is good.
+    :param token_seconds: how long a token is valid.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class People:
         self._clock = clock
 
     async def enter(self, member: Member, *, address: str) -> Session:
-        """Give a member a token, and tell that it has come.
+        """Give a member a token, and publish that it has come.
 
         :raises TooManyRequests: if too many names are taken from this address.
         """
@@ -77,18 +77,18 @@ class People:
         return Session(member, self._key.sign(Identity(member, expires_at)), expires_at * 1000)
 
     async def resume(self, token: str) -> Session:
-        """Return the session that a token is of, and tell that its member is back.
+        """Return the session of a token; publish that its member is back, if it was away.
 
-        :raises Unauthorized: if the token is not good, or no longer.
+        :raises Unauthorized: if the token is invalid or has expired.
         """
         identity = self.identify(token)
         await self._note(identity.member, away_milliseconds=_AWAY_MILLISECONDS)
         return Session(identity.member, token, int(identity.expires_at * 1000))
 
     def identify(self, token: str) -> Identity:
-        """Return whom a token is for.
+        """Return whose token this is, and until when it is valid.
 
-        :raises Unauthorized: if the token is not good, or no longer, or for a name that nobody can
+        :raises Unauthorized: if the token is invalid, has expired, or is for a name that nobody can
             take here: another application may sign with the same key.
         """
         identity = self._key.check(token, now=self._clock.seconds())
@@ -97,11 +97,11 @@ class People:
         except BadRequest:
             is_a_name = False
         if not is_a_name:
-            raise Unauthorized("the token is for somebody who is no member here")
+            raise Unauthorized("the token is for a name that nobody can take here")
         return identity
 
     async def last_seen(self) -> Sequence[MemberStatus]:
-        """Return the members who were seen last, and which of them are there."""
+        """Return the members who were seen last, and which of them are online."""
         members = await self._store.members(_MEMBERS)
         if not members:
             return []

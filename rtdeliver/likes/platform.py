@@ -1,4 +1,4 @@
-"""How the live-video app reaches the platform: any dispatcher, and another one on failure."""
+"""How the live-video app reaches the platform: by any dispatcher, and the next one if it fails."""
 
 from collections.abc import Sequence
 from urllib.parse import urlencode
@@ -21,8 +21,8 @@ from rtdeliver.wire import decode_presence, decode_topic_viewers, encode
 class HttpPlatform:
     """Asks one dispatcher after the other, until one answers.
 
-    :param dispatchers: any of them may be asked.
-    :param client: its timeout is how long one of them may take.
+    :param dispatchers: the URLs, any of which may be asked.
+    :param client: its timeout limits how long one dispatcher may take.
     """
 
     def __init__(self, *, dispatchers: Failover, client: NodeClient, clock: IReactorTime) -> None:
@@ -32,7 +32,8 @@ class HttpPlatform:
 
     @as_deferred
     async def publish(self, topic: Topic, type: str, data: object) -> None:
-        # With an id of its own: viewers see it once, also where an answer was lost.
+        # The id is made here: if an answer is lost and the next dispatcher takes the event too,
+        # viewers still see it once.
         body = encode({"topic": topic, "type": type, "id": self._ids.next(), "data": data})
         await self._dispatchers.ask_all(
             lambda url: self._client.post(f"{url}/publish", body, content_type=JSON)

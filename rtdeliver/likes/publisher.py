@@ -1,4 +1,4 @@
-"""How what was stored is told to those who watch."""
+"""Publishes what the app has stored, and counts how that went."""
 
 import enum
 from collections import Counter
@@ -10,14 +10,14 @@ from rtdeliver.model import Topic
 
 
 class PublishOutcome(enum.Enum):
-    """What became of an event; the value is its name on the wire."""
+    """Whether a dispatcher accepted an event; the value is the name on the wire."""
 
     ACCEPTED = "accepted"
     FAILED = "failed"
 
 
 class Publisher:
-    """Publishes; whoever stored what is told need not care whether that succeeds.
+    """Publishes events. A failure is an outcome, not an exception, since the data is stored.
 
     :param waiting: how many events may wait for a dispatcher; further ones fail at once.
     """
@@ -26,7 +26,7 @@ class Publisher:
         self._platform = platform
         self._limit = waiting
         self._waiting = 0
-        self._told = Counter(dict.fromkeys(PublishOutcome, 0))
+        self._outcomes = Counter(dict.fromkeys(PublishOutcome, 0))
 
     @property
     def waiting(self) -> int:
@@ -34,20 +34,20 @@ class Publisher:
         return self._waiting
 
     async def publish(self, topic: Topic, type: str, data: object) -> PublishOutcome:
-        """Publish an event, and return what became of it."""
-        delivery = await self._publish(topic, type, data)
-        self._told[delivery] += 1
-        return delivery
+        """Publish an event, and return whether a dispatcher accepted it."""
+        outcome = await self._publish(topic, type, data)
+        self._outcomes[outcome] += 1
+        return outcome
 
     def samples(self) -> list[Sample]:
         return [
             counter(
                 "app_published",
-                "Events that the app published, or failed to.",
+                "Events that the app published, or failed to publish.",
                 events,
-                delivery=delivery.value,
+                delivery=outcome.value,
             )
-            for delivery, events in self._told.items()
+            for outcome, events in self._outcomes.items()
         ]
 
     async def _publish(self, topic: Topic, type: str, data: object) -> PublishOutcome:
@@ -57,7 +57,7 @@ class Publisher:
         try:
             await self._platform.publish(topic, type, data)
         except (RemoteFailure, Unavailable):
-            # The platform has told the log.
+            # The platform has logged why.
             return PublishOutcome.FAILED
         finally:
             self._waiting -= 1

@@ -40,7 +40,7 @@ from rtdeliver.tokens import Identity
 def add_page_routes(
     app: Klein, page: Mapping[str, PageFile], frontend: Callable[[Request], str]
 ) -> None:
-    """Add the page and its files."""
+    """Add the paths of the page and its files."""
 
     @app.route("/", methods=["GET"])
     def index(request: Request) -> bytes:
@@ -62,13 +62,13 @@ def add_session_routes(
     frontend: Callable[[Request], str],
     clock: IReactorTime,
 ) -> None:
-    """Add what a page asks first: how things are set here, and who the visitor is.
+    """Add what a page asks first: the settings, who the visitor is, and the members.
 
-    :param frontend: gives the URL at which the browser of a request reaches the frontends.
+    :param frontend: returns the URL at which the browser of a request reaches the frontends.
     """
 
     @app.route("/settings", methods=["GET"])
-    def told(request: Request) -> bytes:
+    def page_settings(request: Request) -> bytes:
         value = {
             "frontend": frontend(request),
             "reactions": REACTIONS,
@@ -110,7 +110,7 @@ def add_session_routes(
 def add_video_routes(
     app: Klein, videos: Videos, crowd: Crowd, people: People, settings: Likes
 ) -> None:
-    """Add what visitors do with videos."""
+    """Add the paths of videos: likes, comments, typing and crowds."""
 
     @app.route("/videos", methods=["GET"])
     async def summaries(request: Request) -> bytes:
@@ -159,7 +159,7 @@ def add_video_routes(
 def add_conversation_routes(
     app: Klein, conversations: Conversations, people: People, settings: Likes
 ) -> None:
-    """Add what members tell each other."""
+    """Add the paths of messages between members."""
 
     @app.route("/conversations", methods=["GET"])
     async def all_conversations(request: Request) -> bytes:
@@ -190,7 +190,7 @@ def add_conversation_routes(
 
 def _body(request: Request) -> bytes:
     post = post_of(request)
-    # A form of another site cannot send this type, whatever cookie comes with it.
+    # A form on another site cannot send this type, so it cannot misuse the visitor's cookie.
     media_type(post.content_type, JSON)
     return post.body
 
@@ -202,7 +202,7 @@ def _identity(request: Request, people: People) -> Identity | None:
     try:
         return people.identify(token_cookie(request))
     except Unauthorized:
-        # Browsers send cookies unasked: an old one is none.
+        # An invalid cookie is ignored, since browsers send cookies automatically.
         return None
 
 
@@ -210,7 +210,7 @@ def _member(request: Request, people: People) -> Member:
     identity = _identity(request, people)
     if identity is None:
         raise Unauthorized(
-            "take a name first, by POST /session, and send its token",
+            "take a name first: POST /session, then send the token",
             headers={"WWW-Authenticate": "Bearer"},
         )
     return identity.member
@@ -236,11 +236,11 @@ def _set_cookie(request: Request, token: str, seconds: float) -> None:
 
 def _send_file(request: Request, file: PageFile, frontend: str) -> bytes:
     request.setHeader("Content-Type", file.content_type)
-    # Asked for again each time, and mostly answered by a 304.
+    # Browsers ask again each time, and mostly get a 304.
     request.setHeader("Cache-Control", "no-cache")
     request.setHeader("X-Content-Type-Options", "nosniff")
     request.setHeader("Referrer-Policy", "no-referrer")
-    # rtdeliver.js serves pages of other origins too, and nothing here is secret.
+    # Pages of other origins may import rtdeliver.js, and nothing here is secret.
     request.setHeader("Access-Control-Allow-Origin", "*")
     request.setHeader(
         "Content-Security-Policy",

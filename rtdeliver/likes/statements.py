@@ -1,4 +1,4 @@
-"""The SQL of the app, which is in the files of the folder ``sql``."""
+"""Reads the app's SQL from the files in ``sql/``."""
 
 import re
 from collections.abc import Mapping
@@ -8,15 +8,15 @@ _STATEMENT = re.compile(r"^-- name: (\w+)\n(.+?;)$", re.MULTILINE | re.DOTALL)
 
 
 def read_sql(name: str) -> str:
-    """Return all of a file.
+    """Return the content of a file.
 
-    :param name: of the file, without ``.sql``.
+    :param name: the file's, without ``.sql``.
     """
     return files("rtdeliver.likes").joinpath("sql", f"{name}.sql").read_text("utf-8")
 
 
 def read_statements(*names: str) -> Mapping[str, str]:
-    """Return the statements of files by their names.
+    """Return the statements in files, by the names of the statements.
 
     A line ``-- name: NAME`` stands before each statement, and a semicolon ends it.
     """

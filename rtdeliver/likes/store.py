@@ -1,4 +1,4 @@
-"""What the live-video app keeps: members, likes, comments and messages."""
+"""What the live-video app stores: members, likes, comments and messages."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
@@ -32,7 +32,7 @@ class Transactions(Protocol):
 
 
 class Store:
-    """Reads and writes; times are in milliseconds since the epoch.
+    """Reads and writes the database. Times are in milliseconds since the epoch.
 
     Every Deferred fails with `Unavailable` when the database cannot be used.
     """
@@ -41,9 +41,9 @@ class Store:
         self._run = run
 
     def come(self, member: Member, *, at: int, away_milliseconds: int) -> Deferred[bool]:
-        """Note that a member is here.
+        """Store that a member is here.
 
-        :return: fires with whether it is new, or had not been here for so long.
+        :return: fires with whether the member is new, or was away for ``away_milliseconds``.
         """
 
         def transaction(cursor: Any) -> bool:
@@ -55,7 +55,7 @@ class Store:
         return self._run(transaction)
 
     def members(self, limit: int) -> Deferred[Sequence[Member]]:
-        """Fires with those who were seen last, the last one first."""
+        """Fires with the members who were seen last, the latest first."""
 
         def transaction(cursor: Any) -> list[Member]:
             cursor.execute(_SQL["last_members"], {"limit": limit})
@@ -64,7 +64,7 @@ class Store:
         return self._run(transaction)
 
     def like(self, video: str, reaction: str, *, at: int) -> Deferred[int]:
-        """Count a like, and fire with all that the video has now."""
+        """Count a like; fires with how many the video has now."""
 
         def transaction(cursor: Any) -> int:
             cursor.execute(_SQL["add_like"], {"video": video, "reaction": reaction})
@@ -78,7 +78,7 @@ class Store:
         return self._run(lambda cursor: _likes(cursor, video))
 
     def applause(self, video: str, *, minutes: int) -> Deferred[Applause]:
-        """Fires with the likes of a video, by reaction and of its last ``minutes`` with any."""
+        """Fires with the likes of a video; ``minutes`` is how many of the last ones with any."""
 
         def transaction(cursor: Any) -> Applause:
             cursor.execute(_SQL["likes_by_reaction"], {"video": video})
@@ -90,7 +90,7 @@ class Store:
         return self._run(transaction)
 
     def comment(self, video: str, member: Member, text: str, *, at: int) -> Deferred[Comment]:
-        """Keep a comment, and fire with it."""
+        """Store a comment; fires with it."""
 
         def transaction(cursor: Any) -> Comment:
             cursor.execute(
@@ -101,7 +101,7 @@ class Store:
         return self._run(transaction)
 
     def comments(self, video: str, limit: int) -> Deferred[Sequence[Comment]]:
-        """Fires with the last comments on a video, in their order."""
+        """Fires with the last comments on a video, the oldest first."""
 
         def transaction(cursor: Any) -> list[Comment]:
             cursor.execute(_SQL["last_comments"], {"video": video, "limit": limit})
@@ -110,12 +110,12 @@ class Store:
         return self._run(transaction)
 
     def message(self, sender: Member, to: Member, text: str, *, at: int) -> Deferred[Message]:
-        """Keep a message, and fire with it; fails with `NotFound` if nobody is called so."""
+        """Store a message; fires with it, or fails with `NotFound` if there is no member ``to``."""
 
         def transaction(cursor: Any) -> Message:
             cursor.execute(_SQL["seen_at"], {"member": to})
             if cursor.fetchone() is None:
-                raise NotFound(f"nobody here is called {to}")
+                raise NotFound(f"there is no member {to}")
             cursor.execute(
                 _SQL["add_message"],
                 {
@@ -131,7 +131,7 @@ class Store:
         return self._run(transaction)
 
     def messages(self, one: Member, other: Member, limit: int) -> Deferred[Sequence[Message]]:
-        """Fires with the last messages between two members, in their order."""
+        """Fires with the last messages between two members, the oldest first."""
 
         def transaction(cursor: Any) -> list[Message]:
             cursor.execute(
@@ -143,9 +143,9 @@ class Store:
         return self._run(transaction)
 
     def see(self, member: Member, sender: Member, message: int) -> Deferred[None]:
-        """Note that ``member`` has seen all messages of ``sender`` up to one.
+        """Store that ``member`` has seen all messages of ``sender`` up to one.
 
-        Fails with `NotFound` if that is not one of them.
+        Fails with `NotFound` if ``sender`` did not send this message to ``member``.
         """
 
         def transaction(cursor: Any) -> None:
@@ -156,13 +156,13 @@ class Store:
             }
             cursor.execute(_SQL["received_message"], received)
             if cursor.fetchone() is None:
-                raise NotFound(f"{sender} has sent you no message {message}")
+                raise NotFound(f"there is no message {message} from {sender} to you")
             cursor.execute(_SQL["see_messages"], received)
 
         return self._run(transaction)
 
     def conversations(self, member: Member, limit: int) -> Deferred[Sequence[Conversation]]:
-        """Fires with a member's conversations, the one with the last message first."""
+        """Fires with a member's conversations, the one with the latest message first."""
 
         def transaction(cursor: Any) -> list[Conversation]:
             cursor.execute(

@@ -1,4 +1,4 @@
-"""What visitors do with a video: look at it, like it, comment on it."""
+"""What visitors do with videos: look at them, like them, comment on them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -21,7 +21,7 @@ _MINUTES = 30
 class VideoSummary(msgspec.Struct, frozen=True):
     """A video in the list.
 
-    :param viewers: ``None`` while nobody knows.
+    :param viewers: ``None`` while no dispatcher says how many there are.
     """
 
     video: str
@@ -31,7 +31,7 @@ class VideoSummary(msgspec.Struct, frozen=True):
 
 
 class VideoPage(msgspec.Struct, frozen=True):
-    """What a page shows of a video when it is loaded."""
+    """What the page shows of a video when it loads; see `VideoSummary`."""
 
     video: str
     title: str
@@ -43,7 +43,7 @@ class VideoPage(msgspec.Struct, frozen=True):
 
 
 class Liked(msgspec.Struct, frozen=True):
-    """A like that is stored; ``likes`` are all that the video has."""
+    """A stored like, how many the video has with it, and the outcome of publishing it."""
 
     likes: int
     reaction: str
@@ -51,17 +51,17 @@ class Liked(msgspec.Struct, frozen=True):
 
 
 class Commented(msgspec.Struct, frozen=True):
-    """A comment that is stored."""
+    """A stored comment, and the outcome of publishing it."""
 
     comment: Comment
     delivery: PublishOutcome
 
 
 class Videos:
-    """Stores, and then tells.
+    """Stores likes and comments, and then publishes them.
 
-    :param likes: limits the likes of a visitor, and what it tells of its typing.
-    :param comments: limits the comments of a visitor.
+    :param likes: limits how often each visitor likes, or publishes that it is typing.
+    :param comments: limits the comments of each member.
     """
 
     def __init__(
@@ -93,10 +93,11 @@ class Videos:
         try:
             return self._videos[name]
         except KeyError:
-            raise NotFound(f"the videos are {', '.join(self._videos)}") from None
+            names = ", ".join(self._videos)
+            raise NotFound(f"there is no such video; the videos are {names}") from None
 
     async def summaries(self) -> Sequence[VideoSummary]:
-        """Return all videos."""
+        """Return all videos, in the order of ``likes.videos``."""
         return [
             VideoSummary(
                 video.name,
@@ -108,7 +109,7 @@ class Videos:
         ]
 
     async def look(self, video: Video) -> VideoPage:
-        """Return what there is of a video."""
+        """Return what the page shows of a video."""
         applause = await self._store.applause(video.name, minutes=_MINUTES)
         return VideoPage(
             video=video.name,
@@ -121,24 +122,24 @@ class Videos:
         )
 
     async def like(self, video: Video, visitor: Visitor, reaction: str) -> Liked:
-        """Take a visitor's like.
+        """Store and publish a visitor's like.
 
-        :raises TooManyRequests: if it likes too much.
+        :raises TooManyRequests: if the visitor exceeds the limit.
         """
         self._likes.take(visitor.key)
         return await self.count_like(video, visitor.member, reaction)
 
     async def count_like(self, video: Video, member: Member | None, reaction: str) -> Liked:
-        """Take a like of whoever may have liked as much as they want."""
+        """Store and publish a like without a limit."""
         likes = await self._store.like(video.name, reaction, at=self._now())
         self._liked += 1
-        told = {"member": member, "reaction": reaction, "likes": likes}
-        return Liked(likes, reaction, await self._publisher.publish(video.live, "like", told))
+        data = {"member": member, "reaction": reaction, "likes": likes}
+        return Liked(likes, reaction, await self._publisher.publish(video.live, "like", data))
 
     async def comment(self, video: Video, member: Member, text: str) -> Commented:
-        """Take a member's comment.
+        """Store and publish a member's comment.
 
-        :raises TooManyRequests: if it comments too much.
+        :raises TooManyRequests: if the member exceeds the limit.
         """
         self._comments.take(member)
         comment = await self._store.comment(video.name, member, text, at=self._now())
@@ -146,9 +147,9 @@ class Videos:
         return Commented(comment, await self._publisher.publish(video.comments, "comment", comment))
 
     async def typing(self, video: Video, member: Member) -> PublishOutcome:
-        """Tell that a member types a comment; nothing of it is stored.
+        """Publish that a member is typing a comment; nothing is stored.
 
-        :raises TooManyRequests: if it tells so too often.
+        :raises TooManyRequests: if the member exceeds the limit for likes.
         """
         self._likes.take(member)
         return await self._publisher.publish(video.comments, "typing", {"member": member})

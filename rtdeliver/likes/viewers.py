@@ -1,4 +1,4 @@
-"""How many watch each video, as the dispatchers say."""
+"""How many viewers each video has, according to the dispatchers."""
 
 from collections.abc import Iterable
 
@@ -15,9 +15,9 @@ log = Logger()
 
 
 class ViewerCounts:
-    """Asks again and again, and publishes what has changed.
+    """Asks the dispatchers regularly, and publishes each number that has changed.
 
-    So a page that loads waits for no dispatcher.
+    It keeps the last numbers, so that a page that loads does not wait for a dispatcher.
     """
 
     def __init__(
@@ -35,16 +35,16 @@ class ViewerCounts:
         self._loop.clock = clock
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Begin to ask the dispatchers."""
         self._loop.start(self._every_seconds)
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         if self._loop.running:
             self._loop.stop()
 
     def of(self, video: Video) -> int | None:
-        """Return how many watch ``video``; ``None`` while no dispatcher says so."""
+        """Return how many viewers ``video`` has; ``None`` while no dispatcher answers."""
         return self._counts[video]
 
     async def _look(self) -> None:
@@ -57,8 +57,8 @@ class ViewerCounts:
             if viewers != before and self._loop.running:
                 await self._platform.publish(video.live, "viewers", {"viewers": viewers})
         except (RemoteFailure, Unavailable):
-            # Who asks is told that nobody knows; the platform has told the log.
+            # The number is unknown until the next answer. The platform has logged why.
             self._counts[video] = None
         except Exception:
-            # Another look may fare better.
-            log.failure("the viewers of {video} are not known", video=video.name)
+            # The next attempt may succeed.
+            log.failure("cannot find out how many viewers {video} has", video=video.name)

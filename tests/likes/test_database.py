@@ -218,7 +218,7 @@ class WaitingTests(DatabaseTestCase):
         self.addCleanup(self.database.close)
         first, second = self.note("first"), self.note("second")
         failure = self.failureResultOf(self.note("third"), Unavailable)
-        self.assertIn("waits", failure.value.message)
+        self.assertIn("too many requests are waiting", failure.value.message)
         self.assertNoResult(first)
         self.assertNoResult(second)
         self.assertEqual(self.ran, [])

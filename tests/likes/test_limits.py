@@ -82,7 +82,7 @@ class RateLimitTests(SynchronousTestCase):
         world = World(Allowance(per_second=0.5, burst=1))
         world.takes("ann")
         refusal = self.assertRaises(TooManyRequests, world.limit.take, "ann")
-        self.assertEqual(refusal.message, "at most 0.5 likes a second, please")
+        self.assertEqual(refusal.message, "too many likes: 0.5 a second are allowed")
 
     def test_refusals_are_counted(self) -> None:
         world = World(Allowance(per_second=1, burst=2))

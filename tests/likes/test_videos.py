@@ -202,7 +202,7 @@ class PageTests(VideosTestCase):
 
     def test_one_that_there_is_not_is_answered_with_those_that_there_are(self) -> None:
         refusal = self.assertRaises(NotFound, self.videos.video, "green")
-        self.assertEqual(refusal.message, "the videos are red, blue")
+        self.assertEqual(refusal.message, "there is no such video; the videos are red, blue")
 
     def test_all_videos_are_told_with_their_likes_and_viewers(self) -> None:
         self.result(self.videos.like(RED, SOMEBODY, "heart"))

@@ -1,4 +1,4 @@
--- Comments on videos. The numbers of comments grow.
+-- Comments on videos. Later comments have higher numbers.
 
 -- name: add_comment
 INSERT INTO comments (video, member, text, at) VALUES (:video, :member, :text, :at);

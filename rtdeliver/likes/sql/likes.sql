@@ -1,4 +1,4 @@
--- Likes are only counted: by reaction, and by minute since the epoch.
+-- Only counts of likes are stored: by reaction, and by minute since the epoch.
 
 -- name: add_like
 INSERT INTO likes (video, reaction, likes) VALUES (:video, :reaction, 1)

@@ -1,4 +1,4 @@
--- Who has been here, and when each was seen last.
+-- Members, and when each was seen last.
 
 -- name: seen_at
 SELECT seen_at FROM members WHERE name = :member;

@@ -1,4 +1,4 @@
--- Messages from one member to another. The numbers of messages grow.
+-- Messages from one member to another. Later messages have higher numbers.
 
 -- name: add_message
 INSERT INTO messages (conversation, sender, recipient, text, at)
@@ -24,7 +24,7 @@ WHERE conversation = :conversation AND recipient = :recipient AND seen = 0;
 SELECT message, sender, recipient, text, at, seen FROM messages
 WHERE message IN (
     SELECT max(message) FROM (
-        -- Each half goes by an index of its own.
+        -- Each half uses an index of its own.
         SELECT conversation, max(message) AS message FROM messages
         WHERE sender = :member GROUP BY conversation
         UNION ALL

@@ -1,7 +1,7 @@
--- The first step: from an empty file to all tables.
+-- The first step creates all tables in an empty file.
 --
 -- `joined_at`, `seen_at` and `at` are milliseconds since the epoch, `minute` is minutes since then.
--- A semicolon ends each statement, and stands nowhere else.
+-- A semicolon ends each statement and must not stand anywhere else, not even in a comment.
 
 CREATE TABLE members (
     name TEXT PRIMARY KEY,
