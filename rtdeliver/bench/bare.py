@@ -1,4 +1,4 @@
-"""A server that does nothing but send: what this machine can do at the most."""
+"""A server that only sends: it shows the most that this machine can do."""
 
 import gc
 import select
@@ -12,7 +12,7 @@ import msgspec
 
 from rtdeliver.bench.events import Begin, Published, Schedule
 
-# As a frontend does by default.
+# The default of a frontend.
 _SEND_BUFFER_BYTES = 131_072
 _BACKLOG = 4096
 _READ_BYTES = 65_536
@@ -30,10 +30,10 @@ _GREETING = (
 
 
 class Served(Published, frozen=True):
-    """What the server tells at its end.
+    """What the server reports at its end.
 
-    :param sent: events, over all viewers.
-    :param sends: system calls that sent some.
+    :param sent: how many events it sent, over all viewers.
+    :param sends: how many system calls that took.
     """
 
     sent: int
@@ -41,11 +41,11 @@ class Served(Published, frozen=True):
 
 
 def serve(link: Connection, schedule: Schedule, sends_per_second: int) -> None:
-    """Accept viewers, and when told to begin send all events to each.
+    """Accept viewers, and send each of them all events, once the parent says when to begin.
 
-    :param link: told the port, then gives a `Begin`, then is told what was `Served`.
-    :param sends_per_second: how many there are at the most. More than the readers can receive
-        would measure these, and events that are due pile up for fewer sends anyway.
+    :param link: takes the port, then gives a `Begin`, then takes what was `Served`.
+    :param sends_per_second: the most sends in a second. With more than the readers can receive,
+        the readers would be measured. With fewer, events pile up and leave together.
     """
     gc.disable()
     topics = {topic: number for number, topic in enumerate(schedule.topics)}
@@ -57,14 +57,14 @@ def serve(link: Connection, schedule: Schedule, sends_per_second: int) -> None:
         server = _Server(schedule, viewers, sends_per_second)
         server.send_all()
         link.send(Served(schedule.published(), 0.0, sent=server.sent, sends=server.sends))
-        link.recv()  # The streams stay open until the pipe ends.
+        link.recv()  # Keeps the streams open until the pipe closes.
 
 
 class _Viewer:
     """A stream.
 
     :ivar position: how many events of its topic were sent to it.
-    :ivar rest: what the kernel did not take of the last ones.
+    :ivar rest: the part of these that the kernel has not taken yet.
     """
 
     __slots__ = ("position", "rest", "send", "topic")
@@ -77,11 +77,11 @@ class _Viewer:
 
 
 class _Topic:
-    """The frames of a topic that are due, and those that viewers at one position lack.
+    """The frames of a topic that are due, joined once for all viewers at the same position.
 
-    :ivar due: how many are due.
-    :ivar next_ns: when the next one is.
-    :ivar lacking: by position, all frames from there on.
+    :ivar due: how many frames are due.
+    :ivar next_ns: when the next one is due.
+    :ivar lacking: by position, all due frames from there on.
     """
 
     __slots__ = ("_frames", "_schedule", "_topic", "due", "lacking", "next_ns")
@@ -106,7 +106,7 @@ class _Topic:
         self.lacking = {}
 
     def join(self, position: int) -> bytes:
-        """Return the frames from ``position`` on, made once for all who are there."""
+        """Join the frames from ``position`` on, once for all viewers there."""
         self.lacking[position] = data = b"".join(self._frames[position : self.due])
         return data
 
@@ -114,8 +114,8 @@ class _Topic:
 class _Server:
     """Sends to each viewer in turn all that is due to it.
 
-    :ivar sent: events, over all viewers.
-    :ivar sends: system calls that sent some.
+    :ivar sent: how many events were sent, over all viewers.
+    :ivar sends: how many system calls that took.
     """
 
     def __init__(
@@ -126,11 +126,11 @@ class _Server:
         self._topics = [_Topic(schedule, topic) for topic in range(len(schedule.topics))]
         self._viewers = viewers
         self._gap_ns = 1_000_000_000 // sends_per_second
-        # When the next send may be; it is waited for once it is some way ahead.
+        # The earliest time of the next send. The loop waits for it only once it is _AHEAD_NS ahead.
         self._may_send_ns = 0
 
     def send_all(self) -> None:
-        """Send every event when it is due, or when its turn comes after that."""
+        """Send every event when it is due, or later, when its viewer's turn comes."""
         while True:
             next_ns = min(topic.next_ns for topic in self._topics)
             if self._go_round():
@@ -140,7 +140,7 @@ class _Server:
             time.sleep(max(0.0, (next_ns - time.monotonic_ns()) / 1e9))
 
     def _go_round(self) -> bool:
-        """Give each viewer a turn, and return whether any had something to be sent."""
+        """Give each viewer a turn; return whether there was something to send."""
         topics, clock = self._topics, time.monotonic_ns
         busy = False
         for viewer in self._viewers:
@@ -173,7 +173,7 @@ class _Server:
 
 
 def _accept(listener: socket.socket, topics: dict[str, int], link: Connection) -> Sequence[_Viewer]:
-    """Accept viewers, and greet them, until the pipe has a message."""
+    """Accept and greet viewers until the parent sends a message."""
     viewers = []
     asking: dict[int, socket.socket] = {}
     listener.setblocking(False)
@@ -195,7 +195,7 @@ def _accept(listener: socket.socket, topics: dict[str, int], link: Connection) -
 
 
 def _greet(sock: socket.socket, topics: dict[str, int]) -> _Viewer:
-    # A reader's request comes whole: it is one small send.
+    # A reader sends its small request at once, so it arrives whole.
     target = sock.recv(_READ_BYTES).split(b" ", 2)[1].decode()
     sock.sendall(_GREETING)
     return _Viewer(sock, topics[parse_qs(urlsplit(target).query)["topic"][0]])

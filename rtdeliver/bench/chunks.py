@@ -1,6 +1,6 @@
-"""What is in the bytes that a stream has received at once.
+"""Parses the bytes that a stream receives at once.
 
-Many streams receive the same bytes, so these are parsed the first time only.
+Many streams receive the same bytes, so they are parsed the first time only.
 """
 
 from collections import deque
@@ -10,14 +10,14 @@ import msgspec
 
 from rtdeliver.bench.machine import BenchError
 
-# Topics keep their numbers apart by the bits above these.
+# An event's number has the number of its topic above these bits.
 _NUMBER_BITS = 32
-# A chunk has no first number that a stream could wait for, unless it is all in order.
+# The first number of a chunk that is not made of whole events in order: no stream expects it.
 NOT_PLAIN = -1
 
 
 class _Data(msgspec.Struct):
-    """The data of an event that was published here: its number, and when it was due."""
+    """The data of an event of a benchmark: its number, and when it was due."""
 
     n: int
     t: int
@@ -37,28 +37,28 @@ _decode_gap = msgspec.json.Decoder(_Gap).decode
 
 
 def first_number(topic: int) -> int:
-    """Return what the first event of the topic with this number counts as."""
+    """Return the number of the first event of a topic, itself given by number."""
     return topic << _NUMBER_BITS
 
 
 def topic_of(number: int) -> int:
-    """Return which topic an event of this number belongs to."""
+    """Return the topic of the event with this number."""
     return number >> _NUMBER_BITS
 
 
 class Chunk:
     """Parsed bytes.
 
-    :ivar first: the number of the first event, or `NOT_PLAIN` unless there are only whole events
-        of consecutive numbers.
+    :ivar first: the number of the first event. `NOT_PLAIN` if the chunk has anything but whole
+        events with consecutive numbers.
     :ivar next: the number after the last one.
-    :ivar numbers: those of all events.
-    :ivar dues: CLOCK_MONOTONIC in nanoseconds at which each event was due to be published.
+    :ivar numbers: the numbers of all events.
+    :ivar dues: when each event was due to be published, in nanoseconds of CLOCK_MONOTONIC.
     :ivar rest: the beginning of a frame that is not complete.
-    :ivar gaps: how many frames told of lost events.
-    :ivar greetings: how many frames told that the stream is connected.
-    :ivar born: when it was parsed, in steps.
-    :ivar times: how often it was received, by the time in steps.
+    :ivar gaps: how many ``gap`` frames there are.
+    :ivar greetings: how many ``connected`` frames there are.
+    :ivar born: when the chunk was parsed, in steps.
+    :ivar times: how often streams received it, by the time in steps.
     """
 
     __slots__ = (
@@ -79,10 +79,10 @@ class Chunk:
 
 
 def parse(data: bytes, topics: Mapping[str, int]) -> Chunk:
-    """Parse bytes that begin where a frame may begin.
+    """Parse bytes that begin at the beginning of a frame.
 
     :param topics: the numbers of the topics that are published to.
-    :raises BenchError: if they are no event stream, or end it.
+    :raises BenchError: if they are not an event stream of a benchmark, or if they end it.
     """
     chunk = Chunk(data)
     *frames, rest = data.split(b"\n\n")
@@ -100,7 +100,7 @@ def parse(data: bytes, topics: Mapping[str, int]) -> Chunk:
 
 
 class ChunkCache:
-    """Chunks by their bytes, each for as long as streams are about to receive it.
+    """Chunks by their bytes, each kept for as long as streams may still receive it.
 
     :param topics: see `parse`.
     :param steps: after how many steps a chunk is old.
@@ -116,7 +116,7 @@ class ChunkCache:
         return len(self._by_age)
 
     def learn(self, data: bytes, now: int) -> Chunk:
-        """Parse ``data``, and remember it, unless it is for one stream alone.
+        """Parse ``data``, and cache it unless it is for one stream only.
 
         :param now: the time in steps.
         """
@@ -128,7 +128,7 @@ class ChunkCache:
         return chunk
 
     def forget_old(self, now: int) -> Chunk | None:
-        """Return the oldest chunk, and forget it, if it is old at ``now``."""
+        """Remove and return the oldest chunk if it is old at ``now``; return ``None`` if not."""
         if not self._by_age or now - self._by_age[0].born < self._steps:
             return None
         chunk = self._by_age.popleft()
@@ -148,9 +148,9 @@ def _parse_frame(chunk: Chunk, frame: bytes, topics: Mapping[str, int]) -> None:
         elif event == b"connected":
             chunk.greetings += 1
         else:
-            raise BenchError(f"a stream was ended: {fields.get(b'data', event).decode()}")
+            raise BenchError(f"the server ended a stream: {fields.get(b'data', event).decode()}")
     except (KeyError, msgspec.DecodeError):
-        raise BenchError(f"a stream sent what is no event of this measurement: {frame!r}") from None
+        raise BenchError(f"a stream sent what is no event of this benchmark: {frame!r}") from None
 
 
 def _parse_event(chunk: Chunk, fields: Mapping[bytes, bytes], topics: Mapping[str, int]) -> None:
@@ -162,6 +162,6 @@ def _parse_event(chunk: Chunk, fields: Mapping[bytes, bytes], topics: Mapping[st
 
 
 def _fields(frame: bytes) -> dict[bytes, bytes]:
-    """Return the fields of a frame; no frame here has two lines of one."""
+    """Return the fields of a frame. In these streams no field has two lines."""
     pairs = (line.partition(b":") for line in frame.split(b"\n") if line)
     return {name: value.removeprefix(b" ") for name, _, value in pairs if name}

@@ -1,4 +1,4 @@
-"""The ``rtbench`` command: options, and where the outcome goes."""
+"""The ``rtbench`` command: its options, and where it writes the reports."""
 
 import argparse
 import signal
@@ -15,7 +15,7 @@ from rtdeliver.bench.report import Report, plot, table, to_json
 
 
 class Benchmark(Protocol):
-    """A module that measures one thing."""
+    """A module with one benchmark."""
 
     NAME: str
     HELP: str
@@ -29,7 +29,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (fanout, limit, hold, publish, route, compar
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one benchmark and return the exit status: 1, with one line that says why, if it fails."""
+    """Run one benchmark; return 0, or 1 after a line that says why the benchmark failed."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     progress = Progress(sys.stderr, quiet=options.quiet)
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells what is wrong in one line, with the status of every other failure."""
+    """Reports a wrong option in one line, with the exit status of every other failure."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(1, f"{self.prog}: {message}\n")
@@ -66,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         benchmark.add_arguments(sub)
-        sub.add_argument("--json", metavar="FILE", help="write the figures as JSON; - for stdout")
-        sub.add_argument("--plot", metavar="FILE", type=Path, help="draw an .svg or .png")
+        sub.add_argument("--json", metavar="FILE", help="write the reports as JSON; - is stdout")
+        sub.add_argument("--plot", metavar="FILE", type=Path, help="draw a plot, .svg or .png")
         sub.add_argument("--quiet", action="store_true", help="show no progress and no table")
         sub.set_defaults(run=benchmark.run)
     return parser
@@ -75,14 +75,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_installed() -> None:
     if find_spec("hdrh") is None:
-        raise BenchError("hdrhistogram is not installed: pip install 'rtdeliver[bench]'")
+        raise BenchError("hdrhistogram is not installed; run: pip install 'rtdeliver[bench]'")
 
 
 def _check_plot(path: Path | None) -> None:
     if path is None:
         return
     if path.suffix not in (".svg", ".png"):
-        raise BenchError(f"--plot {path}: its name must end in .svg or .png")
+        raise BenchError(f"--plot {path}: the name must end in .svg or .png")
     if not path.absolute().parent.is_dir():
         raise BenchError(f"--plot {path}: there is no such folder")
 
@@ -98,7 +98,9 @@ def _write(reports: Sequence[Report], options: argparse.Namespace) -> None:
         try:
             plot(reports, options.plot)
         except ImportError:
-            raise BenchError("--plot needs: pip install 'rtdeliver[bench]'") from None
+            raise BenchError(
+                "matplotlib is not installed; run: pip install 'rtdeliver[bench]'"
+            ) from None
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:

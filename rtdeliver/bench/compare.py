@@ -1,4 +1,4 @@
-"""The same fan-out by rtdeliver and by nginx with nchan, in turns."""
+"""Compares the fan-out of rtdeliver with that of nginx with nchan, in alternation."""
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +18,12 @@ from rtdeliver.bench.readers import started_readers
 from rtdeliver.bench.report import Report, Value
 
 NAME = "compare"
-HELP = "the same fan-out by rtdeliver and by nginx with nchan"
+HELP = "Compares the fan-out of rtdeliver with that of nginx with nchan."
 
 _WARMUP_SECONDS = 2
 _ANSWER_SECONDS = 30.0
 _KNOWN_SECONDS = 30.0
-# A rate is sustained if every event is published and received, and none so late.
+# A server sustains a rate if every event is published, and received within this time.
 _LATEST_MS = 2000.0
 
 _Serve = Callable[[Load, Progress], Measured[Any]]
@@ -31,17 +31,23 @@ _Serve = Callable[[Load, Progress], Measured[Any]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--viewers", type=positive_int, default=10_000, help="streams")
+    add("--viewers", type=positive_int, default=10_000, help="number of streams")
     add(
         "--rates",
         type=rates,
         default=[5.0, 10.0, 15.0, 20.0, 50.0, 100.0, 150.0, 200.0],
         metavar="RATE,...",
-        help="events per second; each server is measured up to the first that it does not sustain",
+        help="events per second; each server is measured up to the first rate it does not sustain",
     )
-    add("--seconds", type=positive_int, default=10, help="how long to measure each")
-    add("--rounds", type=positive_int, default=2, help="how often to measure each")
-    add("--bytes", dest="data_bytes", type=positive_int, default=100, help="of an event's data")
+    add("--seconds", type=positive_int, default=10, help="seconds to measure each rate")
+    add("--rounds", type=positive_int, default=2, help="how often to measure each rate")
+    add(
+        "--bytes",
+        dest="data_bytes",
+        type=positive_int,
+        default=100,
+        help="size of an event's data in bytes",
+    )
 
 
 def run(options: argparse.Namespace, progress: Progress) -> list[Report]:
@@ -81,7 +87,7 @@ def run(options: argparse.Namespace, progress: Progress) -> list[Report]:
 
 
 def is_sustained(measured: Measured[Any]) -> bool:
-    """Whether the server kept up with the load."""
+    """Whether the server sustained the load."""
     outcome = measured.outcome
     return not (
         measured.unpublished or outcome.lost or outcome.ended or outcome.latency.max_ms > _LATEST_MS
@@ -89,7 +95,7 @@ def is_sustained(measured: Measured[Any]) -> bool:
 
 
 def figures(by_rate: Mapping[float, Sequence[Measured[Any]]]) -> dict[str, Value]:
-    """Return what a server sustained, what it did at most, and the medians at each rate."""
+    """Return the highest rate a server sustained, its most deliveries, and medians by rate."""
     best = _sustained_rate(by_rate)
     return {
         "sustained_rate": best,
@@ -151,7 +157,7 @@ _SERVERS: Mapping[str, _Serve] = {"rtdeliver": _serve_here, "nchan": _serve_by_n
 
 
 def _subscribers(url: str) -> int:
-    """Ask nchan's publisher location how many watch a channel."""
+    """Ask nchan's publisher location how many viewers a channel has."""
     lines = dict(line.split(": ", 1) for line in fetch(url).decode().splitlines() if ": " in line)
     return int(lines["active subscribers"])
 

@@ -1,11 +1,11 @@
-"""The events that are published to measure with: numbered, and with the time of each in it."""
+"""The events that benchmarks publish: each carries its number and the time at which it is due."""
 
 import os
 from collections.abc import Sequence
 
 import msgspec
 
-# Somewhere in 2026; the ids and times of events are as long as a dispatcher's.
+# In 2026, so that ids and times are as long as those that a dispatcher makes.
 _EPOCH_MS = 1_795_000_000_000
 
 
@@ -17,11 +17,11 @@ def own_topic(name: str | int) -> str:
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """Which events are due when.
 
-    :param topics: published to in turns; events of each are numbered from 0.
+    :param topics: events go to them in turns, and are numbered from 0 in each topic.
     :param rate: events per second, over all topics.
-    :param data_bytes: the size of the data of an event, if its numbers are not longer.
+    :param data_bytes: the size of an event's data. It is larger where the numbers need more.
     :param seconds: how long events are due.
-    :param start_ns: when the first one is due, in nanoseconds of CLOCK_MONOTONIC.
+    :param start_ns: when the first event is due, in nanoseconds of CLOCK_MONOTONIC.
     """
 
     topics: Sequence[str]
@@ -32,11 +32,11 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def events(self) -> int:
-        """How many there are, over all topics."""
+        """How many events there are, over all topics."""
         return max(1, round(self.rate * self.seconds))
 
     def published(self) -> dict[int, int]:
-        """How many there are of each topic."""
+        """Return how many events there are, by topic."""
         topics = len(self.topics)
         return {topic: len(range(topic, self.events, topics)) for topic in range(topics)}
 
@@ -49,17 +49,17 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         return self.topics[event % len(self.topics)]
 
     def data(self, event: int) -> bytes:
-        """Return its data: its number in its topic, when it is due, and padding."""
+        """Return an event's data: its number in its topic, when it is due, and padding."""
         number = event // len(self.topics)
         bare = b'{"n":%d,"t":%d,"pad":""}' % (number, self.due_ns(event))
         return b'%b%b"}' % (bare[:-2], b"x" * (self.data_bytes - len(bare)))
 
     def body(self, event: int) -> bytes:
-        """Return the body that publishes it to a dispatcher."""
+        """Return the body that publishes an event to a dispatcher."""
         return b'{"topic":"%b","data":%b}' % (self.topic(event).encode(), self.data(event))
 
     def line(self, event: int) -> bytes:
-        """Return it as a dispatcher makes it."""
+        """Return the line that a dispatcher makes of an event."""
         return b'{"topic":"%b","type":"message","id":"%b","at":%d,"data":%b}' % (
             self.topic(event).encode(),
             self._id(event),
@@ -68,7 +68,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def frame(self, event: int) -> bytes:
-        """Return it as a frontend sends it to a viewer."""
+        """Return the frame in which a frontend sends an event to a viewer."""
         return b"id: %b\ndata: %b\n\n" % (self._id(event), self.line(event))
 
     def _at_ms(self, event: int) -> int:
@@ -85,10 +85,10 @@ class Begin(msgspec.Struct, frozen=True):
 
 
 class Published(msgspec.Struct, frozen=True):
-    """What a process that publishes tells at its end.
+    """What a process that publishes reports at its end.
 
     :param counts: how many events were accepted, by topic.
-    :param late_seconds: how long after its time the latest one was begun.
+    :param late_seconds: the longest time by which an event was sent late.
     """
 
     counts: dict[int, int]

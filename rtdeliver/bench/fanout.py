@@ -1,4 +1,4 @@
-"""One dispatcher and one frontend: every event to every viewer, through the whole pipeline."""
+"""Measures the fan-out: every event to every viewer, through a dispatcher and a frontend."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from rtdeliver.bench.report import Report, Value
 from rtdeliver.bench.roles import started_dispatcher, started_frontend
 
 NAME = "fanout"
-HELP = "events at a rate to many viewers, through a dispatcher and a frontend"
+HELP = "Publishes events at a rate to many viewers, through a dispatcher and a frontend."
 
 _SPARE_DESCRIPTORS = 200
 _ANNOUNCE_SECONDS = 30.0
@@ -28,12 +28,12 @@ _ANSWER_SECONDS = 30.0
 
 
 class Pipeline(msgspec.Struct, frozen=True):
-    """Where the roles are.
+    """The URLs and processes of the roles that are measured.
 
-    :param dispatcher: the URL of its listener.
-    :param frontend: the URL where browsers connect.
-    :param frontend_metrics: the URL of its internal listener.
-    :param processes: those of the roles that were started here.
+    :param dispatcher: the URL of the dispatcher's listener.
+    :param frontend: the URL of the frontend's public listener.
+    :param frontend_metrics: the URL of the frontend's internal listener.
+    :param processes: the ids of the processes that the benchmark started, by role.
     """
 
     dispatcher: str
@@ -45,11 +45,19 @@ class Pipeline(msgspec.Struct, frozen=True):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_load_arguments(parser)
     add = parser.add_argument
-    add("--limit", action="store_true", help="then measure what the machine can do, and compare")
-    add("--dispatcher", metavar="URL", help="measure this one instead of one that is started")
-    add("--frontend", metavar="URL", help="and this frontend")
-    add("--frontend-metrics", metavar="URL", help="its internal listener")
-    add("--allow-remote", action="store_true", help="these may be on other machines")
+    add(
+        "--limit",
+        action="store_true",
+        help="also measure the limit of the machine, and compare with it",
+    )
+    add("--dispatcher", metavar="URL", help="measure a running dispatcher, at this URL")
+    add(
+        "--frontend",
+        metavar="URL",
+        help="measure a running frontend, whose public listener is at this URL",
+    )
+    add("--frontend-metrics", metavar="URL", help="the internal listener of that frontend")
+    add("--allow-remote", action="store_true", help="allow these URLs to be on other machines")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> list[Report]:
@@ -70,7 +78,7 @@ def run(options: argparse.Namespace, progress: Progress) -> list[Report]:
 
 
 def _with_ratios(report: Report, bare: Report) -> Report:
-    """Return ``report`` with its figures that matter as multiples of what the machine can do."""
+    """Add to ``report`` its most important figures as multiples of the machine's limit."""
     ratios = {
         f"{name}_times_limit": float(report.figures[name]) / max(1e-9, float(bare.figures[name]))
         for name in ("deliveries_per_second", "sends_per_second", "p50_ms", "p90_ms", "p99_ms")
@@ -81,7 +89,7 @@ def _with_ratios(report: Report, bare: Report) -> Report:
 def fan_out(
     load: Load, pipeline: Pipeline, progress: Progress
 ) -> tuple[Measured[Published], Mapping[str, float]]:
-    """Put ``load`` on the roles, and return what came of it, and how their counters grew."""
+    """Put ``load`` on the roles; return the result, and how much the frontend's counters grew."""
     schedule = load.schedule()
     with started_readers(
         pipeline.frontend + "/connect?topic=",
@@ -108,7 +116,7 @@ def fan_out(
 def wait_for_viewers(dispatcher: str, topics: Sequence[str], viewers: int) -> None:
     """Wait until a dispatcher knows of all viewers of these topics.
 
-    :raises BenchError: if it does not within half a minute.
+    :raises BenchError: if the dispatcher does not within 30 s.
     """
 
     def known() -> int:
@@ -124,7 +132,7 @@ def wait_for_viewers(dispatcher: str, topics: Sequence[str], viewers: int) -> No
 
 @contextmanager
 def started_pipeline(viewers: int) -> Iterator[Pipeline]:
-    """Start a dispatcher and a frontend that takes so many viewers."""
+    """Start a dispatcher, and a frontend for this number of viewers."""
     allow_descriptors(viewers + _SPARE_DESCRIPTORS, f"a frontend with {viewers} viewers")
     with ExitStack() as stack:
         dispatcher = stack.enter_context(started_dispatcher())
@@ -154,7 +162,7 @@ def _pipeline(options: argparse.Namespace, load: Load) -> Iterator[Pipeline]:
 
 
 def _own_figures(measured: Measured[Published], counts: Mapping[str, float]) -> dict[str, Value]:
-    """Return what only our own roles count.
+    """Return the figures that only rtdeliver's roles have.
 
     :param counts: how much the frontend's counters grew.
     """

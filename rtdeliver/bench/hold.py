@@ -1,4 +1,4 @@
-"""Very many idle streams: what each costs, one event to all, and the return of a crowd."""
+"""Measures very many idle streams: their cost, one event to all of them, a reconnect storm."""
 
 import argparse
 import time
@@ -20,12 +20,12 @@ from rtdeliver.bench.roles import LOOPBACK, RoleProcess, started, started_dispat
 from rtdeliver.bench.tally import Window
 
 NAME = "hold"
-HELP = "very many streams on several processes, one event to all, and a reconnect storm"
+HELP = "Holds very many streams, publishes one event to all, then measures a reconnect storm."
 
-# Both ends of a stream, in this process and in the kernel.
+# For both ends of a stream, in the processes and in the kernel.
 _BYTES_PER_STREAM = 12_000
 _SPARE_DESCRIPTORS = 200
-# Workers accept as they come, and get not quite the same number.
+# Workers do not get exactly the same number of streams.
 _UNEVEN = 1.05
 _OPEN_SECONDS = 300.0
 _KNOWN_SECONDS = 30.0
@@ -39,15 +39,20 @@ _OTHERS_RATE = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--viewers", type=positive_int, default=100_000, help="streams on the workers")
-    add("--workers", type=positive_int, default=6, help="frontend processes")
-    add("--storm", type=whole_number, default=10_000, help="viewers that return at once; 0: none")
-    add("--others", type=positive_int, default=1000, help="viewers that stay meanwhile")
+    add("--viewers", type=positive_int, default=100_000, help="number of streams on the workers")
+    add("--workers", type=positive_int, default=6, help="number of frontend processes")
+    add(
+        "--storm",
+        type=whole_number,
+        default=10_000,
+        help="viewers that reconnect at once; 0 for none",
+    )
+    add("--others", type=positive_int, default=1000, help="viewers that stay connected meanwhile")
     add(
         "--storm-seconds",
         type=positive_int,
         default=12,
-        help="for how long these receive events, which should be until all others are back",
+        help="seconds in which these receive events; the others should be back by then",
     )
 
 
@@ -101,7 +106,7 @@ def hold(viewers: int, workers: int, progress: Progress) -> Report:
 def storm(viewers: int, others: int, seconds: int, progress: Progress) -> Report:
     """Drop viewers of one frontend process, who all return at once, while others receive events.
 
-    :param seconds: for how long others receive some, from the moment at which those are dropped.
+    :param seconds: how long the others receive events after that moment.
     """
     stays, returns = own_topic("stays"), own_topic("returns")
     calm = Schedule(
@@ -173,13 +178,13 @@ def _started_workers(hub: str, workers: int) -> Iterator[RoleProcess]:
 
 
 def _warm_up(url: str, streams: int, progress: Progress) -> None:
-    """Open some streams and close them, so that a first stream's cost is not that of all."""
+    """Open and close some streams, so that the first stream's extra cost is not measured."""
     with started_readers(url, topics=[own_topic("warm")], streams=streams) as readers:
         readers.wait_open(progress, "warming up")
 
 
 def _publish_one(readers: Readers, hub: str, topic: str) -> Outcome:
-    """Publish one event, and return what came of it."""
+    """Publish one event, and return what the readers received."""
     start_ns = time.monotonic_ns()
     readers.measure(Window(start_ns, LAST_SECONDS))
     event = Schedule(

@@ -1,4 +1,4 @@
-"""Small requests to a role, for what is not measured: states, counts, single events."""
+"""Small requests to a role that are not measured: health, counters, single events."""
 
 import http.client
 import ipaddress
@@ -18,22 +18,22 @@ _PAUSE_SECONDS = 0.02
 def address_of(url: str) -> tuple[str, int]:
     """Return host and port of an ``http://`` URL.
 
-    :raises BenchError: if it is none.
+    :raises BenchError: if ``url`` is not such a URL.
     """
     try:
         parts = urlsplit(url)
         port = parts.port or 80
     except ValueError:
-        raise BenchError(f"{url} is no URL") from None
+        raise BenchError(f"{url} is not a URL") from None
     if parts.scheme != "http" or not parts.hostname:
-        raise BenchError(f"{url} is no URL that begins with http://HOST:PORT")
+        raise BenchError(f"{url} is not a URL such as http://HOST:PORT")
     return parts.hostname, port
 
 
 def check_is_local(url: str, *, allow_remote: bool) -> None:
-    """Check that a load would stay on this machine.
+    """Check that ``url`` is on this machine, so that no other gets the load.
 
-    :raises BenchError: if ``url`` is not on a loopback address, unless ``allow_remote``.
+    :raises BenchError: if the host is not a loopback address, unless ``allow_remote``.
     """
     host, _ = address_of(url)
     try:
@@ -41,13 +41,15 @@ def check_is_local(url: str, *, allow_remote: bool) -> None:
     except ValueError:
         local = host == "localhost"
     if not local and not allow_remote:
-        raise BenchError(f"{url} is not on this machine: add --allow-remote if you may load it")
+        raise BenchError(
+            f"{url} is not on this machine; add --allow-remote if you may put a load on it"
+        )
 
 
 def fetch(url: str, *, body: bytes | None = None, content_type: str = "application/json") -> bytes:
     """GET ``url``, or POST ``body`` to it, and return the body of the answer.
 
-    :raises BenchError: if there is no answer, or another status than 200 or 202.
+    :raises BenchError: if there is no answer, or its status is neither 200 nor 202.
     """
     host, port = address_of(url)
     parts = urlsplit(url)
@@ -70,12 +72,12 @@ def fetch(url: str, *, body: bytes | None = None, content_type: str = "applicati
 
 
 def fetch_json(url: str) -> Any:
-    """GET ``url`` and return what it answers in JSON."""
+    """GET ``url`` and return the decoded JSON of the answer."""
     return msgspec.json.decode(fetch(url))
 
 
 def metrics(url: str) -> dict[str, float]:
-    """Scrape the role at ``url``: values by name with labels, as they stand in the text."""
+    """Return the metrics of the role at ``url``, by name and labels as the text has them."""
     lines = fetch(url.removesuffix("/metrics") + "/metrics").decode().splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
     return {name: float(value) for name, value in pairs}
@@ -84,8 +86,8 @@ def metrics(url: str) -> dict[str, float]:
 def wait_until(condition: Callable[[], bool], what: str, *, seconds: float) -> None:
     """Wait until ``condition()`` is true.
 
-    :param what: continues the sentence "waited in vain until".
-    :raises BenchError: if it is not within ``seconds``.
+    :param what: completes the sentence "waited in vain until ..." of the error.
+    :raises BenchError: if it is not true within ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while not condition():

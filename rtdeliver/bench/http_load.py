@@ -1,4 +1,4 @@
-"""What a process can publish: prepared requests over keep-alive connections, every answer read."""
+"""Publishes as fast as a process can: prepared requests, keep-alive connections."""
 
 import gc
 import random
@@ -40,38 +40,38 @@ class Head(msgspec.Struct, frozen=True):
 
     @property
     def status(self) -> int:
-        """Of an answer.
+        """The status of an answer.
 
-        :raises BenchError: if this is none.
+        :raises BenchError: if this is not the head of an answer.
         """
         version, _, rest = self.first_line.partition(" ")
         if version != "HTTP/1.1" or not rest[:3].isdecimal():
-            raise BenchError(f"{self.first_line[:100]!r} begins no answer")
+            raise BenchError(f"{self.first_line[:100]!r} is not the status line of an answer")
         return int(rest[:3])
 
 
-# Most heads of a run are equal to one before.
+# Most heads of a run equal an earlier one.
 @lru_cache(maxsize=1024)
 def parse_head(head: bytes) -> Head:
-    """Read what is before the empty line.
+    """Parse a head, without the empty line that ends it.
 
-    :raises BenchError: if it does not tell the length of the body by ``Content-Length``.
+    :raises BenchError: if it is malformed or has no ``Content-Length``.
     """
     first_line, *lines = head.decode("latin-1").split("\r\n")
     fields: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon or name.lower() in fields:
-            raise BenchError(f"{line[:100]!r} is no field, or comes twice")
+            raise BenchError(f"{line[:100]!r} is not a header field, or is repeated")
         fields[name.lower()] = value.strip()
     length = fields.get("content-length", "")
     if "transfer-encoding" in fields or not (length.isascii() and length.isdecimal()):
-        raise BenchError(f"no length of the body after {first_line[:100]!r}")
+        raise BenchError(f"no Content-Length after {first_line[:100]!r}")
     return Head(first_line, fields, int(length))
 
 
 class Messages:
-    """Cuts what comes on one connection into requests or answers."""
+    """Splits the bytes of one connection into requests or answers."""
 
     __slots__ = ("_rest",)
 
@@ -79,9 +79,9 @@ class Messages:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[tuple[Head, bytes]]:
-        """Return the messages that are whole now: head and body of each.
+        """Add ``data``, and return head and body of each message that is complete now.
 
-        :raises BenchError: if this is not HTTP, or larger than anything here has reason to be.
+        :raises BenchError: if it is not HTTP, or larger than any message of a benchmark.
         """
         data = self._rest + data if self._rest else data
         messages = []
@@ -89,27 +89,27 @@ class Messages:
             head = parse_head(data[:end])
             stop = end + 4 + head.length
             if head.length > _BODY_BYTES:
-                raise BenchError(f"a body of {head.length} bytes")
+                raise BenchError(f"a body has {head.length} bytes; {_BODY_BYTES} are allowed")
             if len(data) < stop:
                 break
             messages.append((head, data[end + 4 : stop]))
             data = data[stop:]
         else:
             if len(data) > _HEAD_BYTES:
-                raise BenchError("a head without an end")
+                raise BenchError(f"a head has more than {_HEAD_BYTES} bytes")
         self._rest = data
         return messages
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What is published.
+    """What to publish.
 
     :param connections: each has one request in flight at most.
-    :param seconds: how long requests are begun; their answers may come later.
-    :param rate: events per second, over all connections; 0 begins a request as soon as a
-        connection has its answer.
-    :param templates: bodies from `template`, taken in turn by all connections.
-    :param events: in each body.
+    :param seconds: how long requests are sent; answers may come later.
+    :param rate: events per second, over all connections. With 0, a connection sends its next
+        request as soon as it has the answer to the last one.
+    :param templates: bodies made by `template`; the connections take them in turns.
+    :param events: how many events each body has.
     """
 
     host: str
@@ -123,16 +123,16 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of it.
+    """The result of a load.
 
     :param accepted: requests answered 202 with the right body, by template.
     :param refused: requests answered otherwise.
     :param refusal: the first such answer.
-    :param unanswered: requests that had no whole answer `ANSWER_SECONDS` after the last was begun.
-    :param not_begun: requests that were due while all connections waited for answers.
+    :param unanswered: requests without a complete answer `ANSWER_SECONDS` after the last request.
+    :param not_begun: requests never sent, since all connections were waiting for answers.
     :param seconds: from the first request to the last answer.
-    :param latencies: from the begin of a request, or from when it was due where there is a rate,
-        until its answer was read.
+    :param latencies: from when a request was sent, or with a rate from when it was due, until its
+        answer was read.
     :param per_second: events accepted in each second.
     """
 
@@ -148,11 +148,11 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def template(topics: Sequence[str], pad: int) -> bytes:
-    """Return a body with an event of each topic, a line each.
+    """Return the template of a body with one event for each topic, one event a line.
 
-    `filled` gives each event its number and its time.
+    `filled` puts in the number and the time of each event.
 
-    :param pad: bytes of filling in each event.
+    :param pad: bytes of padding in each event.
     """
     filling = b"x" * pad
     return b"\n".join(
@@ -163,9 +163,9 @@ def template(topics: Sequence[str], pad: int) -> bytes:
 
 
 def choices(topics: Sequence[str], *, events: int) -> list[list[str]]:
-    """Return the topics of the events of enough bodies, chosen by chance.
+    """Return the topics of the events of enough bodies, chosen at random.
 
-    The choice is the same in every run.
+    Every run makes the same choice.
     """
     chance = random.Random(0)
     bodies = 1 if len(topics) == 1 else max(_CHOSEN // events, 1)
@@ -173,15 +173,15 @@ def choices(topics: Sequence[str], *, events: int) -> list[list[str]]:
 
 
 def filled(body: bytes, numbers: range, nanoseconds: int) -> bytes:
-    """Return the body of a request: a template with a number for each event, and one time."""
+    """Return a body made of a template: each event gets its number, and all get one time."""
     return body.replace(_TIME, b"%d" % nanoseconds) % tuple(numbers)
 
 
 def numbers(connection: int, connections: int, request: int, events: int) -> range:
     """Return the numbers of the events of one request.
 
-    Those of a connection grow, and leave its place among the connections when divided by how many
-    these are; so who receives them knows the producer of each and what order it must have.
+    The numbers of a connection grow. A number modulo ``connections`` is the connection, so a
+    receiver knows which connection published an event, and can check the order.
     """
     first = request * events * connections + connection
     return range(first, first + events * connections, connections)
@@ -196,23 +196,23 @@ _accepted_body = msgspec.json.Decoder(_Accepted)
 
 
 def events_accepted(head: Head, body: bytes) -> int:
-    """Return how many events an answer tells to be accepted; 0 if it is a refusal.
+    """Return how many events were accepted according to an answer; 0 if it is a refusal.
 
-    :raises BenchError: if it is no answer to a publish.
+    :raises BenchError: if it is not an answer to a publish.
     """
     if head.status != 202:
         return 0
     try:
         answer = _accepted_body.decode(body)
     except msgspec.DecodeError as error:
-        raise BenchError(f"the answer to a publish is not understood: {error}") from None
+        raise BenchError(f"cannot decode the answer to a publish: {error}") from None
     return answer.accepted or (1 if answer.id else 0)
 
 
 class _Producer:
     """One connection and the request that is in flight on it.
 
-    :param begun: when that was begun, or was due, in nanoseconds.
+    :ivar begun: when the request was sent, or was due if there is a rate, in nanoseconds.
     """
 
     __slots__ = ("begun", "in_flight", "messages", "number", "requests", "rest", "sock", "template")
@@ -229,7 +229,7 @@ class _Producer:
 
 
 class _Generator:
-    """Publishes a load and reads the answers."""
+    """Publishes a load, and reads and counts the answers."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -250,7 +250,7 @@ class _Generator:
         self._in_flight = 0
 
     def run(self) -> LoadResult:
-        """Publish for the load's seconds, then wait for the answers."""
+        """Publish for the load's seconds, then wait for the last answers."""
         self._connect()
         cpu_begun = time.process_time()
         begun = time.monotonic_ns()
@@ -278,7 +278,7 @@ class _Generator:
             self._idle.append(producer)
 
     def _publish(self, begun: int) -> int:
-        """Return when the last answer was read, or when waiting for it ended."""
+        """Publish; return when the last answer was read, or when waiting for it ended."""
         due = begun
         interval = int(1e9 * self._load.events / self._load.rate) if self._load.rate else 0
         end = begun + int(self._load.seconds * 1e9)
@@ -297,7 +297,7 @@ class _Generator:
         return time.monotonic_ns()
 
     def _read_answers(self, begun: int, until: int) -> None:
-        # epoll itself waits in whole milliseconds, which would make requests late.
+        # epoll waits for whole milliseconds only, which would make requests late.
         seconds = max(0, until - time.monotonic_ns()) / 1e9
         ready = self._poller.poll(0)
         if not ready:
@@ -339,7 +339,7 @@ class _Generator:
         for head, body in producer.messages.feed(data):
             now = time.monotonic_ns()
             if not producer.in_flight or producer.rest:
-                raise BenchError("the dispatcher answered what it was not asked")
+                raise BenchError("the dispatcher sent an answer without a request")
             producer.in_flight = False
             self._in_flight -= 1
             self._idle.append(producer)
@@ -358,8 +358,8 @@ class _Generator:
 def publish(load: Load) -> LoadResult:
     """Publish a load from this process.
 
-    :raises BenchError: if the dispatcher cannot be reached, closes a connection, or answers what
-        is not understood.
+    :raises BenchError: if the dispatcher cannot be reached, closes a connection, or sends an
+        answer that cannot be decoded.
     """
     try:
         return _Generator(load).run()
@@ -370,7 +370,7 @@ def publish(load: Load) -> LoadResult:
 def publish_apart(load: Load, elapsed: Callable[[float], None]) -> LoadResult:
     """Publish a load from a process of its own.
 
-    :param elapsed: called now and then with the seconds since this began.
+    :param elapsed: called regularly with the seconds since the beginning.
     :raises BenchError: as for `publish`.
     """
     begun = time.monotonic()
@@ -384,6 +384,6 @@ def publish_apart(load: Load, elapsed: Callable[[float], None]) -> LoadResult:
 
 
 def _publish_for_parent(link: Connection, load: Load) -> None:
-    # There are no cycles to collect in what it does for each request.
+    # The work for a request makes no reference cycles, so there is nothing to collect.
     gc.disable()
     link.send(publish(load))

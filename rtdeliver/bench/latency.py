@@ -1,4 +1,4 @@
-"""How latencies are distributed, with less than 1 % of error."""
+"""The distribution of latencies, with an error below 1 %."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from typing import Any
 
 # With two digits the error is below 1 %.
 _DIGITS = 2
-# An HdrHistogram leaves out what is above its limit. This is a day.
+# One day. An HdrHistogram drops values above its limit.
 _HIGHEST = 86_400_000_000
 
 _PLOTTED = (
@@ -17,10 +17,11 @@ _PLOTTED = (
 
 
 class LatencyHistogram:
-    """Counts of microseconds, which can be sent to another process and added up there.
+    """Counts of values in microseconds. It can be sent to another process and merged there.
 
     The processes that measure share the machine with what they measure. So `add` only counts, which
-    is several times cheaper than recording in an HdrHistogram; that is filled when it is asked.
+    is several times cheaper than recording in an HdrHistogram. The HdrHistogram is filled when a
+    figure is asked for.
 
     :ivar counts: how often each value was added.
     """
@@ -29,7 +30,7 @@ class LatencyHistogram:
         self.counts: Counter[int] = Counter()
 
     def __len__(self) -> int:
-        """How many values there are."""
+        """Return how many values there are."""
         return self.counts.total()
 
     def add(self, microseconds: int, count: int = 1) -> None:
@@ -51,12 +52,12 @@ class LatencyHistogram:
         return highest / 1000
 
     def percentile_ms(self, percentile: float) -> float:
-        """Return what this many percent of the values are not above; 0 if there is none."""
+        """Return the value that this many percent of the values do not exceed; 0 without values."""
         value: int = self._filled().get_value_at_percentile(percentile)
         return value / 1000
 
     def curve(self) -> list[tuple[float, float]]:
-        """Return pairs of a percentile and milliseconds, denser towards 100, for a plot."""
+        """Return pairs of a percentile and milliseconds for a plot, closer together towards 100."""
         values = self._filled().get_percentile_to_value_dict(_PLOTTED)
         return [(percentile, value / 1000) for percentile, value in values.items()]
 
@@ -70,7 +71,7 @@ class LatencyHistogram:
 
 
 def merged(histograms: Iterable[LatencyHistogram]) -> LatencyHistogram:
-    """Return one with the values of all."""
+    """Return a histogram with the values of all of these."""
     total = LatencyHistogram()
     for histogram in histograms:
         total.merge(histogram)

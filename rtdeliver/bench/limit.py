@@ -1,4 +1,4 @@
-"""What this machine can do: a bare loop of sends to the same readers, with the same bytes."""
+"""Measures the limit of this machine: a bare loop sends the same bytes to the same readers."""
 
 import argparse
 
@@ -12,7 +12,7 @@ from rtdeliver.bench.readers import started_readers
 from rtdeliver.bench.report import Report, Value
 
 NAME = "limit"
-HELP = "what this machine can do: a bare loop of sends to the same readers"
+HELP = "Measures the limit of this machine: a bare loop that sends to the same readers."
 
 SENDS_PER_SECOND = 220_000
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sends-per-second",
         type=positive_int,
         default=SENDS_PER_SECOND,
-        help="at the most; with more than the readers can receive, they would be what is measured",
+        help="the most sends in a second; with too many, the readers would be what is measured",
     )
 
 
@@ -35,9 +35,9 @@ def run(options: argparse.Namespace, progress: Progress) -> list[Report]:
 
 
 def limit(load: Load, sends_per_second: int, progress: Progress) -> Report:
-    """Put ``load`` on a server that does nothing but send.
+    """Put ``load`` on a server that only sends.
 
-    :param sends_per_second: how often it sends at the most.
+    :param sends_per_second: the most sends in a second.
     """
     measured = _serve(load, sends_per_second, progress)
     return Report(

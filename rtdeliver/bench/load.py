@@ -1,4 +1,4 @@
-"""One fan-out, measured: events at a rate to many viewers, from whatever server."""
+"""Measures one fan-out of any server: events at a rate to many viewers."""
 
 import argparse
 import time
@@ -24,11 +24,12 @@ _ANSWER_SECONDS = 30.0
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of a server.
+    """The load that is put on a server.
 
     :param rate: events per second, over all topics.
+    :param seconds: how long to measure, after the seconds of warm-up.
     :param data_bytes: the size of an event's data.
-    :param readers: processes that hold the viewers; 0 for as few as may be.
+    :param readers: processes that hold the viewers; 0 for as few as possible.
     """
 
     viewers: int
@@ -40,7 +41,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     readers: int
 
     def settings(self) -> dict[str, Value]:
-        """Return what was asked for, as it stands in a report."""
+        """Return the load as a report shows it."""
         return {
             "viewers": self.viewers,
             "rate": self.rate,
@@ -51,7 +52,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     def schedule(self) -> Schedule:
-        """Return its events, whose topics no other measurement has."""
+        """Return the events, in topics that no other run uses."""
         return Schedule(
             topics=[own_topic(number) for number in range(self.topics)],
             rate=self.rate,
@@ -65,31 +66,37 @@ def add_load_arguments(
 ) -> None:
     """Add the options of a `Load`."""
     add = parser.add_argument
-    add("--viewers", type=positive_int, default=10_000, help="streams")
+    add("--viewers", type=positive_int, default=10_000, help="number of streams")
     add("--rate", type=positive_float, default=rate, help="events per second, over all topics")
-    add("--seconds", type=positive_int, default=seconds, help="how long to measure")
-    add("--warmup-seconds", type=positive_int, default=3, help="how long before that to publish")
-    add("--topics", type=positive_int, default=1, help="each viewer watches one of so many")
-    add("--bytes", dest="data_bytes", type=positive_int, default=100, help="of an event's data")
+    add("--seconds", type=positive_int, default=seconds, help="seconds to measure")
+    add("--warmup-seconds", type=positive_int, default=3, help="seconds to publish before that")
+    add("--topics", type=positive_int, default=1, help="number of topics; each viewer watches one")
+    add(
+        "--bytes",
+        dest="data_bytes",
+        type=positive_int,
+        default=100,
+        help="size of an event's data in bytes",
+    )
     add(
         "--readers",
         type=whole_number,
         default=0,
-        help="processes that read; 0: as few as can",
+        help="processes that hold the streams; 0 for as few as possible",
     )
 
 
 def load_of(options: argparse.Namespace) -> Load:
-    """Return what the options ask for."""
+    """Return the load that the options ask for."""
     return Load(**{name: getattr(options, name) for name in Load.__struct_fields__})
 
 
 class Measured(msgspec.Struct, Generic[PublishedT], frozen=True, kw_only=True):
-    """What came of a load.
+    """The result of a load.
 
     :param outcome: what the viewers received.
-    :param published: what was published.
-    :param cpu_seconds: processor time in the measured seconds, by who used it.
+    :param published: what the producer published.
+    :param cpu_seconds: processor time used in the measured seconds, by process.
     """
 
     load: Load
@@ -103,11 +110,11 @@ class Measured(msgspec.Struct, Generic[PublishedT], frozen=True, kw_only=True):
 
     @property
     def unpublished(self) -> int:
-        """How many events the server was too slow to accept."""
+        """How many events were not published, since the server was too slow to accept them."""
         return self.load.schedule().events - sum(self.published.counts.values())
 
     def figures(self) -> dict[str, Value]:
-        """Return what can be said of any server."""
+        """Return the figures that every server has."""
         outcome = self.outcome
         return {
             "deliveries_per_second": self.deliveries_per_second,
@@ -127,7 +134,7 @@ class Measured(msgspec.Struct, Generic[PublishedT], frozen=True, kw_only=True):
         }
 
     def shares(self) -> Sequence[tuple[str, float]]:
-        """Return processor seconds by who used them, those of the generator also as one."""
+        """Return processor seconds by process, and those of the load generator as a sum."""
         generator = sum(self.cpu_seconds.get(who, 0.0) for who in ("readers", "producer"))
         return [*self.cpu_seconds.items(), ("generator", generator)]
 
@@ -148,10 +155,10 @@ def measure(
     processes: Mapping[str, Sequence[int]],
     progress: Progress,
 ) -> Measured[Any]:
-    """Let ``source`` publish to open streams, and measure what comes of it.
+    """Let ``source`` publish to open streams, and measure what the readers receive.
 
-    :param source: takes a `Begin`, and tells what was `Published`.
-    :param processes: whose processor time to measure, beside the readers'.
+    :param source: takes a `Begin`, and sends what was `Published`.
+    :param processes: ids of the processes whose processor time to measure, besides the readers'.
     """
     start_ns = time.monotonic_ns() + round(_LEAD_SECONDS * 1e9)
     window = Window(start_ns + load.warmup_seconds * 1_000_000_000, load.seconds)
@@ -172,7 +179,7 @@ def measure(
 
 
 def _wait(until_ns: int, progress: Progress, text: str, source: Child) -> None:
-    """Wait, but not for a process that has ended."""
+    """Wait until ``until_ns``, or until ``source`` has ended or failed."""
     began_ns = time.monotonic_ns()
     while (now_ns := time.monotonic_ns()) < until_ns and not source.has_sent():
         progress.update(now_ns - began_ns, until_ns - began_ns, text)

@@ -1,4 +1,4 @@
-"""What this machine has and allows: descriptors, ports, processors, and what a process uses."""
+"""What this machine has and allows, and what a process uses of it."""
 
 import os
 import random
@@ -8,29 +8,29 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-# Linux gives 28,232 by default. It looks through all even ones before the odd ones, so that each
-# connect takes a millisecond once half of them are taken.
+# By default, Linux gives clients 28,232 ports. It tries all even ports before the odd ones, so each
+# connect takes a millisecond once half of them are in use.
 _STREAMS_PER_ADDRESS = 8_000
-# What the kernel allows a process at most, unless fs.nr_open was changed.
+# The most descriptors that the kernel allows a process, unless fs.nr_open was changed.
 _MANY = 1_048_576
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class BenchError(Exception):
-    """Why a measurement cannot be made; the text is one line for the user."""
+    """A benchmark cannot go on; the text says why, in one line for the user."""
 
 
 def allow_descriptors(needed: int, what: str) -> None:
-    """Raise this process's limit of file descriptors, which its children inherit, all the way.
+    """Raise the limit of file descriptors, of this process and its later children, to the hard one.
 
-    :param needed: how many descriptors one of these processes needs.
-    :param what: names that process.
+    :param needed: how many descriptors a process needs.
+    :param what: names that process in the error.
     :raises BenchError: if the hard limit is lower.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise BenchError(
-            f"{what} needs {needed} file descriptors and may have {hard}: "
+            f"{what} needs {needed} file descriptors, but only {hard} are allowed: "
             f"raise it with: ulimit -n {needed}"
         )
     if soft != hard:
@@ -39,7 +39,9 @@ def allow_descriptors(needed: int, what: str) -> None:
 
 
 def source_addresses(streams: int) -> list[str]:
-    """Return loopback addresses that have ports for so many streams to one listener, in turns.
+    """Return enough loopback addresses for this number of streams to one listener.
+
+    The streams are to take the addresses in turns.
 
     :raises BenchError: if the kernel gives clients too few ports.
     """
@@ -47,8 +49,8 @@ def source_addresses(streams: int) -> list[str]:
     addresses = -(-streams // _STREAMS_PER_ADDRESS)
     if highest - lowest < 2 * -(-streams // addresses):
         raise BenchError(
-            f"clients get only the ports {lowest} to {highest}: "
-            "raise it with: sysctl -w net.ipv4.ip_local_port_range='32768 60999'"
+            f"clients get the ports {lowest} to {highest} only: "
+            "allow more with: sysctl -w net.ipv4.ip_local_port_range='32768 60999'"
         )
     return [f"127.0.0.{2 + number}" for number in range(addresses)]
 
@@ -64,8 +66,8 @@ def fixed_port() -> int:
 def fixed_ports() -> range:
     """Return ports that the kernel does not give to clients.
 
-    A client that tries again and again to reach a closed port among its own kind may be given the
-    very port, and then connects to itself.
+    A client that keeps trying to reach a closed port may be given that port for its own end, and
+    then connects to itself. This cannot happen with these ports.
     """
     lowest, _ = _client_ports()
     return range(max(1024, lowest - 12000), lowest)
@@ -80,7 +82,7 @@ def is_free(port: int) -> bool:
 
 
 def check_memory(needed_bytes: int) -> None:
-    """Check that so much memory is available.
+    """Check that this much memory is available.
 
     :raises BenchError: if it is not.
     """
@@ -88,28 +90,28 @@ def check_memory(needed_bytes: int) -> None:
     available = int(lines["MemAvailable"].split()[0]) * 1024
     if available < needed_bytes:
         raise BenchError(
-            f"about {needed_bytes / 1e6:.0f} MB of memory are needed and {available / 1e6:.0f} MB "
-            "are available: take fewer viewers"
+            f"about {needed_bytes / 1e6:.0f} MB of memory are needed, but only "
+            f"{available / 1e6:.0f} MB are available: take fewer viewers"
         )
 
 
 def processors() -> int:
-    """How many processors this process may run on."""
+    """Return how many processors this process may run on."""
     return len(os.sched_getaffinity(0))
 
 
 def cpu_seconds(*pids: int) -> float:
-    """Processor time that these processes have used so far, all threads of each."""
+    """Return the processor time that these processes have used so far, in all their threads."""
     return sum(_cpu_ticks(pid) for pid in pids) / _TICKS_PER_SECOND
 
 
 def rss_bytes(*pids: int) -> int:
-    """Memory that these processes have resident, what they share counted for each."""
+    """Return the resident memory of these processes. Shared memory counts once for each."""
     return sum(_rss_bytes(pid) for pid in pids)
 
 
 def children(pid: int) -> Sequence[int]:
-    """The processes that the main thread of this one has started, and that still run."""
+    """Return the running processes that the main thread of process ``pid`` has started."""
     return [int(child) for child in _read(f"/proc/{pid}/task/{pid}/children").split()]
 
 
@@ -120,7 +122,7 @@ def _client_ports() -> tuple[int, int]:
 
 
 def _cpu_ticks(pid: int) -> int:
-    # The name of the command, in brackets, may hold spaces.
+    # The command's name, in parentheses, may contain spaces.
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 

@@ -1,4 +1,4 @@
-"""An nginx with nchan, started with a configuration of our own."""
+"""Starts an nginx with nchan, with a configuration for benchmarks."""
 
 import os
 import re
@@ -23,7 +23,7 @@ _END_SECONDS = 10.0
 _MODULE = "ngx_nchan_module.so"
 _MODULES_PATH = re.compile(r"--modules-path=(\S+)")
 
-# One worker, as there is one frontend; messages in memory; nothing written to disk.
+# One worker, to compare with one frontend. Messages stay in memory; nothing is written to disk.
 _CONFIGURATION = """
 load_module {module};
 daemon off;
@@ -65,8 +65,8 @@ http {{
 class Nginx(msgspec.Struct, frozen=True):
     """A running nginx.
 
-    :param url: of its listener.
-    :param pids: its worker.
+    :param url: its listener's.
+    :param pids: its workers' process ids.
     """
 
     url: str
@@ -83,25 +83,25 @@ class Installed(msgspec.Struct, frozen=True):
 def installed(path: str = "") -> Installed:
     """Find nginx and nchan.
 
-    :param path: where programs are, separated by colons, instead of where they usually are.
-    :raises BenchError: if they are not installed.
+    :param path: folders to look for nginx in, separated by colons; empty for the usual ones.
+    :raises BenchError: if nginx or nchan is not installed.
     """
     usual = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
     program = shutil.which("nginx", path=path or usual)
     if program is not None:
-        told = subprocess.run([program, "-V"], capture_output=True, text=True, check=False)  # noqa: S603
-        found = _MODULES_PATH.search(told.stderr)
+        shown = subprocess.run([program, "-V"], capture_output=True, text=True, check=False)  # noqa: S603
+        found = _MODULES_PATH.search(shown.stderr)
         module = Path(found[1] if found else "/usr/lib/nginx/modules") / _MODULE
         if module.exists():
             return Installed(program, module)
-    raise BenchError("nginx with nchan is not installed: apt-get install libnginx-mod-nchan")
+    raise BenchError("nginx with nchan is not installed; run: apt-get install libnginx-mod-nchan")
 
 
 @contextmanager
 def started_nchan(viewers: int) -> Iterator[Nginx]:
-    """Start an nginx that takes so many viewers, and end it in any case.
+    """Start an nginx for this number of viewers; it ends with the ``with`` block.
 
-    :raises BenchError: if it is not installed, or does not start.
+    :raises BenchError: if nginx or nchan is not installed, or nginx does not start.
     """
     descriptors = viewers + _SPARE_DESCRIPTORS
     allow_descriptors(descriptors, f"an nginx with {viewers} viewers")
@@ -113,7 +113,7 @@ def started_nchan(viewers: int) -> Iterator[Nginx]:
             _CONFIGURATION.format(
                 module=found.module,
                 descriptors=descriptors,
-                # It begins to close some when less than a sixteenth is free.
+                # nginx closes some connections when less than a sixteenth is free.
                 connections=2 * descriptors,
                 folder=folder,
                 port=port,
@@ -143,7 +143,7 @@ def _wait_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) -> Non
             time.sleep(0.05)
         else:
             return
-    raise BenchError(f"nginx does not start: {log.read_text().strip()[-300:]}")
+    raise BenchError(f"nginx did not start: {log.read_text().strip()[-300:]}")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

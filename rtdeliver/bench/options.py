@@ -1,4 +1,4 @@
-"""Values of options, checked as they are read."""
+"""Parses and checks the values of options."""
 
 import argparse
 from typing import TypeVar
@@ -17,7 +17,7 @@ def whole_number(text: str) -> int:
 
 
 def positive_float(text: str) -> float:
-    """Return a number over 0, but not an infinite one."""
+    """Return a finite number over 0."""
     return _checked(float(text), text)
 
 

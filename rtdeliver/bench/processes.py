@@ -1,4 +1,4 @@
-"""Processes that a benchmark starts, none of which outlives it."""
+"""Processes that a benchmark starts; none of them outlives it."""
 
 import multiprocessing
 import signal
@@ -12,13 +12,13 @@ import msgspec
 
 from rtdeliver.bench.machine import BenchError
 
-# Nothing is inherited but the pipe.
+# A child inherits the pipe only.
 _CONTEXT = multiprocessing.get_context("spawn")
 _END_SECONDS = 10.0
 
 
-# Asks the kernel for a signal at the parent's end (prctl(2), PR_SET_PDEATHSIG), which a program
-# that is then executed keeps. Without site packages it is done in half the time.
+# Asks the kernel to send a signal when the parent ends (prctl(2), PR_SET_PDEATHSIG), then executes
+# the program, which keeps that. Without site packages this takes half the time.
 _ENDING_WITH_PARENT = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, int(sys.argv[1])); "
     "os.execvp(sys.argv[2], sys.argv[2:])"
@@ -26,22 +26,22 @@ _ENDING_WITH_PARENT = (
 
 
 def ending_with_parent(command: Sequence[str], number: signal.Signals) -> list[str]:
-    """Return a command that does the same, and gets this signal when its parent thread ends."""
+    """Return a command like ``command`` that gets this signal when its parent thread ends."""
     return [sys.executable, "-I", "-S", "-c", _ENDING_WITH_PARENT, str(int(number)), *command]
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """What a process sends instead of an answer when it cannot go on."""
+    """What a process sends instead of an answer if it cannot go on."""
 
     why: str
 
 
 class Child:
-    """A process that runs one function, and ends with the ``with`` block, or with this process.
+    """A process that runs one function; it ends with the ``with`` block, or with this process.
 
-    :param name: what it is, for the user.
-    :param work: a function of a module, called there with a pipe to here and ``arguments``. Its
-        return ends the process, and an exception is told to `receive`.
+    :param name: names the process for the user.
+    :param work: a module's function. The process calls it with a pipe to this process and
+        ``arguments``, and ends when it returns. If it raises an exception, `receive` fails.
     """
 
     def __init__(self, name: str, work: Callable[..., None], *arguments: object) -> None:
@@ -64,7 +64,7 @@ class Child:
         return self._process.pid or 0
 
     def send(self, message: object) -> None:
-        """Send something that can be pickled.
+        """Send an object that can be pickled.
 
         :raises BenchError: if the process has ended.
         """
@@ -74,9 +74,9 @@ class Child:
             raise BenchError(f"{self.name} has ended") from None
 
     def receive(self, seconds: float) -> Any:
-        """Return the next thing that it sends.
+        """Return the next object that the process sends.
 
-        :raises BenchError: if it fails, ends, or sends nothing within ``seconds``.
+        :raises BenchError: if the process fails, ends, or sends nothing within ``seconds``.
         """
         try:
             if not self._link.poll(seconds):
@@ -94,11 +94,11 @@ class Child:
         return self.receive(seconds)
 
     def has_sent(self) -> bool:
-        """Whether `receive` would return, or fail, at once."""
+        """Return whether `receive` would return or fail at once."""
         return self._link.poll(0)
 
     def end(self) -> None:
-        """End it if it still runs."""
+        """Kill the process if it still runs."""
         self._link.close()
         self._process.kill()
         self._process.join(_END_SECONDS)

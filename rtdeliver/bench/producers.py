@@ -1,4 +1,4 @@
-"""A process that publishes events at their times, whatever becomes of them."""
+"""A process that publishes each event when it is due."""
 
 import math
 import select
@@ -22,34 +22,34 @@ _Request = Callable[[Schedule, int], bytes]
 
 _CONNECTIONS = 64
 _ANSWER_SECONDS = 10.0
-# What has not begun so long after the last event was due is not published any more.
+# Events that are still waiting this long after the last one was due are not published.
 _LATEST_NS = 2_000_000_000
 _READ_BYTES = 65_536
 _ACCEPTED = (b"HTTP/1.1 201 ", b"HTTP/1.1 202 ")
 
 
 def publish_to_dispatcher(link: Connection, url: str, schedule: Schedule) -> None:
-    """Publish every event at its time, or as soon after it as may be.
+    """Publish every event when it is due, or as soon as possible afterwards.
 
-    Events of a topic go through one connection, each after the answer to the one before, so that
-    they have an order. Each carries the time at which it was due: where an answer is late, the
-    events behind it are as late. Those that still wait two seconds after the last was due are not
-    published at all.
+    The events of a topic go through one connection, each after the answer to the one before, so
+    they have an order. Each event carries the time at which it was due, so a late answer makes the
+    events behind it late too. Events that are still waiting 2 s after the last one was due are not
+    published.
 
-    :param link: told `READY`, then gives a `Begin`, then is told what was `Published`.
-    :param url: of a dispatcher.
+    :param link: takes `READY`, then gives a `Begin`, then takes what was `Published`.
+    :param url: the dispatcher's.
     """
     _publish(link, url, schedule, _to_dispatcher)
 
 
 def publish_to_nchan(link: Connection, url: str, schedule: Schedule) -> None:
-    """Do the same at a publisher location of nchan, to whose ``url`` the topic is added."""
+    """Do the same at a publisher location of nchan: ``url`` with the topic appended."""
     target = urlsplit(url)
     _publish(link, url, schedule, partial(_to_nchan, f"{target.path}?{target.query}"))
 
 
 class _Lane:
-    """One keep-alive connection, and the events that wait for it."""
+    """A keep-alive connection, and the events that wait for it."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.socket = socket.create_connection(address, _ANSWER_SECONDS)
@@ -70,7 +70,7 @@ class _Lane:
 class _Producer:
     """Publishes the events of a schedule.
 
-    :param request: returns the whole request for an event.
+    :param request: makes the complete request for an event.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class _Producer:
         self._late_ns = 0
 
     def run(self, start_ns: int) -> Published:
-        """Publish all, the first at ``start_ns``."""
+        """Publish all events, the first one at ``start_ns``."""
         self._schedule = schedule = msgspec.structs.replace(self._schedule, start_ns=start_ns)
         begun = 0
         end_ns = schedule.due_ns(schedule.events) + _LATEST_NS
@@ -106,12 +106,12 @@ class _Producer:
         return Published(dict(self._accepted), self._late_ns / 1e9)
 
     def _give_up(self) -> None:
-        """Begin no more events."""
+        """Drop the events that have not been sent."""
         for lane in self._lanes:
             lane.waiting.clear()
 
     def _take_answers(self, begun: int) -> None:
-        """Take the answers that come before the next event is due."""
+        """Read the answers that arrive before the next event is due."""
         busy = [lane for lane in self._lanes if lane.is_busy]
         pause = _ANSWER_SECONDS
         if begun < self._schedule.events:

@@ -1,4 +1,4 @@
-"""Shows on a terminal how far a measurement is."""
+"""Shows the progress of a benchmark on a terminal."""
 
 import time
 from typing import TextIO
@@ -8,10 +8,10 @@ _PAUSE_SECONDS = 0.1
 
 
 class Progress:
-    """One line that is drawn again and again.
+    """One line, drawn again with each update.
 
-    :param stream: nothing is drawn where it is no terminal.
-    :param quiet: draw nothing there either.
+    :param stream: if it is not a terminal, nothing is drawn.
+    :param quiet: draw nothing on a terminal either.
     """
 
     def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
@@ -21,7 +21,7 @@ class Progress:
         self._width = 0
 
     def update(self, done: float, of: float, text: str) -> None:
-        """Show ``done`` of ``of``, and what is being done."""
+        """Show that ``done`` of ``of`` is done, and ``text``."""
         now = time.monotonic()
         if self._silent or (now - self._drawn_at < _PAUSE_SECONDS and done < of):
             return
@@ -31,7 +31,7 @@ class Progress:
         self._draw(f"[{bar}] {share:4.0%} {text}")
 
     def close(self) -> None:
-        """Take the line away."""
+        """Clear the line."""
         if self._width:
             self._draw("")
             self._stream.write("\r")

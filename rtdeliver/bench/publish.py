@@ -1,4 +1,4 @@
-"""How many events a dispatcher accepts and delivers, and how soon it answers."""
+"""Measures how many events a dispatcher accepts and delivers, and how fast it answers."""
 
 import argparse
 import time
@@ -24,7 +24,7 @@ from rtdeliver.bench.roles import RoleProcess, started_dispatcher
 from rtdeliver.bench.stand_ins import Plan, StandIns, Taken
 
 NAME = "publish"
-HELP = "Publishes to a dispatcher, events one by one and in batches, with stand-in frontends."
+HELP = "Publishes single events and batches to a dispatcher with stand-in frontends."
 
 _ALONE, _SINGLE, _BATCH = KINDS = ("alone", "single", "batch")
 _SPARE_DESCRIPTORS = 200
@@ -36,13 +36,13 @@ _DROPPED = 'rtdeliver_dropped_total{at="dispatcher"'
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """A load on a dispatcher.
 
-    :param topics: what is published to, by chance.
-    :param viewers: the topics that each stand-in frontend has a viewer of, by node.
-    :param batch: events in a request; 0 for single ones, each the whole body.
+    :param topics: each event goes to a random one of these.
+    :param viewers: the topics of which each stand-in frontend has a viewer, by node.
+    :param batch: events in a request; 0 for single events, each the whole body.
     :param connections: each has one request in flight at most.
-    :param seconds: how long requests are begun.
+    :param seconds: how long requests are sent.
     :param rate: events per second; 0 for as many as are answered.
-    :param pad: bytes of filling in each event.
+    :param pad: bytes of padding in each event.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def events(self) -> int:
-        """How many are in a request."""
+        """How many events a request has."""
         return self.batch or 1
 
     @property
@@ -66,14 +66,15 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a case.
+    """The result of a case.
 
-    :param during: what the stand-ins had taken when the last request was answered.
-    :param taken: what they had taken in the end.
-    :param expected: events that they should have taken in all, each counted for each of them.
-    :param dropped: events that the dispatcher counted as lost, likewise.
-    :param dispatcher_cpu_seconds: while requests were made.
-    :param stand_ins_cpu_seconds: likewise.
+    :param during: what the stand-ins had received when the last request was answered.
+    :param taken: what they had received in the end.
+    :param expected: how many events they should have received; an event counts once for each
+        stand-in with a viewer of it.
+    :param dropped: how many events the dispatcher dropped, counted in the same way.
+    :param dispatcher_cpu_seconds: processor time of the dispatcher while requests were sent.
+    :param stand_ins_cpu_seconds: processor time of the stand-ins in that time.
     """
 
     load: LoadResult
@@ -86,27 +87,41 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def add_load_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of whatever publishes to a dispatcher alone."""
+    """Add the options that `publish` and `route` share."""
     parser.add_argument(
-        "--connections", type=positive_int, default=32, help="that publish, a request at a time"
+        "--connections",
+        type=positive_int,
+        default=32,
+        help="connections that publish, one request at a time",
     )
-    parser.add_argument("--seconds", type=positive_float, default=5.0, help="for each kind of load")
-    parser.add_argument("--batch", type=positive_int, default=1000, help="events in a batch")
-    parser.add_argument("--bytes", type=positive_int, default=50, help="of filling in each event")
     parser.add_argument(
-        "--rate", type=positive_float, help="events per second, not as many as are answered"
+        "--seconds", type=positive_float, default=5.0, help="seconds to measure each kind of load"
+    )
+    parser.add_argument("--batch", type=positive_int, default=1000, help="events in a batch")
+    parser.add_argument(
+        "--bytes", type=positive_int, default=50, help="bytes of padding in each event"
+    )
+    parser.add_argument(
+        "--rate",
+        type=positive_float,
+        help="events per second; as many as are answered if not given",
     )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_load_arguments(parser)
-    parser.add_argument("--frontends", type=positive_int, default=3, help="that have viewers")
-    parser.add_argument("--topics", type=positive_int, default=1, help="that all of them watch")
+    parser.add_argument(
+        "--frontends", type=positive_int, default=3, help="stand-in frontends with viewers"
+    )
+    parser.add_argument(
+        "--topics", type=positive_int, default=1, help="topics, of which each frontend has a viewer"
+    )
     parser.add_argument(
         "--kind",
         choices=KINDS,
         action="append",
-        help="only this: events alone (without a viewer), single ones, or batches; repeatable",
+        help="measure only this kind: alone (single events without a viewer), single or batch;"
+        " repeatable",
     )
 
 
@@ -117,9 +132,9 @@ def run(options: argparse.Namespace, progress: Progress) -> list[Report]:
 
 
 def measure(case: Case, progress: Progress) -> Report:
-    """Start a dispatcher and stand-ins, publish, and count what came.
+    """Start a dispatcher and stand-ins, publish, and count what the stand-ins receive.
 
-    :raises BenchError: if one of them fails, or the dispatcher accepts nothing.
+    :raises BenchError: if a process fails, or the dispatcher accepts nothing.
     """
     allow_descriptors(
         case.connections + len(case.viewers) + _SPARE_DESCRIPTORS, "the dispatcher's process"
@@ -152,7 +167,7 @@ def _case(kind: str, options: argparse.Namespace) -> Case:
 
 
 def load_settings(options: argparse.Namespace, batch: int) -> dict[str, Value]:
-    """Return what `add_load_arguments` was given, for a report."""
+    """Return the values of the options of `add_load_arguments`, for a report."""
     return {
         "connections": options.connections,
         "seconds": options.seconds,
@@ -185,7 +200,7 @@ def _outcome(
     cpu_after = cpu_seconds(*dispatcher.pids)
     during = stand_ins.taken()
     if not sum(result.accepted):
-        raise BenchError(f"the dispatcher accepts nothing: {result.refusal or 'no answer'}")
+        raise BenchError(f"the dispatcher accepted nothing: {result.refusal or 'no answer'}")
     expected = expected_events(chosen, result.accepted, case.viewers)
     taken, dropped = _await_rest(expected, dispatcher, stand_ins)
     return Outcome(
@@ -202,7 +217,7 @@ def _outcome(
 def expected_events(
     chosen: Sequence[Sequence[str]], accepted: Sequence[int], viewers: Mapping[str, Sequence[str]]
 ) -> int:
-    """Return how many events should arrive, each counted for each frontend that has a viewer.
+    """Return how many events should arrive, each counted once for each frontend with a viewer.
 
     :param chosen: the topics of the events of each body.
     :param accepted: how often each body was accepted.
@@ -216,7 +231,7 @@ def expected_events(
 
 
 def _await_rest(expected: int, dispatcher: RoleProcess, stand_ins: StandIns) -> tuple[Taken, int]:
-    """Wait until each event has arrived or is counted as dropped, or no longer."""
+    """Wait until each event has arrived or was counted as dropped, or until time is up."""
     end = time.monotonic() + _DRAIN_SECONDS
     while True:
         taken = stand_ins.taken()

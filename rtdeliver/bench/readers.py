@@ -1,4 +1,4 @@
-"""The readers of a server's streams, seen from the benchmark."""
+"""Starts the processes that read a server's streams, and gives them orders."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,7 +22,7 @@ from rtdeliver.bench.reading import (
 from rtdeliver.bench.tally import Window
 
 STREAMS_PER_READER = 19_000
-# How long to wait for events that have not come when all are published.
+# How long to wait for the last events after all are published.
 LAST_SECONDS = 10
 
 _ANSWER_SECONDS = 30.0
@@ -30,9 +30,9 @@ _STREAMS_IN_FLIGHT = 200
 
 
 class Readers:
-    """Processes which hold streams.
+    """Processes that hold streams.
 
-    :param streams: how many they hold together.
+    :param streams: how many streams they hold in all.
     """
 
     def __init__(self, children: Sequence[Child], streams: int) -> None:
@@ -44,7 +44,7 @@ class Readers:
         return [child.pid for child in self._children]
 
     def wait_open(self, progress: Progress, text: str = "connecting") -> float:
-        """Wait until all streams are open, and return the seconds that the slowest reader took."""
+        """Wait until all streams are open; return the seconds that the slowest reader took."""
         latest: dict[Child, Opened] = {}
         waiting = list(self._children)
         while waiting:
@@ -56,24 +56,24 @@ class Readers:
         return max(opened.seconds for opened in latest.values())
 
     def measure(self, window: Window) -> None:
-        """Count what is due in ``window``; nothing may be published before this returns."""
+        """Measure the events that are due in ``window``. Publish nothing before this returns."""
         for child in self._children:
             child.send(Measure(window))
         for child in self._children:
             child.receive(_ANSWER_SECONDS)
 
     def end_window(self, end_ns: int) -> None:
-        """Count nothing that is due from ``end_ns`` on, which must be now."""
+        """Measure no events that are due from ``end_ns`` on, which must be now."""
         for child in self._children:
             child.send(EndWindow(end_ns))
 
     def reopen(self) -> None:
-        """Close all streams, and begin to open them again, all at once; see `wait_open`."""
+        """Close all streams, then open all of them again at once; see `wait_open`."""
         for child in self._children:
             child.send(Reopen())
 
     def finish(self, published: Mapping[int, int]) -> Outcome:
-        """Wait for the last events, for ten seconds at most, and return what was received.
+        """Wait at most `LAST_SECONDS` for the last events; return what was received.
 
         :param published: how many events there are, by topic.
         """
@@ -92,13 +92,13 @@ def started_readers(
     in_flight: int = _STREAMS_IN_FLIGHT,
     open_seconds: float = 120.0,
 ) -> Iterator[Readers]:
-    """Start readers, which begin to open their streams, and end them in any case.
+    """Start readers, which begin to open their streams; they end with the ``with`` block.
 
-    :param url: what each stream's topic is added to.
-    :param topics: those that the streams watch, in turns.
+    :param url: the server's; each stream's topic is appended to it.
+    :param topics: the streams watch these in turns.
     :param readers: how many processes; 0 for as few as can hold the streams.
-    :param in_flight: how many streams may be about to open at a time.
-    :raises BenchError: if the limits of descriptors or ports do not allow it.
+    :param in_flight: how many streams may be opening at a time.
+    :raises BenchError: if there are not enough descriptors or ports.
     """
     readers = readers or readers_for(streams)
     share = -(-streams // readers)
@@ -121,7 +121,7 @@ def started_readers(
 
 
 def readers_for(streams: int) -> int:
-    """Return how many readers it takes to hold so many streams."""
+    """Return how many readers are needed to hold this number of streams."""
     return -(-streams // STREAMS_PER_READER)
 
 

@@ -1,4 +1,4 @@
-"""One reader process: it holds many event streams, and reads all that they receive."""
+"""One reader process: it holds many event streams and reads all that they receive."""
 
 import gc
 import os
@@ -22,8 +22,9 @@ SPARE_DESCRIPTORS = 100
 
 _READ_BYTES = 65_536
 _EVENTS = 512
-# With so few streams to read, more are awaited for a moment: each wakes this process, which would
-# cost the sender, and no browser's machine does that. It counts as latency.
+# With fewer streams to read, the reader waits a moment for more. Otherwise it would wake for each,
+# at the cost of the sender, which browsers on other machines do not cause. The wait counts as
+# latency.
 _FEW_EVENTS = 64
 _NAP_SECONDS = 0.0002
 _POLL_SECONDS = 0.05
@@ -31,20 +32,20 @@ _ASK_EVERY_STEPS = STEPS_PER_SECOND // 20
 _TELL_SECONDS = 0.2
 _CHUNKS_AT_LEISURE = 16
 _NEVER = 1 << 62
-# From linux/in.h; the socket module has no name for it in Python 3.11.
+# From linux/in.h. The socket module of Python 3.11 does not have it.
 _IP_BIND_ADDRESS_NO_PORT = 24
 
 
 class ReaderPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Which streams a reader opens.
 
-    :param url: what each stream's topic is added to.
-    :param topics: those that the streams watch, in turns.
+    :param url: the server's; each stream's topic is appended to it.
+    :param topics: the streams watch these in turns.
     :param first: the number of the first stream among those of all readers.
-    :param streams: how many.
-    :param sources: the addresses they come from, in turns; empty for whatever the kernel takes.
-    :param in_flight: how many may be about to open at a time.
-    :param open_seconds: within how many seconds all must be open.
+    :param streams: how many streams there are.
+    :param sources: the streams come from these addresses in turns; if empty, the kernel chooses.
+    :param in_flight: how many streams may be opening at a time.
+    :param open_seconds: how long it may take to open all of them.
     """
 
     url: str
@@ -57,7 +58,7 @@ class ReaderPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """How many streams are open so far, of how many, and the seconds that took."""
+    """How many of the streams are open so far, and how many seconds that took."""
 
     streams: int
     of: int
@@ -65,28 +66,29 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 class Measure(msgspec.Struct, frozen=True):
-    """Count what is due in the window; answered with the same once that is so."""
+    """Tells a reader to measure the events due in the window; it confirms by sending this back."""
 
     window: Window
 
 
 class EndWindow(msgspec.Struct, frozen=True):
-    """Count nothing that is due from now on; not answered.
+    """Tells a reader to measure no events that are due from ``end_ns`` on; not answered.
 
-    It must come within a second, while the bytes received since then are not added up yet.
+    It must come within a second, before the reader adds up what it has received since ``end_ns``.
     """
 
     end_ns: int
 
 
 class Reopen(msgspec.Struct, frozen=True):
-    """Close all streams and open them all again, at once; answered with `Opened` as they are."""
+    """Tells a reader to close all streams and open them again at once; see `Opened`."""
 
 
 class Finish(msgspec.Struct, frozen=True):
-    """Read on until all events have come, or for so long; answered with an `Outcome`.
+    """Tells a reader to read until all events have come; answered with an `Outcome`.
 
     :param published: how many events there are, by topic.
+    :param seconds: how long to wait for them at most.
     """
 
     published: Mapping[int, int]
@@ -96,12 +98,16 @@ class Finish(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What streams received.
 
-    :param received: events, over all streams, whenever they were due.
-    :param receives: chunks in which they came.
-    :param gaps: frames that told of lost events.
+    :param received: events over all streams, in the window or not.
+    :param receives: reads that brought them.
+    :param lost: events that did not come.
+    :param twice: events that came again.
+    :param out_of_order: events that came after a later one.
+    :param gaps: ``gap`` frames.
     :param ended: streams that the server closed.
     :param per_second: events received in each second of the window.
-    :param latency: from the time at which an event of the window was due to be published.
+    :param latency: of the events of the window, from the time at which each was due to be
+        published.
     """
 
     received: int
@@ -116,8 +122,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_streams(link: Connection, plan: ReaderPlan) -> None:
-    """Open streams, and read them as told, until the pipe to the parent ends."""
-    gc.disable()  # Nothing here makes cycles, and a collection would count as latency.
+    """Open streams, and read them as the parent orders, until its pipe closes."""
+    gc.disable()  # A collection would find no cycles here, and would count as latency.
     reader = _Reader(link, plan)
     reader.open(in_flight=plan.in_flight)
     while True:
@@ -137,8 +143,8 @@ def read_streams(link: Connection, plan: ReaderPlan) -> None:
 class _Opening:
     """A stream that is not open yet.
 
-    :ivar request: what is still to be sent.
-    :ivar head: what came of the answer's head.
+    :ivar request: the part of the request that is still to be sent.
+    :ivar head: the part of the answer's head that has arrived.
     """
 
     __slots__ = ("head", "request")
@@ -149,7 +155,7 @@ class _Opening:
 
 
 class _Reader:
-    """The streams of one process; each goes by the number of its descriptor."""
+    """The streams of one process, each identified by its file descriptor."""
 
     def __init__(self, link: Connection, plan: ReaderPlan) -> None:
         self._link = link
@@ -162,9 +168,9 @@ class _Reader:
         self._clear()
 
     def open(self, *, in_flight: int) -> None:
-        """Close all streams, then open them, and tell the parent how far that is.
+        """Close all streams, then open them, and report the progress to the parent.
 
-        :param in_flight: how many may be about to open at a time.
+        :param in_flight: how many streams may be opening at a time.
         """
         started = time.monotonic()
         self._clear()
@@ -182,15 +188,15 @@ class _Reader:
         self._tell(time.monotonic() - started)
 
     def measure(self, window: Window) -> None:
-        """Count what is due in ``window``."""
+        """Measure the events that are due in ``window``."""
         self._latencies = Latencies(window)
 
     def end_window(self, end_ns: int) -> None:
-        """Count nothing that is due from ``end_ns`` on."""
+        """Measure no events that are due from ``end_ns`` on."""
         self._latencies.end_at(end_ns)
 
     def finish(self, published: Mapping[int, int], seconds: float) -> Outcome:
-        """Read until all has come, or for so long, and return what has."""
+        """Read until all events have come, for ``seconds`` at most; return what was received."""
         deadline = time.monotonic() + seconds
         self.read_until(lambda: time.monotonic() > deadline or not self._continuity.lost(published))
         while chunk := self._cache.forget_old(_NEVER):
@@ -208,10 +214,10 @@ class _Reader:
         )
 
     def read_until(self, done: Callable[[], bool]) -> None:
-        """Read all streams until ``done()``, which is asked now and then.
+        """Read all streams until ``done()`` is true, which is checked regularly.
 
-        This is what must keep up with a million events a second: for bytes that are known it does
-        one read, one look-up, one comparison and one count.
+        This loop must keep up with a million events a second. For bytes that it knows already, it
+        does one read, one look-up, one comparison and one count.
         """
         poll, read, clock = self._epoll.poll, os.read, time.monotonic_ns
         expected, rests, chunks = self._continuity.expected, self._rests, self._cache.chunks
@@ -247,7 +253,7 @@ class _Reader:
     # Reading.
 
     def _take(self, descriptor: int, data: bytes, step: int) -> None:
-        """Take bytes that are new, or not what comes next, or come after the rest of others."""
+        """Take bytes that are new, do not come next, or follow an incomplete frame."""
         if not data:
             self._sockets.pop(descriptor).close()
             return
@@ -259,7 +265,7 @@ class _Reader:
         chunk.times[step] = chunk.times.get(step, 0) + 1
 
     def _add_old(self, now: int, *, busy: bool) -> None:
-        """Add up some chunks that no stream is about to receive any more."""
+        """Add up some of the chunks that streams will not receive any more."""
         for _ in range(1 + len(self._cache) // 1000 if busy else _CHUNKS_AT_LEISURE):
             chunk = self._cache.forget_old(now)
             if chunk is None:
@@ -286,7 +292,7 @@ class _Reader:
         self._link.send(Opened(self._open_count(), self._plan.streams, seconds))
 
     def _connect_some(self, wanted: Iterator[int], in_flight: int) -> bool:
-        """Connect as many more as may be about to open, and return whether any is."""
+        """Connect further streams, as many as may be opening; return whether any is opening."""
         while len(self._opening) < in_flight:
             number = next(wanted, None)
             if number is None:
@@ -297,7 +303,7 @@ class _Reader:
     def _connect(self, number: int) -> None:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         if self._plan.sources:
-            # The port is chosen at the connect: others may use it towards other servers.
+            # The kernel then chooses the port at the connect, and may use one for several servers.
             sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind((self._plan.sources[number % len(self._plan.sources)], 0))
         with suppress(BlockingIOError):
@@ -312,7 +318,7 @@ class _Reader:
         self._epoll.register(sock, select.EPOLLOUT)
 
     def _advance(self, descriptor: int) -> None:
-        """Do what comes next for a stream that is not open yet, or read one that is."""
+        """Take the next step to open a stream, or read it if it is open."""
         sock = self._sockets[descriptor]
         opening = self._opening.get(descriptor)
         if opening is not None and opening.request:
@@ -334,7 +340,7 @@ class _Reader:
 
 
 def stream_request(url: str, topic: str) -> bytes:
-    """Return the request for a stream of ``topic``, which is added to ``url``."""
+    """Return the request for a stream of ``topic``, which is appended to ``url``."""
     target = urlsplit(url + quote(topic, safe=""))
     return (
         f"GET {target.path}?{target.query} HTTP/1.1\r\n"
@@ -344,16 +350,16 @@ def stream_request(url: str, topic: str) -> bytes:
 
 
 def after_head(answer: bytes) -> bytes:
-    """Return what follows the head of an answer that begins a stream.
+    """Return what follows the head of the answer that opens a stream.
 
-    :raises BenchError: if it does not.
+    :raises BenchError: if the answer does not open a stream.
     """
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *fields = head.lower().split(b"\r\n")
     if not status.startswith(b"http/1.1 200 "):
         raise BenchError(f"a stream was refused: {status.decode(errors='replace')}")
     if not any(field.startswith(b"content-type: text/event-stream") for field in fields):
-        raise BenchError("a stream was answered with something else")
+        raise BenchError("a stream was answered without the type text/event-stream")
     if b"transfer-encoding: chunked" in fields:
-        raise BenchError("a stream came in HTTP chunks, which are not read here")
+        raise BenchError("a stream came with chunked encoding, which rtbench does not read")
     return body

@@ -1,4 +1,4 @@
-"""What a benchmark found, as a table, as JSON and as a plot."""
+"""Shows the figures of a benchmark as a table, as JSON and as a plot."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,18 +9,18 @@ import msgspec
 Value = int | float | str
 Series = Mapping[str, Sequence[tuple[float, float]]]
 
-# Where a latency plot has its ticks, and how far it goes.
+# The ticks of a latency plot.
 _PERCENTILES = (50.0, 90.0, 99.0, 99.9, 99.99)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of one measurement.
+    """The result of one benchmark.
 
     :param title: what was measured.
-    :param settings: what was asked for.
-    :param figures: what was found; the unit is in the name.
-    :param percentiles: for the plot, pairs of a percentile and milliseconds, by label.
-    :param throughput: for the plot, pairs of a second and a number per second, by label.
+    :param settings: the load that was asked for.
+    :param figures: what was measured; names end with the unit.
+    :param percentiles: curves for the plot, by label: pairs of a percentile and milliseconds.
+    :param throughput: curves for the plot, by label: pairs of a second and a number per second.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def table(reports: Sequence[Report]) -> str:
-    """Return settings and figures as text, with a column for each report."""
+    """Return settings and figures as a text table with a column for each report."""
     rows = [["", *(report.title for report in reports)]]
     for part in (_settings, _figures):
         names = dict.fromkeys(name for report in reports for name in part(report))
@@ -44,12 +44,12 @@ def table(reports: Sequence[Report]) -> str:
 
 
 def to_json(reports: Sequence[Report]) -> bytes:
-    """Return the reports as a list in JSON, for people and programs."""
+    """Return the reports as a list in indented JSON."""
     return msgspec.json.format(msgspec.json.encode(reports), indent=2) + b"\n"
 
 
 def plot(reports: Sequence[Report], path: Path) -> None:
-    """Draw latencies and throughput into an SVG or PNG file, as its name ends.
+    """Draw latencies and throughput into a file; the ending of its name, SVG or PNG, is the format.
 
     :raises ImportError: if matplotlib is not installed.
     """
@@ -93,7 +93,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _nines(percentile: float) -> float:
-    """Spread the percentiles near 100, which are the ones that matter, over a logarithmic axis."""
+    """Spread the percentiles near 100, the most important ones, over a logarithmic axis."""
     return 100 / (100 - min(percentile, 99.9999))
 
 

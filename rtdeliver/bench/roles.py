@@ -1,4 +1,4 @@
-"""Roles as real processes on free ports of the loopback interface."""
+"""Starts roles as real processes on free ports of the loopback interface."""
 
 import os
 import re
@@ -17,23 +17,23 @@ from rtdeliver.bench.processes import ending_with_parent
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
-# Enough for a busy machine.
+# Long enough for a busy machine.
 _WAIT_SECONDS = 60.0
-# Workers name their number before "is ready".
+# A worker's line has its number before "is ready".
 _READY = re.compile(r"\] (\w+) is ready: (.*)$")
 _SOURCE = str(Path(__file__).resolve().parents[2])
 _TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 
 
 class RoleProcess:
-    """One ``twistd -n`` process; it ends with this one at the latest.
+    """One ``twistd -n`` process; it ends with this process at the latest.
 
-    Its output is read to the end, so that it never waits for us.
+    A thread reads its output, so that it never waits for a reader.
 
-    :param options: those of the role; its listeners are given with `LOOPBACK`.
-    :param prefix: what goes before the command, such as ``ip netns exec``.
+    :param options: the role's; give its listeners with `LOOPBACK`.
+    :param prefix: words before the command, such as ``ip netns exec``.
     :ivar log: the lines that it has printed so far.
-    :ivar ports: the places of its listeners by key, once it is ready.
+    :ivar ports: its listeners' addresses by key, once it is ready.
     """
 
     def __init__(self, role: str, *options: str, prefix: Sequence[str] = ()) -> None:
@@ -61,12 +61,12 @@ class RoleProcess:
 
     @property
     def pids(self) -> list[int]:
-        """The processes that do the work: its workers, or itself."""
+        """The processes that do the work: the workers, or the process itself."""
         return list(children(self.pid)) or [self.pid]
 
     @property
     def output(self) -> str:
-        """Everything it has printed so far."""
+        """All that the process has printed so far."""
         return "\n".join(self.log)
 
     def url(self, listener: str) -> str:
@@ -79,13 +79,13 @@ class RoleProcess:
     def wait_ready(self) -> Self:
         """Wait for the log line that names the listeners.
 
-        :raises BenchError: if it does not come, with the last line that was printed, and all of
-            them as a note.
+        :raises BenchError: if the line does not come. The error has the last printed line, and
+            all lines in a note.
         """
         self._settled.wait(_WAIT_SECONDS)
         if not self.ports:
             last = next((line for line in reversed(self.log) if line.strip()), "it printed nothing")
-            error = BenchError(f"{self.role} does not start: {last}")
+            error = BenchError(f"{self.role} did not start: {last}")
             error.add_note(self.output)
             raise error
         return self
@@ -94,13 +94,13 @@ class RoleProcess:
         self._process.send_signal(number)
 
     def wait(self, seconds: float = _WAIT_SECONDS) -> int:
-        """Wait for its end and return its exit status (negative: a signal's number)."""
+        """Wait until the process ends; return its exit status (negative: a signal's number)."""
         status = self._process.wait(seconds)
         self._reader.join(_WAIT_SECONDS)
         return status
 
     def stop(self) -> None:
-        """Kill it and its workers, which would drain first, if it still runs."""
+        """Kill the process if it still runs, and its workers, which would drain otherwise."""
         if self.is_running():
             for pid in (self.pid, *children(self.pid)):
                 with suppress(ProcessLookupError):
@@ -119,9 +119,9 @@ class RoleProcess:
 
 @contextmanager
 def started(role: str, *options: str) -> Iterator[RoleProcess]:
-    """Start a role, wait until it listens, and end it in any case.
+    """Start a role and wait until it listens; it ends with the ``with`` block.
 
-    :raises BenchError: if it does not start.
+    :raises BenchError: if the role does not start.
     """
     process = RoleProcess(role, *options)
     try:

@@ -1,4 +1,4 @@
-"""How a dispatcher alone routes events of many topics to many frontends."""
+"""Measures how one dispatcher routes events of many topics to many frontends."""
 
 import argparse
 import random
@@ -10,23 +10,27 @@ from rtdeliver.bench.publish import Case, add_load_arguments, load_settings, mea
 from rtdeliver.bench.report import Report
 
 NAME = "route"
-HELP = "Publishes to random topics of many, which are spread over many stand-in frontends."
+HELP = "Publishes to random topics, which are spread over many stand-in frontends."
 
 _SINGLE, _BATCH = KINDS = ("single", "batch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_load_arguments(parser)
-    parser.add_argument("--frontends", type=positive_int, default=50, help="all in one process")
-    parser.add_argument("--topics", type=positive_int, default=10_000, help="spread over them")
+    parser.add_argument(
+        "--frontends", type=positive_int, default=50, help="stand-in frontends, all in one process"
+    )
+    parser.add_argument(
+        "--topics", type=positive_int, default=10_000, help="topics, spread over the frontends"
+    )
     parser.add_argument(
         "--viewers-per-topic",
         type=positive_int,
         default=3,
-        help="each topic is watched on one to so many frontends",
+        help="each topic has viewers on one to this many frontends",
     )
     parser.add_argument(
-        "--kind", choices=KINDS, action="append", help="only single events, or only batches"
+        "--kind", choices=KINDS, action="append", help="measure only single events, or only batches"
     )
 
 
@@ -42,9 +46,9 @@ def run(options: argparse.Namespace, progress: Progress) -> list[Report]:
 
 
 def spread(topics: Sequence[str], nodes: Sequence[str], *, most: int) -> dict[str, list[str]]:
-    """Return the topics of each node: each topic on one to ``most`` nodes, chosen by chance.
+    """Return the topics of each node; each topic is on one to ``most`` nodes, chosen at random.
 
-    The choice is the same in every run.
+    Every run makes the same choice.
     """
     chance = random.Random(0)
     found: dict[str, list[str]] = {node: [] for node in nodes}

@@ -1,4 +1,4 @@
-"""Frontends that only count: they announce viewers and take deliveries, many in one process."""
+"""Stand-ins for frontends: they announce viewers, and count the deliveries."""
 
 import gc
 import secrets
@@ -23,12 +23,12 @@ _TELL_SECONDS = 30.0
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the frontends of one process are.
+    """The stand-ins of one process.
 
-    :param dispatcher: its URL.
-    :param topics: what each has a viewer of, by node.
+    :param dispatcher: the dispatcher's URL.
+    :param topics: the topics of which each stand-in has a viewer, by node.
     :param producers: how many connections publish; see `rtdeliver.bench.http_load.numbers`.
-    :param lease_seconds: of their announcements, which come three times as often.
+    :param lease_seconds: the lease that they announce; they renew it three times as often.
     """
 
     dispatcher: str
@@ -38,14 +38,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, kw_only=True):
-    """What one stand-in took.
+    """What one stand-in received.
 
-    :param received: events that came for the first time, and after all with a lower number of
-        the same producer.
-    :param misplaced: events that came twice or out of order.
-    :param gaps: events of which the dispatcher told that they were lost.
-    :param posts: requests that brought them.
-    :param refused: requests that were no delivery to this process.
+    :param received: events that came once and in order, each with a higher number than those of
+        the same producer before it.
+    :param misplaced: events that came again or out of order.
+    :param gaps: events that the dispatcher reported as lost.
+    :param posts: requests that brought the events.
+    :param refused: requests that were not a delivery to this process.
     """
 
     received: int = 0
@@ -56,11 +56,11 @@ class Counts(msgspec.Struct, kw_only=True):
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """What all stand-ins of a process took.
+    """What all stand-ins of a process received.
 
     :param counts: by node.
-    :param latencies: from the time that an event carries until its delivery was read whole.
-    :param cpu_seconds: that the process has used since its start.
+    :param latencies: from the time that an event carries until its whole delivery was read.
+    :param cpu_seconds: processor time that the process has used since its start.
     """
 
     counts: dict[str, Counts]
@@ -94,7 +94,7 @@ _lines = msgspec.json.Decoder(_Line)
 
 
 class Frontend:
-    """What one stand-in does with a request.
+    """One stand-in: takes deliveries and answers them.
 
     :param producers: how many connections publish.
     """
@@ -106,10 +106,10 @@ class Frontend:
         self._latencies = latencies
 
     def answer(self, head: Head, body: bytes, now: int) -> bytes:
-        """Take a delivery and return the answer to it.
+        """Take a request and return the answer to it.
 
         :param now: nanoseconds of the monotonic clock.
-        :raises BenchError: if an event is none that a load published.
+        :raises BenchError: if an event is not one of the load.
         """
         if not head.first_line.startswith("POST /deliver "):
             self.counts.refused += 1
@@ -125,7 +125,7 @@ class Frontend:
         try:
             lines = _lines.decode_lines(body)
         except msgspec.DecodeError as error:
-            raise BenchError(f"a delivery is not understood: {error}") from None
+            raise BenchError(f"cannot decode a delivery: {error}") from None
         last = self._last
         producers = len(last)
         misplaced = gaps = 0
@@ -141,7 +141,7 @@ class Frontend:
                 last[producer] = number
             else:
                 misplaced += 1
-            # Events of one publish have one time.
+            # All events of one publish carry the same time.
             if data.t != time_of_run:
                 self._note(now - time_of_run, run)
                 time_of_run, run = data.t, 0
@@ -167,10 +167,10 @@ def _answer(status: str, body: bytes) -> bytes:
 
 
 class _Announcer(threading.Thread):
-    """Tells the dispatcher of the viewers at once, and then renews the leases.
+    """Announces the viewers to the dispatcher, and then renews the leases.
 
-    :param urls: of the stand-ins, by node.
-    :ivar problem: why it has ended; empty while it has not.
+    :param urls: the stand-ins', by node.
+    :ivar problem: why this thread has ended; empty while it runs.
     """
 
     def __init__(self, plan: Plan, urls: Mapping[str, str], incarnation: str) -> None:
@@ -184,7 +184,7 @@ class _Announcer(threading.Thread):
     def announce_all(self) -> None:
         """Announce every topic of every stand-in.
 
-        :raises BenchError: if the dispatcher does not take it.
+        :raises BenchError: if the dispatcher does not accept an announcement.
         """
         self._sequence += 1
         for node, topics in self._plan.topics.items():
@@ -230,7 +230,7 @@ class _Peer:
 
 
 class _Server:
-    """The stand-ins of one process, until it or its parent ends."""
+    """Serves the stand-ins of one process until the parent ends."""
 
     def __init__(self, link: Connection, plan: Plan) -> None:
         self._link = link
@@ -245,7 +245,7 @@ class _Server:
         self._announcer = _Announcer(plan, urls, incarnation)
 
     def serve(self) -> None:
-        """Announce, tell the parent, and take deliveries."""
+        """Announce the viewers, report that to the parent, and take deliveries."""
         self._announcer.announce_all()
         self._announcer.start()
         self._link.send("ready")
@@ -296,9 +296,9 @@ class _Server:
             peer.sock.sendall(peer.frontend.answer(head, body, time.monotonic_ns()))
 
     def _tell(self) -> None:
-        """Answer the parent.
+        """Send the parent what was received.
 
-        :raises EOFError: if it has ended.
+        :raises EOFError: if the parent has ended.
         """
         self._link.recv()
         self._link.send(
@@ -311,7 +311,7 @@ class _Server:
 
 
 class StandIns:
-    """A process with the stand-ins of a plan, which ends with the ``with`` block."""
+    """A process with the stand-ins of a plan; it ends with the ``with`` block."""
 
     def __init__(self, plan: Plan) -> None:
         self._child = Child("the stand-ins' process", _serve, plan)
@@ -325,12 +325,12 @@ class StandIns:
     def wait_ready(self) -> None:
         """Wait until the dispatcher knows their viewers.
 
-        :raises BenchError: if it does not take their announcements.
+        :raises BenchError: if the dispatcher does not accept their announcements.
         """
         self._child.receive(_START_SECONDS)
 
     def taken(self) -> Taken:
-        """Return what they took so far.
+        """Return what the stand-ins have received so far.
 
         :raises BenchError: if they have failed.
         """
@@ -339,6 +339,6 @@ class StandIns:
 
 
 def _serve(link: Connection, plan: Plan) -> None:
-    # There are no cycles to collect in what it does for each delivery.
+    # The work for a delivery makes no reference cycles, so there is nothing to collect.
     gc.disable()
     _Server(link, plan).serve()

@@ -1,4 +1,4 @@
-"""Counts what streams received: what is lost, what came twice, and how late."""
+"""Counts what streams received: lost, repeated and late events."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,11 +14,11 @@ _LATEST_SECONDS = 120
 
 
 class Continuity:
-    """Whether each stream receives every number of its topic, once and in order.
+    """Checks that each stream receives every number of its topic, once and in order.
 
-    :param streams: how many there may be; they have numbers below it.
-    :ivar expected: by stream, the number that comes next; read and written by the hot loop for
-        chunks that begin with it.
+    :param streams: how many streams there may be; their numbers are below this one.
+    :ivar expected: by stream, the number that comes next. For chunks that begin with it, the loop
+        that reads the streams updates it directly.
     """
 
     def __init__(self, streams: int) -> None:
@@ -34,9 +34,9 @@ class Continuity:
         self.expected[stream] = first_number(topic) + number
 
     def take(self, stream: int, numbers: Sequence[int]) -> None:
-        """Count events in the order in which a stream received them.
+        """Check events in the order in which a stream received them.
 
-        :raises BenchError: if one is not of its topic.
+        :raises BenchError: if an event is not of the stream's topic.
         """
         expected = self.expected[stream]
         for number in numbers:
@@ -52,7 +52,7 @@ class Continuity:
         self.expected[stream] = expected
 
     def lost(self, published: Mapping[int, int]) -> int:
-        """How many events have not come.
+        """Return how many events have not come.
 
         :param published: how many there are, by topic.
         """
@@ -72,7 +72,7 @@ class Continuity:
 
 
 class Window(msgspec.Struct, frozen=True):
-    """The time whose events are measured, in nanoseconds of CLOCK_MONOTONIC."""
+    """The time in which measured events are due; it begins at ``start_ns`` of CLOCK_MONOTONIC."""
 
     start_ns: int
     seconds: int
@@ -83,9 +83,9 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class Latencies:
-    """How late events came which were due in a window, and how many came in each second of it.
+    """The latencies of the events due in a window, and how many events came in each second of it.
 
-    Times of receipt are known in steps of 0.25 ms, and rounded up.
+    Times of receipt are known in steps of 0.25 ms, and latencies are rounded up to a step.
     """
 
     def __init__(self, window: Window) -> None:
@@ -97,11 +97,11 @@ class Latencies:
         self._steps = [0] * (_LATEST_SECONDS * STEPS_PER_SECOND)
 
     def end_at(self, end_ns: int) -> None:
-        """Measure nothing that is due from then on, beside what was added already."""
+        """Measure no further events that are due from ``end_ns`` on."""
         self._end_ns = min(end_ns, self._end_ns)
 
     def add(self, chunk: Chunk) -> None:
-        """Count the events of a chunk for each time that it was received since the last call."""
+        """Count a chunk's events for each time that it was received since the last call."""
         window = self._window
         dues = [due // STEP_NS for due in chunk.dues if window.start_ns <= due < self._end_ns]
         first_step = window.start_ns // STEP_NS

@@ -193,7 +193,7 @@ class FailureTests(TestCase):
         role = RoleProcess("rtdispatcher", "--listen", "nonsense")
         self.addCleanup(role.stop)
         with self.assertRaisesRegex(
-            BenchError, r"^rtdispatcher does not start: .*nonsense"
+            BenchError, r"^rtdispatcher did not start: .*nonsense"
         ) as found:
             role.wait_ready()
         self.assertNotIn("\n", str(found.exception))
