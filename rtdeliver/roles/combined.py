@@ -27,7 +27,7 @@ from rtdeliver.roles.frontend import (
     stream_listener,
     token_key,
 )
-from rtdeliver.roles.likes import app_key, app_listener, log_link, new_likes_app, public_url
+from rtdeliver.roles.likes import likes_key, likes_listener, log_link, new_likes_app, public_url
 from rtdeliver.roles.local import LocalDispatcherClient, LocalFrontendClient, LocalPlatform
 
 _INTERNAL = "tcp:8090:interface=127.0.0.1"
@@ -60,7 +60,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     # The app, if it is asked for.
     apps: list[LikesApp] = []
     if config.listeners.app:
-        key = app_key(config)
+        key = likes_key(config)
         platform = LocalPlatform(
             publish=dispatcher.publish, viewers=table.viewers, presence=presence.presence
         )
@@ -83,7 +83,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     listeners = [
         base.internal_listener("internal", config.listeners.internal or _INTERNAL, internal, posts),
         stream_listener(config, base, frontend, dispatchers, key=key, origins=origins),
-        *(app_listener(base, "app", config.listeners.app, app) for app in apps),
+        *(likes_listener(base, "app", config.listeners.app, app) for app in apps),
     ]
 
     def begin(ports: Mapping[str, IListeningPort]) -> None:

@@ -43,9 +43,9 @@ def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
         client=base.client_within(config.likes.publish_seconds),
         clock=reactor,
     )
-    app = new_likes_app(config, platform, app_key(config), reactor)
+    app = new_likes_app(config, platform, likes_key(config), reactor)
     description = config.listeners.listen or _LISTEN
-    listeners = [app_listener(base, "listen", description, app)]
+    listeners = [likes_listener(base, "listen", description, app)]
     if config.listeners.internal:
         internal = new_app()
         base.add_operator_routes(internal, missing=list, samples=[app.samples])
@@ -62,7 +62,7 @@ def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
     )
 
 
-def app_key(config: Config) -> TokenKey:
+def likes_key(config: Config) -> TokenKey:
     """Return the key that the app signs members' tokens with.
 
     :raises ConfigError: if the key cannot be read or made.
@@ -83,7 +83,7 @@ def new_likes_app(config: Config, platform: IPlatform, key: TokenKey, reactor: A
     )
 
 
-def app_listener(base: RoleBase, key: str, description: str, app: LikesApp) -> Listener:
+def likes_listener(base: RoleBase, key: str, description: str, app: LikesApp) -> Listener:
     """Return the listener at which browsers open the app."""
     return base.public_listener(key, description, ValidatingResource(app.resource()))
 
