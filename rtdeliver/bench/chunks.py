@@ -150,7 +150,9 @@ def _parse_frame(chunk: Chunk, frame: bytes, topics: Mapping[str, int]) -> None:
         else:
             raise BenchError(f"the server ended a stream: {fields.get(b'data', event).decode()}")
     except (KeyError, msgspec.DecodeError):
-        raise BenchError(f"a stream sent what is no event of this benchmark: {frame!r}") from None
+        raise BenchError(
+            f"a stream sent a frame that is no event of this benchmark: {frame!r}"
+        ) from None
 
 
 def _parse_event(chunk: Chunk, fields: Mapping[bytes, bytes], topics: Mapping[str, int]) -> None:

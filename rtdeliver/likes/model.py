@@ -12,7 +12,7 @@ from rtdeliver.model import Member, Topic
 REACTIONS = ("heart", "star", "fire", "laugh")
 
 MEMBERS_TOPIC = Topic("members")
-"""The topic that tells who has come to the app."""
+"""The topic of events about who has come to the app."""
 
 NAME_CHARACTERS = 24
 _VIDEO = re.compile("[A-Za-z0-9_-]{1,64}")

@@ -305,7 +305,7 @@ function showViewers(viewers) {
 }
 
 /**
- * Returns whether others did not get live what was stored, and then tells the visitor.
+ * Returns whether others did not get live what was stored; if so, shows a notice.
  *
  * @param {Stored} stored
  */
