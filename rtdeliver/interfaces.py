@@ -54,17 +54,27 @@ class IStream(Interface):
 
         :return: how many bytes it took. After fewer than ``len(data)``, the owner must not send
             more until its ``writable`` is called, which happens once.
-        :raises StreamLost: if the client is gone.
+        :raises StreamLost: if the send finds that the client is gone. A loss that is found
+            otherwise is reported by the owner's ``connectionLost`` alone.
         """
 
     def unsent_bytes() -> int:
-        """Return how many bytes the kernel still holds; the number shrinks as the client reads."""
+        """Return how many of the bytes taken are still held here.
+
+        The number shrinks as the client reads.
+        """
 
     def close() -> None:
-        """End the stream after all bytes that it took are sent."""
+        """End the stream after all bytes that it took are sent.
+
+        The owner's ``connectionLost`` is called once that is done, and never before this returns.
+        """
 
     def abort() -> None:
-        """End the stream at once, and drop the bytes that are not sent yet."""
+        """End the stream at once, and drop the bytes that are not sent yet.
+
+        The owner's ``connectionLost`` is called after this returns.
+        """
 
 
 class IStreamOwner(IProtocol):

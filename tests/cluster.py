@@ -23,13 +23,12 @@ from rtdeliver.interfaces import (
     IDispatcherClient,
     IFrontendClient,
     IRoutingTable,
-    IStream,
     IStreamOwner,
 )
 from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus, TopicsChange
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
-from tests.fakes import RecordingStream
+from tests.fakes import PromptStream
 
 REQUEST_SECONDS = 5
 """How long a caller waits for an answer."""
@@ -437,8 +436,7 @@ class StoreConnection:
         return answer
 
 
-@implementer(IStream)
-class BrowserStream(RecordingStream):
+class BrowserStream(PromptStream):
     """A stream to a browser, which may stop reading.
 
     :param offered: called with what is sent, once, whether it is taken now or later.
@@ -455,10 +453,8 @@ class BrowserStream(RecordingStream):
         ended: Callable[[], None],
         complain: Callable[[str], None],
     ) -> None:
-        super().__init__(owner)
-        self.owner = owner
+        super().__init__(owner, process.clock)
         self._complain = complain
-        self._process = process
         self._offered = offered
         self._ended = ended
         self._rest = b""
@@ -472,26 +468,10 @@ class BrowserStream(RecordingStream):
         self._rest = data[taken:]
         return taken
 
-    def read(self, room: int) -> None:
-        """Take ``room`` bytes from now on."""
-        self.room = room
-        if self._rest and room:
-            self.owner.writable()
-
-    def close(self) -> None:
-        super().close()
-        self._process.clock.callLater(0, self.lose)
-
-    def abort(self) -> None:
-        super().abort()
-        self._process.clock.callLater(0, self.lose)
-
     def lose(self) -> None:
-        """The peer is gone."""
         if not self.lost:
-            self.lost = True
             self._ended()
-            self.owner.connectionLost()
+        super().lose()
 
 
 class Browser:

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IConsumer, IProtocol, IReactorTime, ITransport
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 from twisted.web.client import URI, FileBodyProducer
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
@@ -15,10 +18,11 @@ from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
 from rtdeliver.backoff import Backoff
-from rtdeliver.config.sections import Deliveries, Forwards, Http, Presence, Retry, Routing, Viewers
+from rtdeliver.config.sections import Deliveries, Forwards, Http, Retry, Routing, Viewers
+from rtdeliver.config.sections import Presence as PresenceSettings
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
-from rtdeliver.errors import StreamLost, Unavailable
+from rtdeliver.errors import AnsweredNo, StreamLost, Unavailable
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.http.client import NodeClient
 from rtdeliver.http.failover import Failover, Order, last_good
@@ -28,28 +32,43 @@ from rtdeliver.interfaces import (
     IFrontendClient,
     IPeerClient,
     IPresenceClient,
+    IPresenceStore,
     IRoutingTable,
     IStream,
     IStreamOwner,
 )
-from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus, PresenceHeartbeat
-from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
+from rtdeliver.messages import (
+    Acknowledgement,
+    Announcement,
+    NodeStatus,
+    Presence,
+    PresenceChange,
+    PresenceHeartbeat,
+    PresenceSweep,
+)
+from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Member, Topic
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import Draft, encode_event
 
 
 @implementer(IStream)
 class RecordingStream:
-    """Takes what is sent, up to ``room`` bytes, and keeps it send by send."""
+    """Takes what is sent, up to ``room`` bytes, and keeps it send by send.
+
+    The client reads, and the stream is lost, when the test says so.
+
+    :param owner: may be given later, before the stream takes less than it is sent.
+    """
 
     def __init__(self, owner: IStreamOwner | None = None, room: int = 1 << 30) -> None:
+        self.owner = owner
         self.sends: list[bytes] = []
         self.room = room
         self.closed = False
         self.aborted = False
         self.lost = False
-        self.kernel_holds = 0
-        self._owner = owner
+        self._kernel_holds = 0
+        self._is_full = False
 
     @property
     def data(self) -> bytes:
@@ -57,15 +76,18 @@ class RecordingStream:
         return b"".join(self.sends)
 
     def send(self, data: bytes) -> int:
+        assert not self._is_full, "nothing may be sent before `writable`"
         if self.lost:
             raise StreamLost("the peer is gone")
         taken = min(self.room, len(data))
         self.room -= taken
         self.sends.append(data[:taken])
+        self._kernel_holds += taken
+        self._is_full = taken < len(data)
         return taken
 
     def unsent_bytes(self) -> int:
-        return self.kernel_holds
+        return self._kernel_holds
 
     def close(self) -> None:
         self.closed = True
@@ -73,22 +95,75 @@ class RecordingStream:
     def abort(self) -> None:
         self.aborted = True
 
+    def read(self, room: int) -> None:
+        """Let the client read, so that ``room`` bytes are taken from now on."""
+        self.room = room
+        self.read_little(room)
+        if self._is_full and room:
+            self._is_full = False
+            assert self.owner is not None
+            self.owner.writable()
+
+    def read_little(self, size: int) -> None:
+        """Let the client read ``size`` bytes, which is too little for the stream to take more."""
+        self._kernel_holds = max(0, self._kernel_holds - size)
+
+    def lose(self) -> None:
+        """The stream is gone, as its owner is told; idempotent."""
+        if not self.lost:
+            self.lost = True
+            assert self.owner is not None
+            self.owner.connectionLost(Failure(ConnectionDone()))
+
 
 class PromptStream(RecordingStream):
-    """Ends as a socket does: its owner hears of it in the next iteration of the reactor."""
+    """Ends as a socket does: its owner is told in the next iteration of the reactor."""
+
+    owner: IStreamOwner
 
     def __init__(self, owner: IStreamOwner, clock: IReactorTime, room: int = 1 << 30) -> None:
         super().__init__(owner, room)
-        self.owner = owner
         self._clock = clock
 
     def close(self) -> None:
         super().close()
-        self._clock.callLater(0, self.owner.connectionLost)
+        self._clock.callLater(0, self.lose)
 
     def abort(self) -> None:
         super().abort()
-        self._clock.callLater(0, self.owner.connectionLost)
+        self._clock.callLater(0, self.lose)
+
+
+@implementer(IStreamOwner, IProtocol)
+class RecordingOwner:
+    """Notes what its stream tells it."""
+
+    def __init__(self) -> None:
+        self.streams: list[IStream] = []
+        self.received = b""
+        self.writables = 0
+        self.losses: list[Failure] = []
+
+    def attached(self, stream: IStream) -> None:
+        self.streams.append(stream)
+
+    def makeConnection(self, transport: ITransport) -> None:
+        raise AssertionError("the transport was connected to a protocol before")
+
+    def connectionMade(self) -> None:
+        raise AssertionError("the transport was connected to a protocol before")
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def writable(self) -> None:
+        self.writables += 1
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.losses.append(reason)
+
+    def logPrefix(self) -> str:
+        return "RecordingOwner"
 
 
 @implementer(IActor)
@@ -117,24 +192,34 @@ class TableDispatcherClient:
         self.announcements: list[Announcement] = []
 
     def frontends(self) -> Deferred[Sequence[FrontendRef]]:
-        return self.routing_table.nodes().addCallback(
-            lambda found: [status.frontend for status in found]
-        )
+        found = self.routing_table.nodes()
+        return found.addCallbacks(lambda nodes: [node.frontend for node in nodes], _answer_no)
 
     def announce(self, announcement: Announcement) -> Deferred[Acknowledgement]:
         self.announcements.append(announcement)
-        return self.routing_table.apply(announcement).addCallback(
-            lambda known: Acknowledgement(lease_seconds=announcement.lease_seconds, full=not known)
+        applied = self.routing_table.apply(announcement)
+        return applied.addCallbacks(
+            lambda known: Acknowledgement(lease_seconds=announcement.lease_seconds, full=not known),
+            _answer_no,
         )
+
+
+def _answer_no(failure: Failure) -> NoReturn:
+    failure.trap(Unavailable)
+    raise AnsweredNo(Unavailable.status, str(failure.value))
 
 
 @implementer(IDispatcherClient)
 class ScriptedDispatcherClient:
-    """Notes announcements, and answers each when and how the test says."""
+    """Notes announcements, and answers each when and how the test says.
+
+    ``listings`` are the answers to those who ask for the frontends.
+    """
 
     def __init__(self) -> None:
         self.announcements: list[Announcement] = []
         self.answers: list[Deferred[Acknowledgement]] = []
+        self.listings: list[Deferred[Sequence[FrontendRef]]] = []
 
     def announce(self, announcement: Announcement) -> Deferred[Acknowledgement]:
         self.announcements.append(announcement)
@@ -143,7 +228,8 @@ class ScriptedDispatcherClient:
         return answer
 
     def frontends(self) -> Deferred[Sequence[FrontendRef]]:
-        return succeed([])
+        self.listings.append(Deferred())
+        return self.listings[-1]
 
 
 @implementer(IPresenceClient)
@@ -188,6 +274,23 @@ class FailingRoutingTable:
 
     def forget(self, frontend: FrontendRef) -> Deferred[None]:
         return fail(Unavailable("the table is away"))
+
+
+@implementer(IPresenceStore)
+class FailingPresenceStore:
+    """A store of presence that cannot be reached."""
+
+    def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[Sequence[PresenceChange]]:
+        return fail(Unavailable("the store is away"))
+
+    def sweep(self, limit: int) -> Deferred[PresenceSweep]:
+        return fail(Unavailable("the store is away"))
+
+    def mark_published(self, changes: Sequence[PresenceChange]) -> Deferred[None]:
+        return fail(Unavailable("the store is away"))
+
+    def presence(self, members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
+        return fail(Unavailable("the store is away"))
 
 
 @implementer(IFrontendClient)
@@ -356,7 +459,7 @@ def new_frontend(
             send_bytes=1 << 20,
         ),
         routing=Routing(),
-        presence_settings=Presence(batch_members=100),
+        presence_settings=PresenceSettings(batch_members=100),
         node="n1",
         max_connections=max_connections,
         incarnation=incarnation,

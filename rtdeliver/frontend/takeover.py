@@ -58,7 +58,7 @@ def take_over(request: Request, owner: IStreamOwner, settings: Sockets) -> None:
     # The channel may have paused the transport, if the client sent more than the request.
     transport.resumeProducing()
     with suppress(OSError):  # The client may be gone; the next read notices that.
-        _set_socket_options(_socket_below(transport), settings)
+        _set_socket_options(_connection_below(transport).socket, settings)
     owner.attached(_stream(transport, owner))
 
 
@@ -139,7 +139,11 @@ class TransportStream:
         return len(data)
 
     def unsent_bytes(self) -> int:
-        return _unsent_bytes(_socket_below(self._transport))
+        # The transport's own buffer refills the kernel's while the client reads, so the kernel's
+        # share alone could stand still.
+        below = _connection_below(self._transport)
+        waiting = len(below.dataBuffer) - below.offset + below._tempDataLen
+        return _unsent_bytes(below.socket) + waiting
 
     def close(self) -> None:
         self._transport.unregisterProducer()
@@ -161,11 +165,10 @@ class TransportStream:
         """Do nothing: the transport is lost, and calls the owner's ``connectionLost``."""
 
 
-def _socket_below(transport: Any) -> socket.socket:
+def _connection_below(transport: Any) -> tcp.Connection:
     while not isinstance(transport, tcp.Connection):
         transport = transport.transport
-    sock: socket.socket = transport.socket
-    return sock
+    return transport
 
 
 def _set_socket_options(sock: socket.socket, settings: Sockets) -> None:

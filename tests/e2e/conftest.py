@@ -1,7 +1,5 @@
 """What several tests with real clients need: a browser, and a certificate."""
 
-import datetime
-import ipaddress
 import shutil
 import ssl
 from collections.abc import Iterator
@@ -10,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests import certificates
 from tests.e2e.tabs import chromium
 
 
@@ -34,39 +33,11 @@ class SelfSigned(NamedTuple):
 @pytest.fixture(scope="session")
 def self_signed(tmp_path_factory: pytest.TempPathFactory) -> SelfSigned:
     """Make a certificate that is valid for an hour."""
-    x509 = pytest.importorskip("cryptography.x509", reason="cryptography is not installed")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-            ),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
     directory = tmp_path_factory.mktemp("certificate")
     files = SelfSigned(directory / "cert.pem", directory / "key.pem", directory)
-    files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    files.key.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
+    pem = certificates.self_signed()
+    files.certificate.write_bytes(pem.certificate)
+    files.key.write_bytes(pem.key)
     return files
 
 

@@ -101,6 +101,7 @@ class Subject:
             counts=self.counts,
             lost=lambda _, reason: self.ended.append(reason),
         )
+        self.stream.owner = self.connection
         self.connection.attached(self.stream)
         number = count(1).__next__
         self.feeds: dict[Topic, Feed[Connection]] = {}
@@ -136,9 +137,8 @@ class Subject:
         self.clock.advance(0)
 
     def make_room(self, room: int) -> None:
-        """Let the stream take ``room`` bytes more, and tell the connection so."""
-        self.stream.room = room
-        self.connection.writable()
+        """Let the client read, so that the stream takes ``room`` bytes more."""
+        self.stream.read(room)
         self.turns()
 
     def pass_seconds(self, seconds: float) -> None:
@@ -457,8 +457,8 @@ class HeartbeatTests(SynchronousTestCase):
 
     def test_a_blocked_stream_gets_no_heartbeat(self) -> None:
         subject = Subject().blocked()
-        for held in range(10):
-            subject.stream.kernel_holds = 1000 - held
+        for _ in range(10):
+            subject.stream.read_little(1)
             subject.pass_seconds(HEARTBEAT_SECONDS)
         self.assertEqual(1, subject.connection.mailbox_bytes)
         subject.make_room(ENDLESS)
@@ -470,7 +470,6 @@ class StallTests(SynchronousTestCase):
 
     def test_a_client_that_reads_nothing_is_cut_off(self) -> None:
         subject = Subject().blocked()
-        subject.stream.kernel_holds = 1000
         subject.pass_seconds(STALL_SECONDS - TICK_SECONDS)
         self.assertFalse(subject.stream.aborted)
         # The first look may come as late as the last one that found it well.
@@ -481,15 +480,15 @@ class StallTests(SynchronousTestCase):
 
     def test_a_client_that_reads_slowly_is_not(self) -> None:
         subject = Subject().blocked()
-        for held in range(20):
-            subject.stream.kernel_holds = 1000 - held
+        for _ in range(20):
+            subject.stream.read_little(1)
             subject.pass_seconds(STALL_SECONDS - TICK_SECONDS)
         self.assertFalse(subject.stream.aborted)
 
     def test_a_client_that_reads_no_more_is_cut_off_after_all(self) -> None:
         subject = Subject().blocked()
-        for held in range(5):
-            subject.stream.kernel_holds = 1000 - held
+        for _ in range(5):
+            subject.stream.read_little(1)
             subject.pass_seconds(STALL_SECONDS - TICK_SECONDS)
         subject.pass_seconds(2 * STALL_SECONDS + 2 * TICK_SECONDS)
         self.assertTrue(subject.stream.aborted)
@@ -497,7 +496,6 @@ class StallTests(SynchronousTestCase):
     def test_a_client_is_given_the_whole_time_each_time(self) -> None:
         subject = Subject().blocked()
         for _ in range(5):
-            subject.stream.kernel_holds = 1000
             subject.pass_seconds(STALL_SECONDS - 2 * TICK_SECONDS)
             subject.make_room(ENDLESS)
             subject.stream.room = 0

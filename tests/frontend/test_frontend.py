@@ -330,8 +330,7 @@ class SubscribeTests(FrontendTestCase):
         return self.connect(), dispatchers
 
     def let_read(self, viewer: Viewer) -> None:
-        viewer.stream.room = 1 << 30
-        viewer.stream.owner.writable()
+        viewer.stream.read(1 << 30)
         self.turns()
 
 
@@ -436,8 +435,7 @@ class DeliverTests(FrontendTestCase):
         return viewer
 
     def let_read(self, viewer: Viewer) -> None:
-        viewer.stream.room = 1 << 30
-        viewer.stream.owner.writable()
+        viewer.stream.read(1 << 30)
         self.turns()
 
 

@@ -17,7 +17,7 @@ from rtdeliver.interfaces import IStreamOwner
 from rtdeliver.metrics import Sample
 from rtdeliver.model import CloseReason, ConnectionId, Topic, node_of
 from rtdeliver.wheel import TimingWheel
-from tests.fakes import PromptStream, RecordingStream
+from tests.fakes import PromptStream
 
 RED = Topic("live:red")
 STEP_SECONDS = 0.05
@@ -39,16 +39,11 @@ def values(samples: Iterable[Sample]) -> dict[str, float]:
     return {".".join([s.name, *s.labels.values()]): s.value for s in samples}
 
 
-class LateStream(RecordingStream):
+class LateStream(PromptStream):
     """Closes only when the test says so, unless it is aborted."""
 
-    def __init__(self, owner: IStreamOwner) -> None:
-        super().__init__(owner)
-        self.owner = owner
-
-    def abort(self) -> None:
-        super().abort()
-        self.owner.connectionLost()
+    def close(self) -> None:
+        self.closed = True
 
 
 class BreakableStream(PromptStream):
@@ -246,7 +241,7 @@ class DrainTests(SupervisorTestCase):
         streams: list[LateStream] = []
 
         def attach(owner: IStreamOwner) -> None:
-            streams.append(LateStream(owner))
+            streams.append(LateStream(owner, self.clock))
             owner.attached(streams[-1])
 
         self.supervisor.start(attach).open(b"first\n\n")
@@ -311,8 +306,7 @@ class SamplesTests(SupervisorTestCase):
         feed.post(Frames(data=b"a", events=4, topic=RED))
         name = "dropped.frontend.mailbox_full"
         self.assertEqual(5, values(self.supervisor.samples())[name])
-        stream.room = 100
-        connection.writable()
+        stream.read(100)
         self.clock.advance(0)
         self.assertEqual(5, values(self.supervisor.samples())[name])
 
