@@ -386,7 +386,7 @@ class StoreConnection:
         return execute(lambda: None)
 
     def missing(self) -> list[str]:
-        return []
+        return ["the store is away"] if self._store.state is StoreState.AWAY else []
 
     def apply(self, announcement: Announcement) -> Deferred[bool]:
         return self._ask(lambda: self._store.apply(announcement))

@@ -353,11 +353,15 @@ class WholeBody:
 
 @implementer(IAgent)
 class MemoryAgent:
-    """Sends requests to resources in memory, by host; a host may be an error instead."""
+    """Sends requests to resources in memory, by host; a host may be an error instead.
+
+    What a resource answers later comes by `flush`.
+    """
 
     def __init__(self, hosts: Mapping[str, IResource | Exception]) -> None:
         self.hosts = dict(hosts)
         self.requests: list[str] = []
+        self._waiting: list[RequestTraversalAgent] = []
 
     def request(
         self,
@@ -373,7 +377,14 @@ class MemoryAgent:
         body = bodyProducer
         if isinstance(body, FileBodyProducer):
             body = WholeBody(body)
-        return RequestTraversalAgent(host).request(method, uri, headers, body)
+        agent = RequestTraversalAgent(host)
+        self._waiting.append(agent)
+        return agent.request(method, uri, headers, body)
+
+    def flush(self) -> None:
+        """Bring what was answered to those who asked."""
+        for agent in self._waiting:
+            agent.flush()
 
 
 class Viewer:

@@ -12,6 +12,7 @@ from zope.interface import implementer
 from rtdeliver.actor import Mailbox, MailboxLimits, RunQueue
 from rtdeliver.config.sections import LinkSettings
 from rtdeliver.interfaces import IActor
+from tests.contracts.actor import ActorContract
 from tests.fakes import RecordingActor
 
 
@@ -173,6 +174,20 @@ class FailingActor:
         self.ends += 1
         if self._ending_fails:
             raise ZeroDivisionError("the end failed")
+
+
+class ScriptedActorTests(ActorContract, SynchronousTestCase):
+    implementation = ScriptedActor
+
+    def make_actor(self, run_queue: RunQueue, clock: Clock) -> IActor:
+        self.turns_taken: list[int] = []
+        return ScriptedActor(1, self.turns_taken.append)
+
+    def give_work(self) -> None:
+        self.run_queue.add(self.actor)
+
+    def work_done(self) -> int:
+        return len(self.turns_taken)
 
 
 class Reactor:

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from rtdeliver.interfaces import IVisited
 from rtdeliver.wheel import TimingWheel
+from tests.contracts.visited import VisitedContract
 
 
 @implementer(IVisited)
@@ -27,6 +28,17 @@ class RecordingVisited:
         self.visits.append(self._clock.seconds())
         self.told.append(now)
         return self._intervals.pop(0) if self._intervals else None
+
+
+class RecordingVisitedTests(VisitedContract, SynchronousTestCase):
+    implementation = RecordingVisited
+
+    def make_visited(self, clock: Clock) -> IVisited:
+        return RecordingVisited(clock, 1, 2, 3, 4)
+
+    def end(self) -> None:
+        while self.visited.visit(self.clock.seconds()) is not None:
+            pass
 
 
 @implementer(IVisited)

@@ -1,7 +1,9 @@
 """What every contract suite has in common."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
@@ -10,6 +12,9 @@ if TYPE_CHECKING:
 else:
     # A suite that were a test case itself would be run wherever it is imported.
     SynchronousTestCase = object
+
+
+T = TypeVar("T")
 
 
 class Contract:
@@ -35,3 +40,13 @@ class Contract:
 
 class SynchronousContract(Contract, SynchronousTestCase):
     """A contract whose test cases are a `SynchronousTestCase` too, and use its methods."""
+
+
+def fired_with(deferred: Deferred[T]) -> T:
+    """Return what ``deferred`` has fired with, or raise what it has failed with."""
+    results: list[T | Failure] = []
+    deferred.addBoth(results.append)
+    [result] = results
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result

@@ -1,13 +1,16 @@
 """The contract of IFrontendClient, for every implementation."""
 
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from zope.interface.verify import verifyObject
 
 from rtdeliver.errors import StaleIncarnation
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.interfaces import IFrontendClient
-from rtdeliver.model import FrontendRef, Gap, Topic
+from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
+from tests.contracts.contract import SynchronousContract
 from tests.fakes import TableDispatcherClient, Viewer, new_event, new_frontend
 
 RED, GREEN = Topic("live:red"), Topic("live:green")
@@ -16,12 +19,20 @@ N1 = FrontendRef(node="n1", url=URL, incarnation="first")
 N1_AGAIN = FrontendRef(node="n1", url=URL, incarnation="second")
 
 
-class FrontendClientContract:
+class FrontendClientContract(SynchronousContract):
     """To be mixed into a SynchronousTestCase that says how a client for one frontend is made."""
+
+    interface = IFrontendClient
 
     def make_client(self, frontend: Frontend) -> IFrontendClient:
         """Return a client of `N1`, which is ``frontend``."""
         raise NotImplementedError
+
+    def let_be_answered(self) -> None:
+        """Let happen what has to happen before an answer is there."""
+
+    def subject(self) -> IFrontendClient:
+        return self.client
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -36,13 +47,15 @@ class FrontendClientContract:
         self.clock.advance(0)
         return viewer
 
-    def test_it_keeps_its_promise(self) -> None:
-        self.assertTrue(verifyObject(IFrontendClient, self.client))
+    def deliver(self, batch: Sequence[Event | Gap], frontend: FrontendRef = N1) -> Deferred[None]:
+        answer = self.client.deliver(frontend, batch)
+        self.let_be_answered()
+        return answer
 
     def test_events_are_in_the_mailboxes_when_it_fires(self) -> None:
         red, both = self.connect(RED), self.connect(RED, GREEN)
         batch = [new_event("1", RED), new_event("2", GREEN), new_event("3", RED)]
-        self.assertIsNone(self.successResultOf(self.client.deliver(N1, batch)))
+        self.assertIsNone(self.successResultOf(self.deliver(batch)))
         self.clock.advance(0)
         self.assertEqual(["1", "3"], red.ids)
         self.assertEqual(["1", "2", "3"], both.ids)
@@ -50,14 +63,14 @@ class FrontendClientContract:
     def test_events_arrive_as_they_are(self) -> None:
         viewer = self.connect(RED)
         event = new_event("17-0-d1", RED, '{"text":"ä€😀\\u2028"}'.encode())
-        self.successResultOf(self.client.deliver(N1, [event]))
+        self.successResultOf(self.deliver([event]))
         self.clock.advance(0)
         self.assertIn(b"id: 17-0-d1\ndata: " + event.line + b"\n\n", viewer.stream.data)
 
     def test_gaps_arrive_with_the_events(self) -> None:
         viewer = self.connect(RED)
-        batch = [Gap(topic=RED, lost=3), new_event("1", RED)]
-        self.successResultOf(self.client.deliver(N1, batch))
+        batch: list[Event | Gap] = [Gap(topic=RED, lost=3), new_event("1", RED)]
+        self.successResultOf(self.deliver(batch))
         self.clock.advance(0)
         self.assertEqual([{"lost": 3, "topics": [RED]}], viewer.control("gap"))
         self.assertEqual(["1"], viewer.ids)
@@ -66,12 +79,12 @@ class FrontendClientContract:
         viewer = self.connect(RED)
         batch = [new_event("1", RED), new_event("2", RED)]
         for _ in range(2):
-            self.successResultOf(self.client.deliver(N1, batch))
+            self.successResultOf(self.deliver(batch))
         self.clock.advance(0)
         self.assertEqual(["1", "2"], viewer.ids)
 
     def test_what_is_meant_for_another_process_is_not_taken(self) -> None:
         viewer = self.connect(RED)
-        self.failureResultOf(self.client.deliver(N1_AGAIN, [new_event("1", RED)]), StaleIncarnation)
+        self.failureResultOf(self.deliver([new_event("1", RED)], N1_AGAIN), StaleIncarnation)
         self.clock.advance(0)
         self.assertEqual([], viewer.ids)

@@ -2,35 +2,37 @@
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from zope.interface.verify import verifyObject
 
 from rtdeliver.config.sections import Presence as PresenceSettings
-from rtdeliver.errors import RemoteFailure, Unavailable
-from rtdeliver.interfaces import IPresenceClient
-from rtdeliver.messages import PresenceChange, PresenceHeartbeat
+from rtdeliver.errors import RemoteFailure
+from rtdeliver.interfaces import IPresenceClient, IPresenceStore
+from rtdeliver.messages import PresenceHeartbeat
 from rtdeliver.model import Member
 from rtdeliver.presence.memory import MemoryPresenceStore
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.wire import Draft
+from tests.contracts.contract import SynchronousContract
+from tests.fakes import FailingPresenceStore
 
 MEMBERS = [Member("ann"), Member("b\u00f6b \u2603")]
 
 
-class AwayStore(MemoryPresenceStore):
-    """Cannot be reached."""
-
-    def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[Sequence[PresenceChange]]:
-        return fail(Unavailable("Redis is away"))
-
-
-class PresenceClientContract:
+class PresenceClientContract(SynchronousContract):
     """To be mixed into a SynchronousTestCase that says how a client for one tracker is made."""
+
+    interface = IPresenceClient
 
     def make_client(self, presence: PresenceTracker) -> IPresenceClient:
         """Return a client of ``presence``."""
         raise NotImplementedError
+
+    def let_be_answered(self) -> None:
+        """Let happen what has to happen before an answer is there."""
+
+    def subject(self) -> IPresenceClient:
+        return self.client
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -39,9 +41,9 @@ class PresenceClientContract:
         times = PresenceSettings(grace_seconds=5, claim_seconds=5)
         self.store = MemoryPresenceStore(settings=times, clock=self.clock)
         self.client = self.make_client(self.tracker(self.store))
-        self.away = self.make_client(self.tracker(AwayStore(settings=times, clock=self.clock)))
+        self.away = self.make_client(self.tracker(FailingPresenceStore()))
 
-    def tracker(self, store: MemoryPresenceStore) -> PresenceTracker:
+    def tracker(self, store: IPresenceStore) -> PresenceTracker:
         async def publish(drafts: Sequence[Draft]) -> None:
             self.published.extend(drafts)
 
@@ -52,13 +54,13 @@ class PresenceClientContract:
             clock=self.clock,
         )
 
-    def test_it_keeps_its_promise(self) -> None:
-        self.assertTrue(verifyObject(IPresenceClient, self.client))
+    def beat(self, client: IPresenceClient) -> Deferred[None]:
+        answer = client.heartbeat(PresenceHeartbeat(members=MEMBERS, heartbeat_seconds=7.5))
+        self.let_be_answered()
+        return answer
 
     def test_members_are_there_when_it_fires(self) -> None:
-        self.successResultOf(
-            self.client.heartbeat(PresenceHeartbeat(members=MEMBERS, heartbeat_seconds=7.5))
-        )
+        self.successResultOf(self.beat(self.client))
         there = self.successResultOf(self.store.presence(MEMBERS))
         self.assertEqual([True, True], [presence.online for presence in there])
         self.assertEqual(
@@ -66,14 +68,11 @@ class PresenceClientContract:
         )
 
     def test_the_interval_is_told(self) -> None:
-        self.successResultOf(
-            self.client.heartbeat(PresenceHeartbeat(members=MEMBERS, heartbeat_seconds=7.5))
-        )
+        self.successResultOf(self.beat(self.client))
         self.clock.advance(17)
         self.assertEqual([], self.successResultOf(self.store.sweep(10)).changes)
         self.clock.advance(1)
         self.assertEqual(2, len(self.successResultOf(self.store.sweep(10)).changes))
 
     def test_a_dispatcher_that_has_no_store_is_a_failure(self) -> None:
-        answer = self.away.heartbeat(PresenceHeartbeat(members=MEMBERS, heartbeat_seconds=30))
-        self.failureResultOf(answer, RemoteFailure)
+        self.failureResultOf(self.beat(self.away), RemoteFailure)

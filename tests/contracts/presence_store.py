@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
-from zope.interface.verify import verifyObject
 
 from rtdeliver.config.sections import Presence as PresenceSettings
+from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IPresenceStore
 from rtdeliver.messages import Presence, PresenceChange, PresenceHeartbeat
 from rtdeliver.model import Member
+from tests.contracts.contract import Contract
 
 ANN, BOB, CYD = Member("ann"), Member("bob"), Member("c\u00ffd \u2603")
 HEARTBEAT_SECONDS = 30.0
@@ -16,9 +18,10 @@ TIMES = PresenceSettings(grace_seconds=5.0, claim_seconds=4.0)
 GONE_SECONDS = 40.0
 
 
-class PresenceStoreContract:
+class PresenceStoreContract(Contract):
     """To be mixed into a test case, which says how a store is made and how time passes."""
 
+    interface = IPresenceStore
     store: IPresenceStore
 
     def make_store(self) -> IPresenceStore:
@@ -32,6 +35,9 @@ class PresenceStoreContract:
     def get(self, deferred: Deferred[Any]) -> Any:
         """Return what ``deferred`` fires with, or raise what it fails with."""
         raise NotImplementedError
+
+    def subject(self) -> IPresenceStore:
+        return self.store
 
     def setUp(self) -> None:
         self.store = self.make_store()
@@ -56,9 +62,6 @@ class PresenceStoreContract:
 
     def online(self, *members: Member) -> list[bool]:
         return [presence.online for presence in self.get(self.store.presence(members))]
-
-    def test_it_keeps_its_promise(self) -> None:
-        assert verifyObject(IPresenceStore, self.store)
 
     def test_nobody_is_there_at_first(self) -> None:
         assert self.sweep() == []
@@ -199,6 +202,39 @@ class PresenceStoreContract:
         assert coming.id == f"{coming.at}-0-online"
         assert going.id == f"{going.at}-0-offline"
         assert coming.at < going.at
+
+
+class AwayPresenceStoreContract(Contract):
+    """What holds while the store cannot be reached; to be mixed into a test case likewise."""
+
+    interface = IPresenceStore
+    store: IPresenceStore
+
+    def make_store(self) -> IPresenceStore:
+        """Return a store that cannot be reached."""
+        raise NotImplementedError
+
+    def get(self, deferred: Deferred[Any]) -> Any:
+        """Return what ``deferred`` fires with, or raise what it fails with."""
+        raise NotImplementedError
+
+    def subject(self) -> IPresenceStore:
+        return self.store
+
+    def setUp(self) -> None:
+        self.store = self.make_store()
+
+    def test_everything_fails(self) -> None:
+        change = PresenceChange(member=ANN, online=True, at=1_795_417_956_000)
+        for ask in (
+            lambda: self.store.heartbeat(PresenceHeartbeat(members=[ANN], heartbeat_seconds=30)),
+            lambda: self.store.sweep(10),
+            lambda: self.store.sweep(0),
+            lambda: self.store.mark_published([change]),
+            lambda: self.store.presence([ANN]),
+        ):
+            with pytest.raises(Unavailable):
+                self.get(ask())
 
 
 def statuses(changes: list[PresenceChange]) -> list[tuple[Member, str]]:

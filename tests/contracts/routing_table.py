@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
-from zope.interface.verify import verifyObject
 
+from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IRoutingTable
 from rtdeliver.messages import Announcement
 from rtdeliver.model import FrontendRef, Topic
+from tests.contracts.contract import Contract
 
 LEASE_SECONDS = 30.0
 RED, GREEN, BLUE = (Topic(f"live:{name}") for name in ("red", "green", "blue"))
@@ -36,9 +38,10 @@ def announcement(
     )
 
 
-class RoutingTableContract:
+class RoutingTableContract(Contract):
     """To be mixed into a test case, which says how a routing table is made and how time passes."""
 
+    interface = IRoutingTable
     routing_table: IRoutingTable
 
     def make_table(self) -> IRoutingTable:
@@ -69,11 +72,14 @@ class RoutingTableContract:
     def nodes(self) -> list[tuple[FrontendRef, int, int]]:
         return [(n.frontend, n.topics, n.viewers) for n in self.get(self.routing_table.nodes())]
 
+    def subject(self) -> IRoutingTable:
+        return self.routing_table
+
     def setUp(self) -> None:
         self.routing_table = self.make_table()
 
-    def test_it_keeps_its_promise(self) -> None:
-        assert verifyObject(IRoutingTable, self.routing_table)
+    def test_nothing_keeps_it_from_being_reached(self) -> None:
+        assert self.routing_table.missing() == []
 
     def test_an_empty_table_knows_nobody(self) -> None:
         assert self.frontends(RED) == set()
@@ -359,3 +365,41 @@ class RoutingTableContract:
         self.get(self.routing_table.forget(N1))
         assert self.frontends(RED) == {N1_AGAIN}
         assert self.viewers(RED) == {"n1": 2}
+
+
+class AwayRoutingTableContract(Contract):
+    """What holds while the table cannot be reached; to be mixed into a test case likewise."""
+
+    interface = IRoutingTable
+    routing_table: IRoutingTable
+
+    def make_table(self) -> IRoutingTable:
+        """Return a routing table that cannot be reached."""
+        raise NotImplementedError
+
+    def get(self, deferred: Deferred[Any]) -> Any:
+        """Return what ``deferred`` fires with, or raise what it fails with."""
+        raise NotImplementedError
+
+    def subject(self) -> IRoutingTable:
+        return self.routing_table
+
+    def setUp(self) -> None:
+        self.routing_table = self.make_table()
+
+    def test_it_says_that_something_is_missing(self) -> None:
+        assert self.routing_table.missing()
+
+    def test_everything_fails(self) -> None:
+        for ask in (
+            lambda: self.routing_table.apply(announcement(N1, {RED: 1}, full=True)),
+            lambda: self.routing_table.frontends(RED),
+            lambda: self.routing_table.viewers(RED),
+            lambda: self.routing_table.nodes(),
+            lambda: self.routing_table.forget(N1),
+        ):
+            with pytest.raises(Unavailable):
+                self.get(ask())
+
+    def test_it_can_be_stopped(self) -> None:
+        assert self.get(self.routing_table.stop()) is None

@@ -1,21 +1,24 @@
 """Tests of rtdeliver.dispatcher.links."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
 from rtdeliver.config.sections import Deliveries
+from rtdeliver.dispatcher.link import Link, LinkCounts
 from rtdeliver.dispatcher.links import Links
 from rtdeliver.errors import AnsweredNo, AnswerLost, StaleIncarnation, Unreachable
-from rtdeliver.interfaces import IFrontendClient
+from rtdeliver.interfaces import IActor, IFrontendClient
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from tests.contracts.actor import ActorContract
 from tests.fakes import ScriptedFrontendClient, new_backoff
 
 RED, GREEN = Topic("live:red"), Topic("live:green")
@@ -114,6 +117,31 @@ class Subject:
             for name, value in self.samples().items()
             if name.startswith(prefix) and value
         }
+
+
+class LinkContractTests(ActorContract, SynchronousTestCase):
+    implementation = Link
+
+    def make_actor(self, run_queue: RunQueue, clock: Clock) -> IActor:
+        self.numbers = itertools.count()
+        self.counts = LinkCounts()
+        self.link = Link(
+            name="n1",
+            send=lambda _: succeed(None),
+            settings=Deliveries(),
+            clock=clock,
+            run_queue=run_queue,
+            backoff=new_backoff(),
+            counts=self.counts,
+            broken=lambda link: link.close("failed"),
+        )
+        return self.link
+
+    def give_work(self) -> None:
+        self.link.post(event(next(self.numbers)))
+
+    def work_done(self) -> int:
+        return self.counts.delivered
 
 
 class DeliveringTests(SynchronousTestCase):

@@ -23,11 +23,13 @@ from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.dispatcher.routes import dispatcher_posts
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
+from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.http.routes import add_posts, new_app
-from rtdeliver.interfaces import IFrontendClient, IFrontendDeliveries, IPeerClient
+from rtdeliver.interfaces import IFrontendClient, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.wire import Draft
+from tests.contracts.frontend_client import FrontendClientContract
 from tests.fakes import (
     MemoryAgent,
     ScriptedPeerClient,
@@ -177,11 +179,22 @@ class PeersTests(SynchronousTestCase):
 class OneFrontendClient:
     """Delivers to the one frontend that there is, with no wire between."""
 
-    def __init__(self, frontend: IFrontendDeliveries) -> None:
+    def __init__(self, frontend: Frontend) -> None:
         self._frontend = frontend
 
     def deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
-        return execute(self._frontend.deliver, batch)
+        def take() -> None:
+            self._frontend.check_incarnation(frontend.incarnation)
+            self._frontend.deliver(batch)
+
+        return execute(take)
+
+
+class OneFrontendClientTests(FrontendClientContract, SynchronousTestCase):
+    implementation = OneFrontendClient
+
+    def make_client(self, frontend: Frontend) -> IFrontendClient:
+        return OneFrontendClient(frontend)
 
 
 _REQUESTS = 300

@@ -1,6 +1,7 @@
 """Tests of rtdeliver.frontend.client, against a dispatcher's own routes in memory."""
 
 import json
+from collections.abc import Mapping
 
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.task import Clock
@@ -19,16 +20,25 @@ from rtdeliver.errors import (
     UnknownConnection,
     Unreachable,
 )
-from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient
+from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient, _RemoteConnections
+from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.routes import add_topics_routes
 from rtdeliver.http.routes import new_app
-from rtdeliver.interfaces import IConnections, IDispatcherClient, IPresenceClient
+from rtdeliver.interfaces import (
+    IConnections,
+    IDispatcherClient,
+    IOwnerClient,
+    IPresenceClient,
+    IRoutingTable,
+)
 from rtdeliver.messages import Acknowledgement, Announcement, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.presence.routes import add_presence_routes
 from rtdeliver.routing.memory import MemoryRoutingTable
+from tests.contracts.connections import AwayConnectionsContract, FrontendConnectionsContract
 from tests.contracts.dispatcher_client import DispatcherClientContract
+from tests.contracts.owner_client import OwnerClientContract
 from tests.contracts.presence_client import PresenceClientContract
 from tests.fakes import (
     MemoryAgent,
@@ -82,6 +92,8 @@ class Silent(Resource):
 class HttpPresenceClientContractTests(PresenceClientContract, SynchronousTestCase):
     """The contract, with a dispatcher's routes at the other end."""
 
+    implementation = HttpDispatcherClient
+
     def make_client(self, presence: PresenceTracker) -> IPresenceClient:
         app = new_app()
         add_presence_routes(app, presence, Presence(batch_members=10))
@@ -94,7 +106,11 @@ class HttpPresenceClientContractTests(PresenceClientContract, SynchronousTestCas
 class HttpDispatcherClientContractTests(DispatcherClientContract, SynchronousTestCase):
     """The contract, with a dispatcher's routes at the other end."""
 
-    def make_client(self, dispatcher: Dispatcher) -> IDispatcherClient:
+    implementation = HttpDispatcherClient
+
+    def make_client(
+        self, dispatcher: Dispatcher, routing_table: IRoutingTable
+    ) -> IDispatcherClient:
         agent = MemoryAgent({"d1:8090": routes_of(dispatcher)})
         return HttpDispatcherClient(
             dispatchers=new_failover("http://d1:8090", clock=self.clock),
@@ -191,6 +207,54 @@ class HttpDispatcherClientTests(SynchronousTestCase):
             self.failureResultOf(self.use(Fixed(200, body)).announce(TOLD), RemoteFailure)
 
 
+class HttpOwnerClientContractTests(OwnerClientContract, SynchronousTestCase):
+    """The contract, with the frontends' routes at the other end."""
+
+    implementation = HttpOwnerClient
+
+    def make_client(self, frontends: Mapping[FrontendRef, Frontend]) -> IOwnerClient:
+        hosts: dict[str, IResource | Exception] = {"10.0.0.7:8081": ConnectError()}
+        for ref, frontend in frontends.items():
+            hosts[ref.url.removeprefix("http://")] = topics_routes_of(frontend)
+        return HttpOwnerClient(new_client(MemoryAgent(hosts), self.clock))
+
+
+class RemoteConnectionsContractTests(FrontendConnectionsContract, SynchronousTestCase):
+    """The contract, with the owner's routes at the other end."""
+
+    implementation = _RemoteConnections
+
+    def make_connections(self, frontend: Frontend) -> IConnections:
+        self.agent = MemoryAgent({"10.0.0.5:8081": topics_routes_of(frontend)})
+        return HttpOwnerClient(new_client(self.agent, self.clock)).connections(N1)
+
+    def let_be_answered(self) -> None:
+        super().let_be_answered()
+        self.agent.flush()
+
+
+class AwayConnectionsContractTests(AwayConnectionsContract, SynchronousTestCase):
+    """The contract, with nobody at the other end."""
+
+    implementation = _RemoteConnections
+
+    def setUp(self) -> None:
+        self.connections = connections_at(ConnectError(), Clock())
+
+
+def topics_routes_of(frontend: Frontend) -> IResource:
+    app = new_app()
+    add_topics_routes(app, frontend)
+    resource: IResource = app.resource()
+    return resource
+
+
+def connections_at(host: IResource | Exception, clock: Clock) -> IConnections:
+    """The connections of `N1`, which is ``host``."""
+    agent = MemoryAgent({"10.0.0.5:8081": host})
+    return HttpOwnerClient(new_client(agent, clock)).connections(N1)
+
+
 class HttpOwnerClientTests(SynchronousTestCase):
     """Against another frontend's own routes in memory."""
 
@@ -199,18 +263,11 @@ class HttpOwnerClientTests(SynchronousTestCase):
         routing_table = MemoryRoutingTable(clock=self.clock)
         self.owner = new_frontend(self.clock, TableDispatcherClient(routing_table))
         self.owner.start(N1.url)
-        app = new_app()
-        add_topics_routes(app, self.owner)
-        self.asked = self.connections(app.resource())
+        self.asked = connections_at(topics_routes_of(self.owner), self.clock)
         self.viewer = Viewer(self.owner, self.clock, RED)
         # Another one watches it, so that nothing has to be waited for.
         Viewer(self.owner, self.clock, GREEN)
         self.clock.pump([0, 0])
-
-    def connections(self, resource: IResource) -> IConnections:
-        agent = MemoryAgent({"10.0.0.5:8081": resource})
-        client = new_client(agent, self.clock)
-        return HttpOwnerClient(client).connections(N1)
 
     def test_the_topics_of_a_connection_are_told(self) -> None:
         told = self.successResultOf(self.asked.subscriptions(self.viewer.id))
@@ -231,5 +288,5 @@ class HttpOwnerClientTests(SynchronousTestCase):
 
     def test_any_other_answer_is_a_failure_of_the_owner(self) -> None:
         for resource in (Fixed(500, b""), Fixed(200, b"{}"), Fixed(200, b"nonsense")):
-            answer = self.connections(resource).subscriptions(self.viewer.id)
+            answer = connections_at(resource, self.clock).subscriptions(self.viewer.id)
             self.failureResultOf(answer, RemoteFailure)

@@ -15,12 +15,13 @@ from rtdeliver.errors import (
     TooManyTopics,
     UnknownConnection,
 )
-from rtdeliver.frontend.frontend import Subscriptions
-from rtdeliver.interfaces import IFrontendDeliveries, IStreamOwner
+from rtdeliver.frontend.frontend import Frontend, Subscriptions
+from rtdeliver.interfaces import IConnections, IFrontendDeliveries, IStreamOwner
 from rtdeliver.messages import Acknowledgement
 from rtdeliver.model import ConnectionId, FrontendRef, Gap, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.wire import TopicsChange
+from tests.contracts.connections import FrontendConnectionsContract
 from tests.fakes import (
     PromptStream,
     ScriptedDispatcherClient,
@@ -85,6 +86,13 @@ class FrontendTestCase(SynchronousTestCase):
             ".".join([sample.name, *sample.labels.values()]): sample.value
             for sample in self.frontend.samples()
         }
+
+
+class ConnectionsContractTests(FrontendConnectionsContract, SynchronousTestCase):
+    implementation = Frontend
+
+    def make_connections(self, frontend: Frontend) -> IConnections:
+        return frontend
 
 
 class ConnectTests(FrontendTestCase):

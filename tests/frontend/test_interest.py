@@ -12,13 +12,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from rtdeliver.config.sections import Routing
-from rtdeliver.errors import AnswerLost, Unreachable
+from rtdeliver.dispatcher.dispatcher import Dispatcher
+from rtdeliver.errors import AnswerLost, Unavailable, Unreachable
 from rtdeliver.frontend.interest import Interest
 from rtdeliver.frontend.subscriptions import SubscriptionTable
-from rtdeliver.interfaces import IDispatcherClient
+from rtdeliver.interfaces import IDispatcherClient, IRoutingTable
 from rtdeliver.messages import Acknowledgement, Announcement
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
+from tests.contracts.dispatcher_client import DispatcherClientContract
 from tests.fakes import PlainGroup, ScriptedDispatcherClient, TableDispatcherClient, new_backoff
 
 N1 = FrontendRef(node="n1", url="http://10.0.0.5:8081", incarnation="first")
@@ -530,7 +532,7 @@ class UnreliableDispatchers:
 
     def restart(self) -> None:
         """Begin again with an empty routing_table; what was on the way is lost."""
-        self.routing_table = MemoryRoutingTable(clock=self._clock)
+        self.routing_table: IRoutingTable = MemoryRoutingTable(clock=self._clock)
         self.emptied = True
 
     def change_weather(self, weather: Weather) -> None:
@@ -545,22 +547,28 @@ class UnreliableDispatchers:
         if applied_after is not None:
             self._clock.callLater(applied_after, self._apply, announcement, known)
         heard = self.weather in (Weather.FINE, Weather.SLOW)
-        self._clock.callLater(answered_after, self._answer, answer, known if heard else [])
+        told = known if heard else []
+        self._clock.callLater(
+            answered_after, self._answer, answer, told, announcement.lease_seconds
+        )
         return answer
 
     def frontends(self) -> Deferred[Sequence[FrontendRef]]:
-        raise NotImplementedError
+        return TableDispatcherClient(self.routing_table).frontends()
 
     def holds(self, topic: Topic) -> bool:
         return N1 in result_of(self.routing_table.frontends(topic))
 
     def _apply(self, announcement: Announcement, known: list[bool]) -> None:
-        known.append(result_of(self.routing_table.apply(announcement)))
+        applied = self.routing_table.apply(announcement)
+        applied.addCallbacks(known.append, lambda failure: failure.trap(Unavailable))
         self.emptied = self.emptied and not announcement.full
 
-    def _answer(self, answer: Deferred[Acknowledgement], known: list[bool]) -> None:
+    def _answer(
+        self, answer: Deferred[Acknowledgement], known: list[bool], lease_seconds: float
+    ) -> None:
         if known:
-            answer.callback(Acknowledgement(lease_seconds=30, full=not known[0]))
+            answer.callback(Acknowledgement(lease_seconds=lease_seconds, full=not known[0]))
         else:
             answer.errback(AnswerLost("no answer came"))
 
@@ -582,6 +590,24 @@ STEPS = st.one_of(
     st.tuples(st.just("weather"), st.sampled_from(Weather)),
     st.tuples(st.just("restart")),
 )
+
+
+class UnreliableDispatchersTests(DispatcherClientContract, SynchronousTestCase):
+    """What holds in fine weather."""
+
+    implementation = UnreliableDispatchers
+
+    def make_client(
+        self,
+        dispatcher: Dispatcher,
+        routing_table: IRoutingTable,
+    ) -> IDispatcherClient:
+        client = UnreliableDispatchers(self.clock)
+        client.routing_table = routing_table
+        return client
+
+    def let_be_answered(self) -> None:
+        self.clock.advance(0.01)
 
 
 class ConvergingTests(SynchronousTestCase):

@@ -105,6 +105,7 @@ class _OnRedis(PresenceStoreContract):
 class TestRedisPresenceStore(_OnRedis):
     """The contract, on one Redis."""
 
+    implementation = RedisPresenceStore
     prefixes = (PREFIX,)
 
     def new_store(self, stores: dict[str, RedisPresenceStore]) -> IPresenceStore:
@@ -125,6 +126,7 @@ class TestRedisPresenceStore(_OnRedis):
 class TestShardedPresenceStore(_OnRedis):
     """The contract, on three, which are three prefixes of the same server."""
 
+    implementation = ShardedPresenceStore
     prefixes = ("a:", "b:", "c:")
 
     def new_store(self, stores: dict[str, RedisPresenceStore]) -> IPresenceStore:

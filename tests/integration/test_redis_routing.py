@@ -141,6 +141,8 @@ class _OnRedis(RoutingTableContract):
 class TestRedisRoutingTable(_OnRedis):
     """The contract, on one Redis."""
 
+    implementation = RedisRoutingTable
+
     @pytest.fixture(autouse=True)
     def _routing_table(
         self, server: RedisServer, clock: LeapingClock, make_table: MakeTable
@@ -151,6 +153,8 @@ class TestRedisRoutingTable(_OnRedis):
 
 class TestShardedRoutingTable(_OnRedis):
     """The contract, on three, which are three prefixes of the same server."""
+
+    implementation = ShardedRoutingTable
 
     @pytest.fixture(autouse=True)
     def _routing_table(

@@ -21,7 +21,7 @@ from rtdeliver.likes.platform import HttpPlatform
 from rtdeliver.model import Member, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.presence.routes import add_presence_routes
-from tests.contracts.platform import PlatformContract
+from tests.contracts.platform import DispatcherPlatformContract
 from tests.dispatcher.test_client import Fixed, Silent
 from tests.fakes import MemoryAgent, new_client, new_failover
 
@@ -37,11 +37,13 @@ def good() -> Fixed:
     return Fixed(200, b'{"viewers":3}')
 
 
-class HttpPlatformContractTests(PlatformContract, SynchronousTestCase):
+class HttpPlatformContractTests(DispatcherPlatformContract, SynchronousTestCase):
     """The contract, with a dispatcher's routes at the other end."""
 
+    implementation = HttpPlatform
+
     def make_platform(
-        self, dispatcher: Dispatcher, index: IRoutingTable, presence: PresenceTracker
+        self, dispatcher: Dispatcher, routing_table: IRoutingTable, presence: PresenceTracker
     ) -> IPlatform:
         app = new_app()
         add_posts(app, dispatcher_posts(dispatcher, LIMITS))

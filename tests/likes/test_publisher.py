@@ -2,7 +2,6 @@
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from rtdeliver.errors import AnswerLost, Unavailable, Unreachable
 from rtdeliver.interfaces import IPlatform
@@ -17,12 +16,6 @@ from tests.likes.fakes import (
 )
 
 RED = Topic("live:red")
-
-
-class FakesTests(SynchronousTestCase):
-    def test_the_platforms_of_these_tests_keep_their_promise(self) -> None:
-        for platform in (RecordingPlatform(), AwayPlatform(), HangingPlatform()):
-            self.assertTrue(verifyObject(IPlatform, platform))
 
 
 class PublisherTests(SynchronousTestCase):

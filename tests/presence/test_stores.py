@@ -15,6 +15,8 @@ from tests.contracts.presence_store import TIMES, PresenceStoreContract
 
 
 class MemoryPresenceStoreTests(PresenceStoreContract, SynchronousTestCase):
+    implementation: type = MemoryPresenceStore
+
     def make_store(self) -> IPresenceStore:
         self.clock = Clock()
         self.clock.advance(1_795_417_956)
@@ -28,6 +30,8 @@ class MemoryPresenceStoreTests(PresenceStoreContract, SynchronousTestCase):
 
 
 class ShardedPresenceStoreTests(MemoryPresenceStoreTests):
+    implementation = ShardedPresenceStore
+
     def make_store(self) -> IPresenceStore:
         self.clock = Clock()
         self.clock.advance(1_795_417_956)

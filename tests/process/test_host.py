@@ -1,11 +1,27 @@
 """What a role runs in."""
 
+import io
 import os
+import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.model import check_node
-from rtdeliver.process.host import node_name
+from rtdeliver.process.host import IHost, OwnProcess, node_name
+from tests.contracts.host import HostContract
+from tests.sockets import SocketReactor
+
+
+class OwnProcessContractTests(HostContract, SynchronousTestCase):
+    implementation = OwnProcess
+
+    def make_host(self, reactor: SocketReactor) -> IHost:
+        self.complaints = io.StringIO()
+        self.patch(sys, "__stderr__", self.complaints)
+        return OwnProcess(reactor)
+
+    def told(self) -> str:
+        return self.complaints.getvalue()
 
 
 class NodeNameTests(SynchronousTestCase):

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.config.sections import Node
 from rtdeliver.errors import ConfigError
+from rtdeliver.process.host import IHost
 from rtdeliver.process.listeners import Listener
 from rtdeliver.process.parent import (
     ParentProcess,
@@ -26,7 +27,9 @@ from rtdeliver.process.parent import (
 )
 from rtdeliver.process.service import RoleService, StartError
 from rtdeliver.process.worker import STOP_ALL, VARIABLE, Assignment, take_assignment
+from tests.contracts.host import HostContract
 from tests.fakes import new_backoff
+from tests.sockets import SocketReactor
 
 PUBLIC = 40
 
@@ -125,6 +128,18 @@ class Reactor(MemoryReactorClock):
         protocol.transport = process
         self.processes.append(process)
         self.commands.append([executable, *args])
+
+
+class ParentProcessContractTests(HostContract, SynchronousTestCase):
+    implementation = ParentProcess
+
+    def make_host(self, reactor: SocketReactor) -> IHost:
+        self.complaints = io.StringIO()
+        self.patch(sys, "__stderr__", self.complaints)
+        return ParentProcess(reactor=reactor, workers=2)
+
+    def told(self) -> str:
+        return self.complaints.getvalue()
 
 
 class WorkersTestCase(SynchronousTestCase):

@@ -1,6 +1,7 @@
 """One of several workers: what it is told, and what it tells."""
 
 import os
+import socket
 from typing import Any
 
 from twisted.internet.error import ConnectionLost, ReactorNotRunning
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.config.sections import Node
 from rtdeliver.errors import ConfigError
+from rtdeliver.process.host import IHost
 from rtdeliver.process.listeners import Listener
 from rtdeliver.process.worker import (
     STOP_ALL,
@@ -21,6 +23,8 @@ from rtdeliver.process.worker import (
     take_assignment,
     worker_settings,
 )
+from tests.contracts.host import HostContract
+from tests.sockets import SocketReactor
 
 
 def assignment(**changed: Any) -> Assignment:
@@ -83,6 +87,29 @@ class Reactor(MemoryReactorClock):
         self.stops += 1
         if self.stops > 1:
             raise ReactorNotRunning
+
+
+class WorkerHostContractTests(HostContract, SynchronousTestCase):
+    """The contract, with one listener that the parent has bound and one of its own."""
+
+    implementation = WorkerHost
+
+    def make_host(self, reactor: SocketReactor) -> IHost:
+        self.reports, reports = self.pipe()
+        orders, _ = self.pipe()
+        # The host takes it over.
+        shared = socket.create_server(("127.0.0.1", 0)).detach()
+        told = assignment(number=0, sockets={"shared": shared}, reports=reports, orders=orders)
+        return WorkerHost(assignment=told, reactor=reactor)
+
+    def pipe(self) -> tuple[int, int]:
+        ends = os.pipe()
+        for end in ends:
+            self.addCleanup(os.close, end)
+        return ends
+
+    def told(self) -> str:
+        return os.read(self.reports, 100).decode()
 
 
 class HostTests(SynchronousTestCase):

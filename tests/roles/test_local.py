@@ -26,10 +26,11 @@ from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.wire import Draft
 from tests.contracts.dispatcher_client import DispatcherClientContract
 from tests.contracts.frontend_client import N1, N1_AGAIN, FrontendClientContract
-from tests.contracts.platform import PlatformContract
+from tests.contracts.platform import DispatcherPlatformContract
 from tests.contracts.presence_client import PresenceClientContract
 from tests.dispatcher.test_client import client_of, routes_of
 from tests.fakes import (
+    ScriptedDispatcherClient,
     ScriptedFrontendClient,
     Viewer,
     new_dispatcher,
@@ -48,7 +49,11 @@ async def unheard(_: PresenceHeartbeat) -> None:
 class LocalDispatcherClientContractTests(DispatcherClientContract, SynchronousTestCase):
     """The contract, with a call instead of a request."""
 
-    def make_client(self, dispatcher: Dispatcher) -> IDispatcherClient:
+    implementation = LocalDispatcherClient
+
+    def make_client(
+        self, dispatcher: Dispatcher, routing_table: IRoutingTable
+    ) -> IDispatcherClient:
         return LocalDispatcherClient(
             announce=dispatcher.announce, nodes=dispatcher.nodes, heartbeat=unheard
         )
@@ -56,6 +61,8 @@ class LocalDispatcherClientContractTests(DispatcherClientContract, SynchronousTe
 
 class LocalPresenceClientContractTests(PresenceClientContract, SynchronousTestCase):
     """The contract, with a call instead of a request."""
+
+    implementation = LocalDispatcherClient
 
     def make_client(self, presence: PresenceTracker) -> IPresenceClient:
         dispatcher = new_dispatcher(
@@ -69,6 +76,8 @@ class LocalPresenceClientContractTests(PresenceClientContract, SynchronousTestCa
 class LocalFrontendClientContractTests(FrontendClientContract, SynchronousTestCase):
     """The contract, with a call instead of a request to this process's own frontend."""
 
+    implementation = LocalFrontendClient
+
     def make_client(self, frontend: Frontend) -> IFrontendClient:
         return LocalFrontendClient(
             incarnation="first",
@@ -77,8 +86,10 @@ class LocalFrontendClientContractTests(FrontendClientContract, SynchronousTestCa
         )
 
 
-class LocalPlatformContractTests(PlatformContract, SynchronousTestCase):
+class LocalPlatformContractTests(DispatcherPlatformContract, SynchronousTestCase):
     """The contract, with a call instead of a request."""
+
+    implementation = LocalPlatform
 
     def make_platform(
         self, dispatcher: Dispatcher, routing_table: IRoutingTable, presence: PresenceTracker
@@ -96,29 +107,26 @@ class FailingDeliveries:
         raise ZeroDivisionError
 
 
-@implementer(IFrontendDeliveries)
-class RecordingDeliveries:
-    """Keeps what is delivered."""
-
-    def __init__(self) -> None:
-        self.batches: list[Sequence[Event | Gap]] = []
-
-    def deliver(self, batch: Sequence[Event | Gap]) -> None:
-        self.batches.append(batch)
-
-
 class LocalFrontendClientTests(SynchronousTestCase):
     """Which frontend is meant."""
 
     def setUp(self) -> None:
-        self.local = RecordingDeliveries()
+        self.clock = Clock()
+        self.local = new_frontend(self.clock, ScriptedDispatcherClient())
+        self.viewer = Viewer(self.local, self.clock, RED)
+        self.clock.advance(2)
         self.remote = ScriptedFrontendClient()
         self.client = LocalFrontendClient(incarnation="first", local=self.local, remote=self.remote)
+
+    def ids(self) -> list[str]:
+        """What the viewer of this process's own frontend got so far."""
+        self.clock.advance(0)
+        return self.viewer.ids
 
     def test_deliveries_to_this_process_go_nowhere_else(self) -> None:
         batch = [new_event("1", RED)]
         self.successResultOf(self.client.deliver(N1, batch))
-        self.assertEqual([batch], self.local.batches)
+        self.assertEqual(["1"], self.ids())
         self.assertEqual([], self.remote.deliveries)
 
     def test_deliveries_to_others_go_to_them(self) -> None:
@@ -129,7 +137,7 @@ class LocalFrontendClientTests(SynchronousTestCase):
             self.assertEqual((other, batch), self.remote.deliveries[-1])
             self.remote.answers[-1].errback(Unreachable("refused"))
             self.failureResultOf(answer, Unreachable)
-        self.assertEqual([], self.local.batches)
+        self.assertEqual([], self.ids())
 
     def test_a_fault_of_the_frontend_is_a_failure_and_no_exception(self) -> None:
         client = LocalFrontendClient(

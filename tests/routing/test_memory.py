@@ -30,6 +30,8 @@ FRONTENDS = [N1, N1_AGAIN, N2]
 class MemoryRoutingTableTests(RoutingTableContract, SynchronousTestCase):
     """The contract, on a clock that is advanced."""
 
+    implementation = MemoryRoutingTable
+
     def make_table(self) -> MemoryRoutingTable:
         self.clock = Clock()
         return MemoryRoutingTable(clock=self.clock)
