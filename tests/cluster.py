@@ -79,7 +79,7 @@ class Process(Generic[R]):
         self.clock.rightNow = now
         self.run_queue = RunQueue(clock=self.clock, slice_seconds=1)
         self._waiting: deque[Callable[[], None]] = deque()
-        self.role = build(self)
+        self.role: R = build(self)
 
     def take(self, call: Callable[[], None]) -> None:
         """Let ``call`` happen in this process, as soon as it may."""

@@ -379,7 +379,8 @@ class MemoryAgent:
             body = WholeBody(body)
         agent = RequestTraversalAgent(host)
         self._waiting.append(agent)
-        return agent.request(method, uri, headers, body)
+        answer: Deferred[IResponse] = agent.request(method, uri, headers, body)
+        return answer
 
     def flush(self) -> None:
         """Bring what was answered to those who asked."""

@@ -32,6 +32,7 @@ from rtdeliver.config.sections import Deliveries, Forwards, Presence, Routing, V
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import Unavailable
+from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.messages import NodeStatus
 from rtdeliver.metrics import Sample
@@ -265,7 +266,10 @@ class Cluster:
             left = Deferred.fromCoroutine(process.role.leave())
             left.addBoth(lambda _: process.kill())
 
-        process.take(lambda: process.role.drain(1).addCallback(leave) and None)
+        def drain() -> None:
+            process.role.drain(1).addCallback(leave)
+
+        process.take(drain)
 
     def befall(self, node: str, fate: Fate) -> None:
         process = self.processes[node]
@@ -523,6 +527,7 @@ class ClusterMachine(RuleBasedStateMachine):
             if browser.stream is not None:
                 topics = len(TOPICS)
                 owner = browser.stream.owner
+                assert isinstance(owner, Connection)
                 assert owner.mailbox_events <= topics * STREAMS.mailbox_events
                 assert owner.mailbox_bytes <= (topics + 1) * (STREAMS.mailbox_bytes + SPARE_BYTES)
         for process in self.cluster.running(*DISPATCHERS):

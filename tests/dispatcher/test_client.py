@@ -52,6 +52,7 @@ class Fixed(Resource):
 
     def render(self, request: Request) -> bytes:
         self.requests.append(request)
+        assert request.content is not None
         self.bodies.append(request.content.read())
         request.setResponseCode(self._status)
         return self._body
@@ -161,7 +162,10 @@ class HttpPeerClientTests(SynchronousTestCase):
         )
 
     def test_a_forward_is_one_post(self) -> None:
-        batch = [Gap(topic=RED, lost=3), Event(topic=RED, id="2", line=b'{"x":1}')]
+        batch: list[Event | Gap] = [
+            Gap(topic=RED, lost=3),
+            Event(topic=RED, id="2", line=b'{"x":1}'),
+        ]
         self.assertIsNone(self.successResultOf(self.new_client().forward(batch)))
         [request] = self.first.requests
         self.assertEqual((b"POST", b"/forward"), (request.method, request.path))

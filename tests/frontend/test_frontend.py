@@ -1,7 +1,7 @@
 """Tests of rtdeliver.frontend.frontend."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TypedDict, Unpack
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -15,12 +15,12 @@ from rtdeliver.errors import (
     TooManyTopics,
     UnknownConnection,
 )
-from rtdeliver.frontend.frontend import Frontend, Subscriptions
-from rtdeliver.interfaces import IConnections, IFrontendDeliveries, IStreamOwner
-from rtdeliver.messages import Acknowledgement
+from rtdeliver.frontend.connection import Connection
+from rtdeliver.frontend.frontend import Frontend
+from rtdeliver.interfaces import IConnections, IDispatcherClient, IFrontendDeliveries, IStreamOwner
+from rtdeliver.messages import Acknowledgement, Subscriptions, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef, Gap, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
-from rtdeliver.wire import TopicsChange
 from tests.contracts.connections import FrontendConnectionsContract
 from tests.fakes import (
     PromptStream,
@@ -37,6 +37,14 @@ URL = "http://127.0.0.1:8081"
 N1 = FrontendRef(node="n1", url=URL, incarnation="first")
 
 
+class Limits(TypedDict, total=False):
+    """Which limits of `new_frontend` a test may choose."""
+
+    max_connections: int
+    mailbox_bytes: int
+    mailbox_events: int
+
+
 class FrontendTestCase(SynchronousTestCase):
     """A started frontend, known to a routing table."""
 
@@ -45,7 +53,7 @@ class FrontendTestCase(SynchronousTestCase):
         self.routing_table = MemoryRoutingTable(clock=self.clock)
         self.use(TableDispatcherClient(self.routing_table))
 
-    def use(self, dispatchers: Any, **limits: int) -> None:
+    def use(self, dispatchers: IDispatcherClient, **limits: Unpack[Limits]) -> None:
         self.frontend = new_frontend(self.clock, dispatchers, **limits)
         self.frontend.start(URL)
         self.turns()
@@ -105,9 +113,11 @@ class ConnectTests(FrontendTestCase):
         viewer = self.connect(RED, GREEN)
         [(name, data)] = viewer.frames
         self.assertEqual("connected", name)
+        owner = viewer.stream.owner
+        assert isinstance(owner, Connection)
         self.assertEqual(
             {
-                "connection": viewer.stream.owner.id,
+                "connection": owner.id,
                 "topics": [GREEN, RED],
                 "heartbeat_seconds": 25,
             },
@@ -184,7 +194,7 @@ class ConnectTests(FrontendTestCase):
     def test_a_viewer_may_leave_before_the_greeting(self) -> None:
         self.use(ScriptedDispatcherClient())
         viewer = self.connect(RED)
-        viewer.stream.owner.connectionLost()
+        viewer.stream.lose()
         self.pass_seconds(2.1)
         self.assertEqual(b"", viewer.stream.data)
         self.assertEqual(0, self.samples()["subscriptions"])
@@ -192,7 +202,7 @@ class ConnectTests(FrontendTestCase):
     def test_a_viewer_that_leaves_is_not_in_the_routing_table_any_more(self) -> None:
         viewer = self.connect(RED, GREEN)
         self.connect(GREEN)
-        viewer.stream.owner.connectionLost()
+        viewer.stream.lose()
         self.pass_seconds(3)
         self.assertEqual([0, 1], self.counts(RED, GREEN))
         self.deliver(RED, "1")
@@ -283,7 +293,7 @@ class SubscribeTests(FrontendTestCase):
 
     def test_an_unknown_connection_is_refused(self) -> None:
         viewer = self.connect(RED)
-        viewer.stream.owner.connectionLost()
+        viewer.stream.lose()
         self.failureResultOf(self.subscribe(viewer, add=[GREEN]), UnknownConnection)
         for id in (viewer.id, ConnectionId("n1-nobody")):
             self.failureResultOf(self.frontend.subscriptions(id), UnknownConnection)
@@ -292,7 +302,7 @@ class SubscribeTests(FrontendTestCase):
     def test_a_connection_that_ends_while_it_waits_is_refused(self) -> None:
         viewer, _ = self.connect_scripted()
         answer = self.subscribe(viewer, add=[RED])
-        viewer.stream.owner.connectionLost()
+        viewer.stream.lose()
         self.pass_seconds(2.1)
         self.failureResultOf(answer, UnknownConnection)
         self.assertEqual(0, self.samples()["subscriptions"])
@@ -434,7 +444,7 @@ class DeliverTests(FrontendTestCase):
         self.let_read(slow)
         self.assertEqual(["0", "1", "2"], slow.ids)
 
-    def connect_slow(self, **limits: int) -> Viewer:
+    def connect_slow(self, **limits: Unpack[Limits]) -> Viewer:
         """A viewer that reads nothing, and has been sent an event with the id 0."""
         self.use(TableDispatcherClient(self.routing_table), **limits)
         viewer = self.connect(RED)
@@ -520,7 +530,7 @@ class SamplesTests(FrontendTestCase):
         viewer = self.connect(RED)
         self.connect()
         self.assertEqual((3, 2, 3), self.told())
-        viewer.stream.owner.connectionLost()
+        viewer.stream.lose()
         self.assertEqual((2, 2, 2), self.told())
 
     def told(self) -> tuple[float, ...]:

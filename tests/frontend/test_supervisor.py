@@ -114,7 +114,7 @@ class StartTests(SupervisorTestCase):
     def test_a_lost_connection_is_not_known_any_more(self) -> None:
         [stream] = self.start()
         [connection] = self.supervisor
-        stream.owner.connectionLost()
+        stream.lose()
         self.assertRaises(UnknownConnection, self.supervisor.connection, connection.id)
         self.assertEqual([connection], self.ended)
         self.assertEqual(0, len(self.supervisor))
@@ -132,7 +132,7 @@ class StartTests(SupervisorTestCase):
         self.assertIsNone(self.supervisor.busy)
         self.start()
         self.assertEqual("full", self.supervisor.busy)
-        first.owner.connectionLost()
+        first.lose()
         self.assertIsNone(self.supervisor.busy)
 
     def test_clients_are_sent_away_for_different_times_within_bounds(self) -> None:
@@ -198,9 +198,9 @@ class DrainTests(SupervisorTestCase):
     def test_it_is_drained_when_the_last_is_gone_and_not_before(self) -> None:
         streams = self.start(2)
         drained = self.supervisor.drain(5)
-        streams[0].owner.connectionLost()
+        streams[0].lose()
         self.assertNoResult(drained)
-        streams[1].owner.connectionLost()
+        streams[1].lose()
         self.successResultOf(drained)
         self.pass_seconds(6)
 
@@ -224,7 +224,7 @@ class DrainTests(SupervisorTestCase):
         self.pass_seconds(1.5)
         self.assertTrue(stream.closed)
         self.assertFalse(stream.aborted)
-        stream.owner.connectionLost()
+        stream.lose()
         self.successResultOf(drained)
 
     def test_a_stream_that_fails_at_its_end_does_not_keep_the_others(self) -> None:
@@ -255,7 +255,7 @@ class SamplesTests(SupervisorTestCase):
     def test_all_is_counted(self) -> None:
         streams = self.start(5)
         connections = list(self.supervisor)
-        streams[0].owner.connectionLost()
+        streams[0].lose()
         watch(connections[1]).post(Frames(data=b"abc", events=2, topic=RED))
         self.clock.advance(0)
         streams[2].room = 0
