@@ -3,8 +3,6 @@
 What answers when the test says so is answered here as the other end would.
 """
 
-from collections.abc import Sequence
-
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -25,7 +23,6 @@ from rtdeliver.interfaces import (
     IStream,
     IStreamOwner,
 )
-from rtdeliver.model import FrontendRef
 from rtdeliver.presence.presence import PresenceTracker
 from tests.contracts.actor import ActorContract
 from tests.contracts.contract import fired_with
