@@ -152,7 +152,7 @@ def test_a_stray_word_is_one_line(role: str, tmp_path: Path) -> None:
         ("rtdispatcher", [*options_of("rtdispatcher"), "--peer", "dc2=h:1"], ["peer", "h:1"]),
         ("rtdispatcher", [*options_of("rtdispatcher"), "--datacenter", "a b"], ["datacenter"]),
         ("rtdispatcher", [*options_of("rtdispatcher"), "--datacenter", "dc1", "--peer",
-                          "dc1=http://h:1"], ["peer", "dc1 is this datacenter itself"]),
+                          "dc1=http://h:1"], ["peer", "dc1 is the name of this datacenter"]),
         ("rtlikes", ["--listen", LOOPBACK, "--frontend", NOBODY], ["dispatcher"]),
         ("rtlikes", ["--listen", LOOPBACK, "--dispatcher", NOBODY], ["frontend"]),
         ("rtlikes", ["--frontend", NOBODY, "--dispatcher", "somewhere"], ["somewhere"]),
