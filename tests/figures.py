@@ -406,9 +406,9 @@ class _Crowd:
             client.close()
 
 
-def _connects_during(crowd: _Crowd, publish_one: object) -> list[float]:
+def _connects_during(crowd: _Crowd, publish_one: Callable[[], object]) -> list[float]:
     """Publish once, and connect again and again until all viewers have the event."""
-    publishing = threading.Thread(target=publish_one)  # type: ignore[arg-type]
+    publishing = threading.Thread(target=publish_one)
     frames = crowd.received_frames
     waits = []
     publishing.start()

@@ -14,6 +14,7 @@ from twisted.web.client import ResponseNeverReceived
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from twisted.web.resource import IResource
+from twisted.web.server import Request
 from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
@@ -422,8 +423,8 @@ def _unavailable() -> IResource:
     app = new_app()
 
     @app.route("/forward", methods=["POST"])
-    def forward(request: object) -> bytes:
-        request.setResponseCode(503)  # type: ignore[attr-defined]
+    def forward(request: Request) -> bytes:
+        request.setResponseCode(503)
         return b'{"error":"unavailable","message":"the table is away"}'
 
     resource: IResource = app.resource()

@@ -81,7 +81,7 @@ class InterestTestCase(SynchronousTestCase):
     def answer(self, *, full: bool = False) -> None:
         self.client.answers.pop(0).callback(Acknowledgement(lease_seconds=30, full=full))
 
-    def fail(self, error: Any = None) -> None:  # type: ignore[override]
+    def fail_announcement(self, error: Exception | None = None) -> None:
         self.client.answers.pop(0).errback(error or AnswerLost("no answer came"))
 
     def pass_seconds(self, seconds: float) -> None:
@@ -234,7 +234,7 @@ class AnnouncingTests(InterestTestCase):
         self.answer(full=True)
         self.pass_seconds(0)
         self.assertEqual([], self.lapses)
-        self.fail()
+        self.fail_announcement()
         self.pass_seconds(0.1)
         self.answer()
         self.assertEqual([3.1], self.lapses)
@@ -246,7 +246,7 @@ class AnnouncingTests(InterestTestCase):
         self.table.change("ann", add=[RED])
         self.interest.start(N1)
         self.pass_seconds(0)
-        self.fail()
+        self.fail_announcement()
         self.pass_seconds(0.1)
         self.answer()
         self.assertEqual([], self.lapses)
@@ -268,7 +268,7 @@ class FailingTests(InterestTestCase):
         self.pass_seconds(3)
         for pause in (0.1, 0.2, 0.4, 0.8, 1.6, 3, 3, 3):
             self.client.announcements.clear()
-            self.fail()
+            self.fail_announcement()
             self.pass_seconds(pause - 0.01)
             self.assertEqual([], self.client.announcements)
             self.pass_seconds(0.02)
@@ -278,13 +278,13 @@ class FailingTests(InterestTestCase):
         self.started()
         self.pass_seconds(3)
         for _ in range(5):
-            self.fail()
+            self.fail_announcement()
             self.pass_seconds(3)
         self.answer()
         self.assertTrue(self.interest.answered)
         self.pass_seconds(3)
         self.client.announcements.clear()
-        self.fail()
+        self.fail_announcement()
         self.pass_seconds(0.11)
         self.assertEqual(1, len(self.client.announcements))
 
@@ -292,9 +292,9 @@ class FailingTests(InterestTestCase):
         self.started()
         self.pass_seconds(3)
         for _ in range(6):
-            self.fail()
+            self.fail_announcement()
             self.pass_seconds(3)
-        self.fail()
+        self.fail_announcement()
         self.told()
         self.table.change("ann", add=[RED])
         self.pass_seconds(2.9)
@@ -307,7 +307,7 @@ class FailingTests(InterestTestCase):
         self.table.change("ann", add=[GREEN], remove=[RED])
         self.pass_seconds(0)
         self.table.change("ann", add=[BLUE])
-        self.fail()
+        self.fail_announcement()
         self.pass_seconds(1)
         self.assertEqual([{RED: 0, GREEN: 1}, {RED: 0, GREEN: 1, BLUE: 1}], self.told())
 
@@ -316,7 +316,7 @@ class FailingTests(InterestTestCase):
         self.table.change("ann", remove=[RED])
         self.pass_seconds(0)
         self.table.change("ann", add=[RED])
-        self.fail()
+        self.fail_announcement()
         self.pass_seconds(1)
         self.assertEqual([{RED: 0}, {RED: 1}], self.told())
 
@@ -325,7 +325,7 @@ class FailingTests(InterestTestCase):
         self.interest.start(N1)
         self.pass_seconds(0)
         self.table.change("ann", add=[GREEN], remove=[RED])
-        self.fail(Unreachable("nobody there"))
+        self.fail_announcement(Unreachable("nobody there"))
         self.pass_seconds(1)
         first, second = self.client.announcements
         self.assertTrue(first.full and second.full)
@@ -334,7 +334,7 @@ class FailingTests(InterestTestCase):
     def test_it_is_not_answered_after_a_failure(self) -> None:
         self.started(RED)
         self.pass_seconds(3)
-        self.fail()
+        self.fail_announcement()
         self.assertFalse(self.interest.answered)
         self.assertEqual([RED], self.interest.unconfirmed([RED]))
         self.pass_seconds(1)
@@ -345,7 +345,7 @@ class FailingTests(InterestTestCase):
     def test_a_fault_of_this_process_is_logged_and_passes(self) -> None:
         self.started()
         self.pass_seconds(3)
-        self.fail(ZeroDivisionError())
+        self.fail_announcement(ZeroDivisionError())
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
         self.client.announcements.clear()
         self.pass_seconds(1)
@@ -408,7 +408,7 @@ class ConfirmingTests(InterestTestCase):
         self.started(RED)
         self.table.change("bob", add=[RED])
         self.pass_seconds(3)
-        self.fail()
+        self.fail_announcement()
         self.pass_seconds(0.1)
         self.assertEqual([{RED: 2}, {RED: 2}], self.told())
         self.answer()
@@ -435,7 +435,7 @@ class ConfirmingTests(InterestTestCase):
     def test_nothing_is_confirmed_while_no_dispatcher_answers(self) -> None:
         self.started(RED)
         self.pass_seconds(3)
-        self.fail()
+        self.fail_announcement()
         confirmed = self.interest.confirmed([RED])
         self.pass_seconds(1)
         self.assertNoResult(confirmed)
@@ -488,7 +488,7 @@ class LeavingTests(InterestTestCase):
     def test_leaving_is_tried_once(self) -> None:
         self.started(RED)
         left = self.leave()
-        self.fail()
+        self.fail_announcement()
         self.successResultOf(left)
         self.pass_seconds(60)
         self.assertEqual(1, len(self.client.announcements))

@@ -112,6 +112,7 @@ class Peer:
         answers: list[Answer] = []
         while received.tell() < len(self.received):
             method = methods[len(answers)] if len(answers) < len(methods) else "GET"
+            # It asks of a socket nothing but `makefile`, and is typed as if it asked for more.
             response = HTTPResponse(received, method=method)  # type: ignore[arg-type]
             response.begin()
             answers.append(Answer(response.status, response.msg, response.read()))

@@ -589,8 +589,12 @@ def test_a_wrong_connect_is_refused_and_opens_no_stream(house: House, case: Case
 
 
 def _announcement(**changes: object) -> bytes:
-    frontend = {"node": "intruder", "url": "http://127.0.0.1:9", "incarnation": "i1"}
-    frontend.update({key: changes.pop(key) for key in list(changes) if key in frontend})  # type: ignore[misc]
+    frontend: dict[str, object] = {
+        "node": "intruder",
+        "url": "http://127.0.0.1:9",
+        "incarnation": "i1",
+    }
+    frontend.update({key: changes.pop(key) for key in list(changes) if key in frontend})
     return json.dumps(
         {"frontend": frontend, "counts": {TOPIC: 1}, "full": True, "lease_seconds": 30, **changes}
     ).encode()

@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -63,8 +64,8 @@ def online(hub: RoleProcess, member: str, listener: str = "listen") -> bool:
     return bool(answer["online"])
 
 
-def refusal(url: str, **request: object) -> tuple[int, str]:
-    answer = HTTP.get(f"{url}/connect", **request)  # type: ignore[arg-type]
+def refusal(url: str, **request: Any) -> tuple[int, str]:
+    answer = HTTP.get(f"{url}/connect", **request)
     assert answer.headers["Content-Type"] == "application/json"
     return answer.status_code, answer.json()["error"]
 

@@ -76,7 +76,9 @@ class Crew:
 
 def worker_of(stream: Stream) -> int:
     """The number of the worker that holds a stream."""
-    return int(re.fullmatch(r"n1-w(\d+)-.*", stream.connection)[1])  # type: ignore[index]
+    found = re.fullmatch(r"n1-w(\d+)-.*", stream.connection)
+    assert found is not None, stream.connection
+    return int(found[1])
 
 
 @contextmanager
