@@ -1,8 +1,9 @@
 """How dispatchers get into a Redis: passwords, ACL users, TLS, UNIX sockets, several, Sentinel."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -44,7 +45,10 @@ def assert_delivers(cluster: Cluster, viewers: Viewers) -> None:
 
 
 def assert_delivers_with(
-    viewers: Viewers, write_config: WriteConfig, *urls: str, **settings: object
+    viewers: Viewers,
+    write_config: WriteConfig,
+    *urls: str,
+    settings: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Assert that two dispatchers share the routing table in the Redis at ``urls``."""
     config = write_config({**QUICK, **settings})
@@ -237,7 +241,7 @@ def test_tls(
 ) -> None:
     url, certificate = tls_server
     authority = str(certificate.authority)
-    assert_delivers_with(viewers, write_config, url, redis_ca_file=authority)
+    assert_delivers_with(viewers, write_config, url, settings={"redis.ca_file": authority})
 
 
 def test_a_tls_certificate_that_nobody_vouches_for_is_refused(
