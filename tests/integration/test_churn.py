@@ -30,7 +30,8 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def cluster(server: RedisServer, write_config: WriteConfig) -> Iterator[Cluster]:
-    config = write_config(QUICK)
+    # Nothing fails here, so a busy machine may take its time.
+    config = write_config({**QUICK, "redis.command_seconds": 10, "http.request_seconds": 20})
     with running_cluster([["--redis", server.url, *config]] * 2, [config] * 2) as cluster:
         yield cluster
 
