@@ -46,6 +46,8 @@ def role(write_config: WriteConfig) -> Iterator[RoleProcess]:
             "viewers.mailbox_bytes": 67108864,
             "viewers.mailbox_events": 1000000,
             "routing.announce_seconds": 0.2,
+            # A busy machine may leave a client waiting for long.
+            "http.idle_seconds": 600,
         }
     )
     with combined(*roomy, "--node", "n1", "--cors-origin", PAGE) as role:

@@ -217,7 +217,7 @@ def test_a_frontend_that_was_paused_past_its_lease_announces_all_anew(
     server: RedisServer, viewers: Viewers, topic: str, write_config: WriteConfig
 ) -> None:
     # Its lease is long enough to fill its mailboxes before it ends.
-    quick = {**QUICK, "routing.lease_seconds": 10}
+    quick = {**QUICK, "routing.lease_seconds": 25}
     config = write_config(quick)
     # Links are looked after late, so that what was lost is still known when it is back.
     bounded = write_config(
