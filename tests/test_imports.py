@@ -191,6 +191,14 @@ class LayerTests(SynchronousTestCase):
                     wrong.add((module, name))
         self.assertEqual(wrong, set())
 
+    def test_only_the_roles_know_the_process(self) -> None:
+        others = {
+            module
+            for module in importers("rtdeliver.process")
+            if room_of(module)[1] not in ("process", "roles", "tap")
+        }
+        self.assertEqual(others, set())
+
     def test_pure_modules_know_nothing_of_the_world(self) -> None:
         for package in WORLD:
             pure = {
