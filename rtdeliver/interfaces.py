@@ -179,7 +179,7 @@ class IPresenceStore(Interface):
         """
 
     def mark_published(changes: Sequence[PresenceChange]) -> Deferred[None]:
-        """Record that these changes are published, and forget members who are now offline."""
+        """Record that these changes are published, and forget their members that are offline."""
 
     def presence(members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
         """Fires with whether each of ``members`` is online, in their order."""

@@ -202,7 +202,7 @@ class FastPathChannel(Protocol, TimeoutMixin):
         self.setTimeout(self._site.timeOut)
         # Writing below TLS would send plaintext.
         self._writes_at_once = isinstance(self.transport, tcp.Server) and not self.transport.TLS
-        # The transport's buffer has no bound, so this channel stops reading while it is full.
+        # The transport's buffer has no bound, so nothing is read while the client lags.
         self.transport.registerProducer(self, True)
 
     def dataReceived(self, data: bytes) -> None:
