@@ -98,6 +98,8 @@ interface Seen {
 /** A listed member; `online` is null if that is unknown. */
 interface Entry {
 	online: boolean | null;
+	/** When an event told last whether the member is online, by `performance.now()`. */
+	toldAt: number;
 	unseen: number;
 }
 

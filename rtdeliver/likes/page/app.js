@@ -134,9 +134,14 @@ async function loadVideo() {
 
 async function loadPeople() {
 	membersTimer = null;
+	const askedAt = performance.now();
+	/** @type {{ members: Member[] } | null} */
 	const found = await attempt(() => backend.get("/members"));
 	const own = backend.member && (await attempt(() => backend.get("/conversations")));
-	if (found) people.load(found.members, own?.conversations ?? []);
+	if (found) people.load(found.members, own?.conversations ?? [], askedAt);
+	if (!found?.members.every(({ online }) => online !== null)) {
+		membersTimer ??= setTimeout(loadPeople, RETRY_MS);
+	}
 }
 
 function topics() {

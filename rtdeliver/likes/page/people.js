@@ -59,7 +59,7 @@ export class People {
 	add(member, online = null) {
 		if (this.#members.has(member)) return;
 		if (this.#members.size >= LISTED && !this.#makeRoom()) return;
-		this.#members.set(member, { online, unseen: 0 });
+		this.#members.set(member, { online, toldAt: -Infinity, unseen: 0 });
 		this.#actions.changed();
 		this.#render();
 	}
@@ -69,11 +69,16 @@ export class People {
 	 *
 	 * @param {Member[]} members
 	 * @param {Conversation[]} conversations
+	 * @param {number} askedAt - when the backend was asked for them, by `performance.now()`
 	 */
-	load(members, conversations) {
+	load(members, conversations, askedAt) {
 		for (const { member } of [...conversations, ...members].slice(0, LISTED / 2)) this.add(member);
 		for (const { member, unseen } of conversations) this.#note(member, { unseen });
-		for (const { member, online } of members) this.#note(member, { online });
+		for (const { member, online } of members) {
+			// What an event has told since may be newer than the answer.
+			const known = (this.#members.get(member)?.toldAt ?? askedAt) >= askedAt;
+			if (!known && online !== null) this.#note(member, { online });
+		}
 	}
 
 	/**
@@ -81,7 +86,7 @@ export class People {
 	 * @param {boolean} online
 	 */
 	presence(member, online) {
-		this.#note(member, { online });
+		this.#note(member, { online, toldAt: performance.now() });
 	}
 
 	/**
