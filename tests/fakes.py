@@ -40,11 +40,13 @@ from rtdeliver.interfaces import (
 from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
+    Applied,
     NodeStatus,
     Presence,
     PresenceChange,
     PresenceHeartbeat,
     PresenceSweep,
+    Route,
 )
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Member, Topic
 from rtdeliver.wheel import TimingWheel
@@ -199,7 +201,12 @@ class TableDispatcherClient:
         self.announcements.append(announcement)
         applied = self.routing_table.apply(announcement)
         return applied.addCallbacks(
-            lambda known: Acknowledgement(lease_seconds=announcement.lease_seconds, full=not known),
+            lambda applied: Acknowledgement(
+                lease_seconds=announcement.lease_seconds,
+                full=not applied.known and not applied.replaced,
+                replaced=applied.replaced,
+                restored=applied.restored,
+            ),
             _answer_no,
         )
 
@@ -260,11 +267,17 @@ class FailingRoutingTable:
     def missing(self) -> list[str]:
         return ["the table is away"]
 
-    def apply(self, announcement: Announcement) -> Deferred[bool]:
+    def apply(self, announcement: Announcement) -> Deferred[Applied]:
         return fail(Unavailable("the table is away"))
 
-    def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
+    def route(self, topic: Topic) -> Deferred[Route]:
         return fail(Unavailable("the table is away"))
+
+    def has_lease(self, frontend: FrontendRef) -> bool:
+        return False
+
+    def overdue_changes(self) -> int:
+        return 0
 
     def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
         return fail(Unavailable("the table is away"))

@@ -103,9 +103,7 @@ class Http(Section, frozen=True, kw_only=True):
     """The largest body of a request to a public listener."""
 
     internal_body_bytes: Bytes = 33_554_432
-    """The largest body of a request to an internal listener. A frontend's first announcement has
-    all its topics.
-    """
+    """The largest body of a request to an internal listener."""
 
     request_seconds: Seconds = 5
     """How long a request to another node may take, with its answer."""
@@ -153,12 +151,16 @@ class Redis(Section, frozen=True, kw_only=True):
     """All keys, and the channel of changes, begin with this."""
 
     command_seconds: Seconds = 2
-    """How long one command may take. The longest command is a frontend's announcement of all its
-    topics: it takes about 0.6 s for 100,000 topics.
-    """
+    """How long one command may take."""
 
     reconnect_seconds: Seconds = 1
     """The longest pause between attempts to connect."""
+
+    fresh_seconds: Seconds = 0.05
+    """How long a dispatcher may use rows in its memory without a word from Redis; while there are
+    events, it asks twice in this time. An announcement is answered once all dispatchers have
+    acknowledged it, or after this time. It must be less than command_seconds.
+    """
 
     grace_seconds: Seconds = 10
     """When Redis has come back, perhaps empty: how long a dispatcher goes on using the old rows of
@@ -187,6 +189,17 @@ class Routing(Section, frozen=True, kw_only=True):
 
     confirm_seconds: Seconds = 2
     """How long a subscriber waits for a dispatcher's confirmation before it gets the answer 202."""
+
+    part_topics: Annotated[int, Meta(gt=0, le=1000)] = 1000
+    """The most topics in one announcement; a frontend with more sends several."""
+
+    part_bytes: Bytes = 262_144
+    """The most bytes of topics in one announcement; a single topic always fits."""
+
+    compare_seconds: Seconds = 300
+    """How long it takes to repeat all topics, some with each renewal of the lease, so that rows
+    that the routing table has lost come back.
+    """
 
 
 class Viewers(Section, frozen=True, kw_only=True):
@@ -294,6 +307,14 @@ class Deliveries(LinkSettings, frozen=True, kw_only=True):
 
     sweep_seconds: Seconds = 5
     """How often a dispatcher closes the links to frontends whose lease has ended."""
+
+    settle_seconds: Seconds = 1
+    """How often a dispatcher that delivered while the routing table could not be reached checks
+    which frontends did not get these events, so that their viewers get gap frames.
+    """
+
+    uncertain_topics: Count = 10_000
+    """For how many topics it remembers such events; further events are refused."""
 
 
 class Forwards(LinkSettings, frozen=True, kw_only=True):

@@ -122,7 +122,7 @@ class Frontend:
 
     def missing(self) -> list[str]:
         """What keeps this frontend from accepting viewers; empty when it is ready."""
-        missing = [] if self._interest.answered else ["no dispatcher answers"]
+        missing = self._interest.missing()
         busy = self._supervisor.busy
         return missing if busy is None else [*missing, f"this frontend is {busy}"]
 
@@ -214,8 +214,8 @@ class Frontend:
         if connection.member is not None and self._members.discard(connection.member):
             self._presence_heartbeats.left(connection.member)
 
-    def _report_unknown_gaps(self) -> None:
-        for topic in self._table.counts():
+    def _report_unknown_gaps(self, topics: Iterable[Topic]) -> None:
+        for topic in topics:
             for viewer in self._table.viewers(topic):
                 viewer.miss(topic, 0)
 

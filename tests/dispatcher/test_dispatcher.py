@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.dispatcher.dispatcher import TopicStatus
 from rtdeliver.errors import StaleIncarnation, Unavailable, Unreachable
-from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus
+from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus, Route
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.wire import Draft
@@ -43,10 +43,10 @@ class SwitchableRoutingTable(MemoryRoutingTable):
     away = False
     away_for: tuple[Topic, ...] = ()
 
-    def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
+    def route(self, topic: Topic) -> Deferred[Route]:
         if self.away or topic in self.away_for:
             return fail(Unavailable("the table is away"))
-        return super().frontends(topic)
+        return super().route(topic)
 
     def nodes(self) -> Deferred[Sequence[NodeStatus]]:
         return fail(Unavailable("the table is away")) if self.away else super().nodes()
