@@ -43,19 +43,29 @@ class TokenKey:
 
         :param now: seconds since the epoch.
         :raises Unauthorized: if the signature was not made with this key, ``sub`` or ``exp`` is
-            missing or wrong, or the token has expired.
+            missing or wrong, or the token has expired or, by its ``nbf``, is not valid yet.
         """
         try:
             claims = jwt.decode(
                 token,
                 self._key,
                 algorithms=[_ALGORITHM],
-                # The expiry is checked below, against the time that the caller gives.
-                options={"require": ["sub", "exp"], "verify_exp": False, "verify_aud": False},
+                # Times are checked below, against the one that the caller gives. When the token
+                # was issued, ``iat``, proves nothing (RFC 7519, 4.1.6).
+                options={
+                    "require": ["sub", "exp"],
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                    "verify_aud": False,
+                },
             )
             identity = Identity(check_member(claims["sub"]), _seconds(claims["exp"]))
+            valid_from = _seconds(claims.get("nbf", 0))
         except (jwt.InvalidTokenError, BadRequest, TypeError, ValueError, OverflowError):
             raise _refused("the token's signature, sub or exp is wrong or missing") from None
+        if now < valid_from:
+            raise _refused("the token is not valid yet: its nbf is in the future")
         if not now < identity.expires_at:
             raise _refused("the token has expired: get a new one")
         return identity

@@ -1,7 +1,7 @@
 """Stand-ins that keep the promises of rtdeliver.interfaces, for tests without sockets."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from treq.testing import RequestTraversalAgent
@@ -492,6 +492,7 @@ def new_frontend(
         presence=presence or ScriptedPresenceClient(),
         new_backoff=new_backoff,
         clock=clock,
+        now=clock.seconds,
         run_queue=RunQueue(clock=clock, slice_seconds=1),
         wheel=TimingWheel(clock=clock, tick_seconds=0.25),
     )
@@ -519,8 +520,12 @@ def new_dispatcher(
     routing_table: IRoutingTable,
     frontends: IFrontendClient,
     peers: Mapping[str, IPeerClient] | None = None,
+    now: Callable[[], float] | None = None,
 ) -> Dispatcher:
-    """A dispatcher that sweeps every five seconds."""
+    """A dispatcher that sweeps every five seconds.
+
+    :param now: the wall clock; ``clock`` if it is not given.
+    """
     run_queue = RunQueue(clock=clock, slice_seconds=1)
     return Dispatcher(
         routing_table=routing_table,
@@ -534,6 +539,7 @@ def new_dispatcher(
             new_backoff=new_backoff,
         ),
         clock=clock,
+        now=clock.seconds if now is None else now,
         run_queue=run_queue,
         new_backoff=new_backoff,
     )

@@ -89,6 +89,7 @@ def build_frontend(process: Process[Frontend], network: Network) -> Frontend:
         presence=ScriptedPresenceClient(),
         new_backoff=new_backoff,
         clock=process.clock,
+        now=process.clock.seconds,
         run_queue=process.run_queue,
         wheel=TimingWheel(clock=process.clock, tick_seconds=0.25),
     )
@@ -109,6 +110,7 @@ def build_dispatcher(
             new_backoff=new_backoff,
         ),
         clock=process.clock,
+        now=process.clock.seconds,
         run_queue=process.run_queue,
         new_backoff=new_backoff,
     )

@@ -40,6 +40,15 @@ class TokenKeyTests(SynchronousTestCase):
         token = jwt.encode(claims, KEY, algorithm="HS256")
         self.assertEqual(TokenKey(KEY).check(token, now=0), ANN)
 
+    def test_only_the_time_that_is_given_decides(self) -> None:
+        """The system's clock, and when the token was issued, do not."""
+        key, far = TokenKey(KEY), 99_999_999_999
+        claims = {"sub": "ann", "exp": far + 9, "nbf": far, "iat": far + 8}
+        token = jwt.encode(claims, KEY, algorithm="HS256")
+        self.assertEqual(key.check(token, now=far), Identity(Member("ann"), far + 9))
+        refusal = self.assertRaises(Unauthorized, key.check, token, now=far - 0.1)
+        self.assertIn("not valid yet", str(refusal))
+
     def test_what_is_not_signed_for_here_is_refused(self) -> None:
         def signed(claims: dict[str, Any], key: bytes = KEY, algorithm: str = "HS256") -> str:
             return jwt.encode(claims, key, algorithm=algorithm)
@@ -58,6 +67,7 @@ class TokenKeyTests(SynchronousTestCase):
             "an end that is no number": signed({"sub": "ann", "exp": "soon"}),
             "an end in quotes": signed({"sub": "ann", "exp": "1000"}),
             "an end that is not finite": signed({"sub": "ann", "exp": float("inf")}),
+            "a beginning that is no number": signed({**good, "nbf": "soon"}),
             "not yet": signed({**good, "nbf": 99_999_999_999}),
         }
         for name, token in refused.items():

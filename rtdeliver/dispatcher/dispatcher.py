@@ -39,6 +39,7 @@ class Dispatcher:
     """Routes events. It keeps nothing that another dispatcher would miss.
 
     :param peers: the other datacenters. All events that are published here are forwarded to them.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class Dispatcher:
         settings: Deliveries,
         peers: Peers,
         clock: IReactorTime,
+        now: Callable[[], float],
         run_queue: RunQueue,
         new_backoff: Callable[[], Backoff],
     ) -> None:
         self._routing_table = routing_table
         self._clock = clock
-        self._ids = EventIds(clock=clock)
+        self._now = now
+        self._ids = EventIds(now=now)
         self._links = Links(
             client=frontends,
             settings=settings,
@@ -99,7 +102,7 @@ class Dispatcher:
 
         :raises Unavailable: if the routing table cannot be reached. Then nothing is published.
         """
-        at = int(self._clock.seconds() * 1000)
+        at = int(self._now() * 1000)
         events = [encode_event(draft, id=draft.id or self._ids.next(), at=at) for draft in drafts]
         await self.deliver_local(events)
         self._peers.post(*events)

@@ -49,6 +49,7 @@ class Frontend:
     :param node: the name of this frontend among all frontends.
     :param incarnation: the name of this process among all that run as the same node.
     :param max_connections: the largest number of streams at a time.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Frontend:
         presence: IPresenceClient,
         new_backoff: Callable[[], Backoff],
         clock: IReactorTime,
+        now: Callable[[], float],
         run_queue: RunQueue,
         wheel: TimingWheel,
     ) -> None:
@@ -90,6 +92,7 @@ class Frontend:
             max_connections=max_connections,
             settings=settings,
             clock=clock,
+            now=now,
             run_queue=run_queue,
             wheel=wheel,
             ended=self._ended,

@@ -97,6 +97,7 @@ class FastPathSite(BoundedSite):
     :param posts: the handlers of plain POSTs, by path.
     :param run_queue: gives the connections their turns.
     :param secret: the bearer token that a request must carry; empty for none.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class FastPathSite(BoundedSite):
         body_bytes: int,
         idle_seconds: float,
         reactor: IReactorTime,
+        now: Callable[[], float],
     ) -> None:
         super().__init__(
             resource, body_bytes=body_bytes, idle_seconds=idle_seconds, reactor=reactor
@@ -117,6 +119,7 @@ class FastPathSite(BoundedSite):
         self._posts = {path.encode(): handler for path, handler in posts.items()}
         self._expected = f"Bearer {secret}".encode() if secret else b""
         self._clock = reactor
+        self._now = now
         self._heads: dict[bytes, Head | None] = {}
         self._date = (-1, b"")
 
@@ -154,7 +157,7 @@ class FastPathSite(BoundedSite):
             reply.status,
             RESPONSES[reply.status],
             version,
-            self._now(),
+            self._date_now(),
             b"".join(fields),
             len(body),
             body,
@@ -168,8 +171,8 @@ class FastPathSite(BoundedSite):
             return None
         return read
 
-    def _now(self) -> bytes:
-        second = int(self._clock.seconds())
+    def _date_now(self) -> bytes:
+        second = int(self._now())
         if second != self._date[0]:
             self._date = (second, datetimeToString(second))
         return self._date[1]

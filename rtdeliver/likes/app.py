@@ -38,6 +38,7 @@ class LikesApp:
 
     :param platform: where the app publishes, and all that it knows of the platform.
     :param key: signs the members' tokens.
+    :param now: the wall clock, in seconds since the epoch.
     :raises ConfigError: if ``likes.videos`` is empty, repeats a name, or has an invalid one.
     """
 
@@ -51,9 +52,11 @@ class LikesApp:
         platform: IPlatform,
         key: TokenKey,
         reactor: Any,
+        now: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._reactor = reactor
+        self._now = now
         videos = _videos(settings.videos)
         self._database = Database(settings=database, reactor=reactor)
         store = Store(self._database.run)
@@ -82,10 +85,10 @@ class LikesApp:
             viewers=self._viewers,
             likes=self._limits["likes"],
             comments=self._limits["comments"],
-            clock=reactor,
+            now=now,
         )
         self._conversations = Conversations(
-            store=store, publisher=self._publisher, messages=self._limits["messages"], clock=reactor
+            store=store, publisher=self._publisher, messages=self._limits["messages"], now=now
         )
         self._people = People(
             store=store,
@@ -94,7 +97,7 @@ class LikesApp:
             key=key,
             sessions=self._limits["sessions"],
             token_seconds=settings.token_seconds,
-            clock=reactor,
+            now=now,
         )
         self._crowd = Crowd(videos=self._videos, settings=crowd, clock=reactor)
         self._frontend: Callable[[str], str] = str
@@ -109,7 +112,7 @@ class LikesApp:
             settings=settings,
             crowd=self._crowd.settings,
             frontend=self._frontend_of,
-            clock=self._reactor,
+            now=self._now,
         )
         add_video_routes(app, self._videos, self._crowd, self._people, settings)
         add_conversation_routes(app, self._conversations, self._people, settings)

@@ -1,10 +1,9 @@
 """Messages between members, and which of them have been seen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 
 from rtdeliver.errors import BadRequest
 from rtdeliver.likes.limits import RateLimit
@@ -44,15 +43,21 @@ class Conversations:
     """Stores messages, and then publishes them.
 
     :param messages: limits the messages of each member.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
     def __init__(
-        self, *, store: Store, publisher: Publisher, messages: RateLimit, clock: IReactorTime
+        self,
+        *,
+        store: Store,
+        publisher: Publisher,
+        messages: RateLimit,
+        now: Callable[[], float],
     ) -> None:
         self._store = store
         self._publisher = publisher
         self._messages = messages
-        self._clock = clock
+        self._now = now
         self._sent = 0
 
     def all_of(self, member: Member) -> Deferred[Sequence[Conversation]]:
@@ -77,7 +82,7 @@ class Conversations:
         if to == member:
             raise BadRequest("you cannot send a message to yourself")
         self._messages.take(member)
-        message = await self._store.message(member, to, text, at=int(self._clock.seconds() * 1000))
+        message = await self._store.message(member, to, text, at=int(self._now() * 1000))
         self._sent += 1
         topic = conversation_topic(member, to)
         return Sent(message, await self._publisher.publish(topic, "message", message))

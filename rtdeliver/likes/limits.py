@@ -53,8 +53,7 @@ class RateLimit:
         allowance = self._allowance
         now = self._clock.seconds()
         left, since = self._buckets.get(visitor, (allowance.burst, now))
-        # The clock may be set back.
-        left = min(allowance.burst, left + max(0.0, now - since) * allowance.per_second)
+        left = min(allowance.burst, left + (now - since) * allowance.per_second)
         enough = left >= 1 - _ROUNDING
         self._buckets[visitor] = (left - 1 if enough else left, now)
         self._buckets.move_to_end(visitor)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from klein import Klein
-from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
 from rtdeliver.config.sections import Likes, LikesCrowd
@@ -60,11 +59,12 @@ def add_session_routes(
     settings: Likes,
     crowd: LikesCrowd,
     frontend: Callable[[Request], str],
-    clock: IReactorTime,
+    now: Callable[[], float],
 ) -> None:
     """Add what a page asks first: the settings, who the visitor is, and the members.
 
     :param frontend: returns the URL at which the browser of a request reaches the frontends.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
     @app.route("/settings", methods=["GET"])
@@ -76,7 +76,7 @@ def add_session_routes(
             "comment_characters": settings.comment_characters,
             "crowd_likes_per_second": crowd.likes_per_second,
             "crowd_seconds": crowd.seconds,
-            "now": int(clock.seconds() * 1000),
+            "now": int(now() * 1000),
         }
         return answer(request, 200, value)
 
@@ -85,7 +85,7 @@ def add_session_routes(
         member = decode_session(_body(request))
         address = client_address(request, behind_proxy=settings.behind_proxy)
         session = await shield(people.enter(member, address=address))
-        _set_cookie(request, session.token, session.expires_at / 1000 - clock.seconds())
+        _set_cookie(request, session.token, session.expires_at / 1000 - now())
         return answer(request, 201, session)
 
     @app.route("/session", methods=["GET"])

@@ -1,9 +1,8 @@
 """What visitors do with videos: look at them, like them, comment on them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
-from twisted.internet.interfaces import IReactorTime
 
 from rtdeliver.errors import NotFound
 from rtdeliver.likes.limits import RateLimit
@@ -62,6 +61,7 @@ class Videos:
 
     :param likes: limits how often each visitor likes, or publishes that it is typing.
     :param comments: limits the comments of each member.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Videos:
         viewers: ViewerCounts,
         likes: RateLimit,
         comments: RateLimit,
-        clock: IReactorTime,
+        now: Callable[[], float],
     ) -> None:
         self._videos = {video.name: video for video in videos}
         self._store = store
@@ -81,7 +81,7 @@ class Videos:
         self._viewers = viewers
         self._likes = likes
         self._comments = comments
-        self._clock = clock
+        self._now = now
         self._liked = 0
         self._commented = 0
 
@@ -131,7 +131,7 @@ class Videos:
 
     async def count_like(self, video: Video, member: Member | None, reaction: str) -> Liked:
         """Store and publish a like without a limit."""
-        likes = await self._store.like(video.name, reaction, at=self._now())
+        likes = await self._store.like(video.name, reaction, at=self._milliseconds())
         self._liked += 1
         data = {"member": member, "reaction": reaction, "likes": likes}
         return Liked(likes, reaction, await self._publisher.publish(video.live, "like", data))
@@ -142,7 +142,7 @@ class Videos:
         :raises TooManyRequests: if the member exceeds the limit.
         """
         self._comments.take(member)
-        comment = await self._store.comment(video.name, member, text, at=self._now())
+        comment = await self._store.comment(video.name, member, text, at=self._milliseconds())
         self._commented += 1
         return Commented(comment, await self._publisher.publish(video.comments, "comment", comment))
 
@@ -160,5 +160,5 @@ class Videos:
             counter("app_comments", "Comments stored.", self._commented),
         ]
 
-    def _now(self) -> int:
-        return int(self._clock.seconds() * 1000)
+    def _milliseconds(self) -> int:
+        return int(self._now() * 1000)

@@ -46,7 +46,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         heartbeat=lambda heartbeat: presence.heartbeat(heartbeat),
     )
     frontend = new_frontend(config, base, incarnation, dispatchers, dispatchers)
-    table, store = new_tables(config.redis, config.presence, reactor)
+    table, store = new_tables(config.redis, config.presence, base)
     dispatcher = new_dispatcher(
         config,
         base,
@@ -64,7 +64,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         platform = LocalPlatform(
             publish=dispatcher.publish, viewers=table.viewers, presence=presence.presence
         )
-        apps.append(new_likes_app(config, platform, key, reactor))
+        apps.append(new_likes_app(config, platform, key, base))
     internal = new_app()
     add_routing_routes(internal, config, dispatcher, presence)
     add_topics_routes(internal, frontend)

@@ -41,9 +41,9 @@ def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
     platform = HttpPlatform(
         dispatchers=base.failover(config.node.dispatchers, at_random),
         client=base.client_within(config.likes.publish_seconds),
-        clock=reactor,
+        now=base.now,
     )
-    app = new_likes_app(config, platform, likes_key(config), reactor)
+    app = new_likes_app(config, platform, likes_key(config), base)
     description = config.listeners.listen or _LISTEN
     listeners = [likes_listener(base, "listen", description, app)]
     if config.listeners.internal:
@@ -70,7 +70,7 @@ def likes_key(config: Config) -> TokenKey:
     return application_key(config.access.token_key_file, config.likes_database.path)
 
 
-def new_likes_app(config: Config, platform: IPlatform, key: TokenKey, reactor: Any) -> LikesApp:
+def new_likes_app(config: Config, platform: IPlatform, key: TokenKey, base: RoleBase) -> LikesApp:
     """Return the app with the configured settings."""
     return LikesApp(
         settings=config.likes,
@@ -79,7 +79,8 @@ def new_likes_app(config: Config, platform: IPlatform, key: TokenKey, reactor: A
         crowd=config.likes_crowd,
         platform=platform,
         key=key,
-        reactor=reactor,
+        reactor=base.reactor,
+        now=base.now,
     )
 
 

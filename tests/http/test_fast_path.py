@@ -115,6 +115,7 @@ class House:
 
     def __init__(self, secret: str = "", **posts: PostHandler) -> None:
         self.clock = Clock()
+        self.wall = Clock()
         self.posts = {f"/{name}": handler for name, handler in posts.items()}
         self._secret = secret
         self.fast_site = FastPathSite(
@@ -125,6 +126,7 @@ class House:
             body_bytes=BODY_BYTES,
             idle_seconds=IDLE_SECONDS,
             reactor=self.clock,
+            now=self.wall.seconds,
         )
         self.ordinary_site = BoundedSite(
             self._resource(),
@@ -387,6 +389,7 @@ class ActorContractTests(ActorContract, SynchronousTestCase):
             body_bytes=BODY_BYTES,
             idle_seconds=IDLE_SECONDS,
             reactor=clock,
+            now=clock.seconds,
         )
         self.client = Client(site, clock)
         actor: IActor = self.client.protocol
@@ -445,6 +448,6 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual([400], self.client.statuses)
 
     def test_the_time_of_day_is_told(self) -> None:
-        self.house.clock.rightNow = 784111777
+        self.house.wall.rightNow = 784111777
         self.client.send(post())
         self.assertIn(b"\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n", self.client.transport.value())

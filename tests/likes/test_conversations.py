@@ -54,7 +54,7 @@ class ConversationsTestCase(SynchronousTestCase):
             store=Store(run or self.database.run),
             publisher=Publisher(platform=platform, waiting=100),
             messages=limit,
-            clock=self.clock,
+            now=self.clock.seconds,
         )
 
     def stored(self) -> list[tuple[str, bool]]:

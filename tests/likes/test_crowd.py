@@ -48,7 +48,7 @@ class CrowdTestCase(SynchronousTestCase):
             ),
             likes=nothing,
             comments=nothing,
-            clock=self.clock,
+            now=self.clock.seconds,
         )
         self.crowd = Crowd(
             videos=videos,

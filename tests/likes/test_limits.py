@@ -89,14 +89,6 @@ class RateLimitTests(SynchronousTestCase):
         world.takes("ann", 5)
         self.assertEqual(world.limit.refused, 3)
 
-    def test_a_clock_that_is_set_back_takes_nothing_from_anyone(self) -> None:
-        world = World(Allowance(per_second=1, burst=3))
-        world.takes("ann", 1)
-        world.clock.advance(-3600)
-        self.assertEqual(world.takes("ann", 3), [True, True, False])
-        world.clock.advance(1)
-        self.assertEqual(world.takes("ann", 2), [True, False])
-
     def test_no_more_visitors_are_remembered_than_so_many(self) -> None:
         world = World(Allowance(per_second=1, burst=1), visitors=3)
         for number in range(10):

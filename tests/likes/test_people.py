@@ -53,7 +53,7 @@ class PeopleTestCase(SynchronousTestCase):
                 what="names", allowance=Allowance(0.1, 3), visitors=10, clock=self.clock
             ),
             token_seconds=3600,
-            clock=self.clock,
+            now=self.clock.seconds,
         )
 
     def stored(self) -> list[Member]:

@@ -55,7 +55,7 @@ class VideosTestCase(SynchronousTestCase):
             viewers=self.viewers,
             likes=self.limit(),
             comments=self.limit(),
-            clock=self.clock,
+            now=self.clock.seconds,
         )
 
     def limit(self) -> RateLimit:
