@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 from twisted.web.server import Request
 
@@ -15,7 +16,7 @@ from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.conversations import Conversations
 from rtdeliver.likes.crowd import Crowd
 from rtdeliver.likes.database import Database
-from rtdeliver.likes.limits import Allowance, RateLimit
+from rtdeliver.likes.limits import Allowance, RateLimit, VisitorLimit, refused
 from rtdeliver.likes.model import Video, parse_video
 from rtdeliver.likes.page import read_page
 from rtdeliver.likes.people import People
@@ -29,7 +30,7 @@ from rtdeliver.likes.routes import (
 from rtdeliver.likes.store import Store
 from rtdeliver.likes.videos import Videos
 from rtdeliver.likes.viewers import ViewerCounts
-from rtdeliver.metrics import Sample, counter
+from rtdeliver.metrics import Sample
 from rtdeliver.tokens import TokenKey
 
 
@@ -64,17 +65,23 @@ class LikesApp:
             every_seconds=settings.viewers_seconds,
             clock=reactor,
         )
+        likes = Allowance(limits.likes_per_second, limits.likes_burst)
         comments = Allowance(limits.comments_per_second, limits.comments_burst)
-        allowances = {
-            "likes": Allowance(limits.likes_per_second, limits.likes_burst),
-            "comments": comments,
-            "messages": comments,
-            "sessions": Allowance(limits.sessions_per_second, limits.sessions_burst),
-        }
         self._limits = {
-            what: RateLimit(what=what, allowance=allowance, visitors=limits.visitors, clock=reactor)
-            for what, allowance in allowances.items()
+            what: _visitor_limit(what, allowance, limits, reactor)
+            for what, allowance in {
+                "likes": likes,
+                "comments": comments,
+                "messages": comments,
+                "seen": likes,
+            }.items()
         }
+        self._sessions = RateLimit(
+            what="names from your address",
+            allowance=Allowance(limits.sessions_per_second, limits.sessions_burst),
+            visitors=limits.visitors,
+            clock=reactor,
+        )
         self._videos = Videos(
             videos=videos,
             store=store,
@@ -85,14 +92,18 @@ class LikesApp:
             clock=reactor,
         )
         self._conversations = Conversations(
-            store=store, publisher=self._publisher, messages=self._limits["messages"], clock=reactor
+            store=store,
+            publisher=self._publisher,
+            messages=self._limits["messages"],
+            seen=self._limits["seen"],
+            clock=reactor,
         )
         self._people = People(
             store=store,
             publisher=self._publisher,
             platform=platform,
             key=key,
-            sessions=self._limits["sessions"],
+            sessions=self._sessions,
             token_seconds=settings.token_seconds,
             clock=reactor,
         )
@@ -146,17 +157,28 @@ class LikesApp:
         return self._frontend(host_of(request))
 
     def samples(self) -> list[Sample]:
-        refused = [
-            counter("app_refused", "Requests over a rate limit.", limit.refused, of=what)
-            for what, limit in self._limits.items()
-        ]
         return [
             *self._videos.samples(),
             *self._conversations.samples(),
             *self._publisher.samples(),
             *self._crowd.samples(),
-            *refused,
+            *(sample for of, limit in self._limits.items() for sample in limit.samples(of)),
+            refused(self._sessions, "sessions", by="address"),
         ]
+
+
+def _visitor_limit(
+    what: str, allowance: Allowance, limits: LikesLimits, clock: IReactorTime
+) -> VisitorLimit:
+    return VisitorLimit(
+        visitors=RateLimit(what=what, allowance=allowance, visitors=limits.visitors, clock=clock),
+        addresses=RateLimit(
+            what=f"{what} from your address",
+            allowance=allowance.times(limits.address_members),
+            visitors=limits.visitors,
+            clock=clock,
+        ),
+    )
 
 
 def _videos(texts: Sequence[str]) -> Sequence[Video]:
