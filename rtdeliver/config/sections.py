@@ -421,6 +421,11 @@ class LikesDatabase(Section, frozen=True, kw_only=True):
     busy_seconds: Seconds = 5
     """How long a write waits for another process that has locked the file."""
 
+    check_seconds: ShortSeconds = 2
+    """How often the app checks that it can write to the file. While it cannot, it is not ready, and
+    refuses requests.
+    """
+
     waiting: Count = 1_000
     """How many reads and writes may wait; further requests are refused."""
 

@@ -31,7 +31,7 @@ from rtdeliver.likes.store import Store
 from rtdeliver.likes.videos import Videos
 from rtdeliver.likes.viewers import ViewerCounts
 from rtdeliver.metrics import Sample
-from rtdeliver.tokens import TokenKey
+from rtdeliver.tokens import ApplicationKey
 
 
 class LikesApp:
@@ -50,11 +50,12 @@ class LikesApp:
         limits: LikesLimits,
         crowd: LikesCrowd,
         platform: IPlatform,
-        key: TokenKey,
+        key: ApplicationKey,
         reactor: Any,
     ) -> None:
         self._settings = settings
         self._reactor = reactor
+        self._key = key
         videos = _videos(settings.videos)
         self._database = Database(settings=database, reactor=reactor)
         store = Store(self._database.run)
@@ -102,7 +103,7 @@ class LikesApp:
             store=store,
             publisher=self._publisher,
             platform=platform,
-            key=key,
+            key=key.key,
             sessions=self._sessions,
             token_seconds=settings.token_seconds,
             clock=reactor,
@@ -129,13 +130,15 @@ class LikesApp:
         return resource
 
     def start(self, *, frontend: Callable[[str], str]) -> None:
-        """Open the database, and begin to poll the numbers of viewers.
+        """Keep the key, open the database, and begin to poll the numbers of viewers.
 
         :param frontend: returns the URL at which browsers reach the frontends, for the host at
             which they reach the app.
-        :raises ConfigError: if the database cannot be used.
+        :raises ConfigError: if a new key cannot be written, or the database has a schema that this
+            program does not know.
         """
         self._frontend = frontend
+        self._key.keep()
         self._database.open()
         self._viewers.start()
 
@@ -155,6 +158,10 @@ class LikesApp:
 
     def _frontend_of(self, request: Request) -> str:
         return self._frontend(host_of(request))
+
+    def missing(self) -> list[str]:
+        """What keeps the app from serving visitors; empty when it is ready."""
+        return self._database.missing()
 
     def samples(self) -> list[Sample]:
         return [

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IPlatform
-from rtdeliver.likes.database import connect, upgrade
+from rtdeliver.likes.database_file import connect, upgrade
 from rtdeliver.likes.limits import Allowance, RateLimit, VisitorLimit
 from rtdeliver.messages import Presence
 from rtdeliver.metrics import Sample
