@@ -100,6 +100,10 @@ class DatabaseFile:
 
     def _open(self) -> None:
         _make(self._path)
+        # SQLite opens a file for reading alone if it has to, and gives the files that it makes
+        # beside it the same mode: these would be in the way once the file may be written.
+        if not os.access(self._path, os.R_OK | os.W_OK, effective_ids=True):
+            raise Unusable("this process may not read and write the file")
         self._connection = connect(self._path, busy_seconds=self._busy_seconds)
         self._identity = _identity(self._path)
         # With WAL, a crash of the process loses nothing. A crash of the machine may lose the last

@@ -971,7 +971,9 @@ def test_who_leaves_while_the_database_is_busy_leaves_no_traceback(
     hub: RoleProcess, tmp_path: Path, write_config: WriteConfig
 ) -> None:
     database = tmp_path / "app.sqlite"
-    config = write_config({**UNLIMITED, "likes_database.busy_seconds": 0.5})
+    config = write_config(
+        {**UNLIMITED, "likes_database.busy_seconds": 0.5, "likes_database.check_seconds": 0.1}
+    )
     with (
         site([hub.url("listen")], NOBODY, database, *config) as app,
         closing(sqlite3.connect(database, isolation_level=None)) as other,
@@ -981,6 +983,7 @@ def test_who_leaves_while_the_database_is_busy_leaves_no_traceback(
         # It waits behind the first one.
         assert_refused(app.post(LIKES), 503, "unavailable")
         other.execute("ROLLBACK")
+        eventually(lambda: app.client.get("/videos/red").is_success, "the database is used again")
         assert app.post(LIKES).json()["likes"] == 1
 
 
