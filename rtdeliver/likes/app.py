@@ -134,8 +134,8 @@ class LikesApp:
 
         :param frontend: returns the URL at which browsers reach the frontends, for the host at
             which they reach the app.
-        :raises ConfigError: if a new key cannot be written, or the database has a schema that this
-            program does not know.
+        :raises ConfigError: if a new key cannot be written, there is no database and none can be
+            made, or it has a schema that this program does not know.
         """
         self._frontend = frontend
         self._key.keep()

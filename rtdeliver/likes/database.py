@@ -12,7 +12,7 @@ from twisted.python.threadpool import ThreadPool
 
 from rtdeliver.config.sections import LikesDatabase
 from rtdeliver.errors import ConfigError, Unavailable
-from rtdeliver.likes.database_file import DatabaseFile, StatementFailed, Unusable
+from rtdeliver.likes.database_file import DatabaseFile, NoDatabase, StatementFailed, Unusable
 
 T = TypeVar("T")
 
@@ -44,16 +44,17 @@ class Database:
     def open(self) -> None:
         """Upgrade the file to the current schema, and accept transactions.
 
-        A file that cannot be used now does not stop the start; see `missing`.
+        A file that is locked, or cannot be written now, does not stop the start; see `missing`.
 
-        :raises ConfigError: if the file has a schema that this program does not know.
+        :raises ConfigError: if there is no database, nor can one be made, or if it has a schema
+            that this program does not know.
         """
         try:
             self._file.check()
+        except (NoDatabase, ConfigError) as error:
+            raise ConfigError(f"database {self._settings.path}: {error}") from None
         except Unusable as error:
             self._lose(str(error))
-        except ConfigError as error:
-            raise ConfigError(f"database {self._settings.path}: {error}") from None
         else:
             self._trouble = ""
         threads = self._threads = ThreadPool(1, 1)

@@ -1,5 +1,6 @@
 """The SQLite file of the live-video app: how it is made, upgraded, written, and opened again."""
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -29,10 +30,19 @@ _LASTING = {
     sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_READONLY,
 }
+_NO_DATABASE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB}
+_NO_PLACE = {
+    *(errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EPERM),
+}
 
 
 class Unusable(Exception):
     """The file cannot be used until something outside this process changes; says why."""
+
+
+class NoDatabase(Unusable):
+    """There is no database at the path, nor can one be made there: perhaps the path is wrong."""
 
 
 class StatementFailed(Exception):
@@ -58,7 +68,7 @@ class DatabaseFile:
     def check(self) -> None:
         """Open the file if it is not open, upgrade its schema, and write to it.
 
-        :raises Unusable: if that is not possible now.
+        :raises Unusable: if that is not possible now; `NoDatabase` if the path may be wrong.
         :raises ConfigError: if the schema is one that this program does not know.
         """
         try:
@@ -132,14 +142,15 @@ class DatabaseFile:
     def _raise_if_lasting(self, error: Exception) -> None:
         code = getattr(error, "sqlite_errorcode", 0)
         if isinstance(error, OSError):
-            why = str(error.strerror)
+            why = f"unable to open database file: {error.strerror}"
         elif code & 0xFF in _LASTING or code == sqlite3.SQLITE_BUSY:
             why = str(error)
         else:
             return
         self._damaged = self._damaged or code & 0xFF in _DAMAGED
         self.close()
-        raise Unusable(why) from error
+        is_none = code & 0xFF in _NO_DATABASE or getattr(error, "errno", 0) in _NO_PLACE
+        raise (NoDatabase if is_none else Unusable)(why) from error
 
 
 def connect(path: str, *, busy_seconds: float) -> sqlite3.Connection:

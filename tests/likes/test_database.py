@@ -17,6 +17,7 @@ from rtdeliver.likes.database_file import SCHEMA
 from tests.likes.test_database_file import TABLES, FolderTestCase
 
 CHECK_SECONDS = 3
+NO_FOLDER = "unable to open database file: No such file or directory"
 
 
 class PatientReactor(Clock):
@@ -80,6 +81,15 @@ class OpenTests(DatabaseTestCase):
         self.addCleanup(self.database.close)
         self.assertEqual(self.tables(), TABLES)
 
+    def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(self) -> None:
+        Path(self.path).write_text("Dear diary, " * 100)
+        self.assertEqual(self.complaint(self.path), f"database {self.path}: file is not a database")
+        self.assertEqual(Path(self.path).read_text(), "Dear diary, " * 100)
+
+    def test_a_folder_that_is_not_there_is_refused(self) -> None:
+        path = f"{self.path}/none/live.sqlite"
+        self.assertIn(f"database {path}: unable to open", self.complaint(path))
+
     def test_a_schema_that_is_newer_is_refused(self) -> None:
         self.execute(f"PRAGMA user_version = {len(SCHEMA) + 1}")
         self.assertIn("schema", self.complaint(self.path))
@@ -89,9 +99,9 @@ class OpenTests(DatabaseTestCase):
         self.assertIn(f"database {self.path}: table messages", self.complaint(self.path))
 
     def test_one_that_was_refused_takes_no_calls(self) -> None:
-        self.execute(f"PRAGMA user_version = {len(SCHEMA) + 1}")
-        self.assertRaises(ConfigError, self.database.open)
-        self.failureResultOf(self.database.run(len), Unavailable)
+        database = self.database_at(f"{self.path}/none/live.sqlite")
+        self.assertRaises(ConfigError, database.open)
+        self.failureResultOf(database.run(len), Unavailable)
 
 
 class WaitingTests(DatabaseTestCase):
@@ -234,9 +244,7 @@ class MissingTests(DatabaseTestCase):
 
     def assert_missing(self) -> None:
         [missing] = self.database.missing()
-        self.assertEqual(
-            missing, f"the database {self.path} cannot be used: No such file or directory"
-        )
+        self.assertEqual(missing, f"the database {self.path} cannot be used: {NO_FOLDER}")
 
     def test_one_that_is_not_open_is_missing(self) -> None:
         [missing] = self.database.missing()
@@ -248,14 +256,15 @@ class MissingTests(DatabaseTestCase):
         self.pass_time(3)
         self.assertEqual(self.database.missing(), [])
 
-    def test_a_missing_folder_does_not_stop_the_start_and_is_used_once_it_is_there(self) -> None:
-        self.folder.rename(self.away)
+    def test_a_file_that_is_locked_does_not_stop_the_start_and_is_used_once_it_is_not(self) -> None:
+        other = self.connect()
+        other.execute("BEGIN IMMEDIATE")
         self.open()
-        self.assert_missing()
+        self.assertIn("locked", self.database.missing()[0])
         self.failureResultOf(self.database.run(len), Unavailable)
         self.pass_time()
-        self.assert_missing()
-        self.away.rename(self.folder)
+        self.assertIn("locked", self.database.missing()[0])
+        other.rollback()
         self.pass_time()
         self.assertEqual(self.database.missing(), [])
         self.assertEqual(self.tables(), TABLES)
@@ -297,7 +306,7 @@ class MissingTests(DatabaseTestCase):
         self.assertEqual(
             lines,
             [
-                f"the database {self.path} cannot be used: No such file or directory",
+                f"the database {self.path} cannot be used: {NO_FOLDER}",
                 f"the database {self.path} can be used again",
             ],
         )

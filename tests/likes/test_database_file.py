@@ -235,7 +235,7 @@ class UnusableTests(FileTestCase):
     def test_while_its_folder_is_missing(self) -> None:
         folder = Path(self.path).parent
         folder.rename(f"{folder}.away")
-        self.assert_unusable("No such file or directory")
+        self.assert_unusable("unable to open database file: No such file or directory")
         Path(f"{folder}.away").rename(folder)
         self.assert_usable_again()
 
