@@ -395,8 +395,9 @@ class Likes(Section, frozen=True, kw_only=True):
     """How long a member's token is valid."""
 
     behind_proxy: bool = False
-    """Takes the address of a visitor from the last entry of X-Forwarded-For. Turn it on only if all
-    requests come through a proxy that sets this field.
+    """Takes the address of a visitor from the last entry of X-Forwarded-For. Turn it on if all
+    requests come through a proxy that sets this field, and only then. Behind a proxy without it,
+    all visitors share the limits of one address.
     """
 
     comment_characters: Count = 500

@@ -20,6 +20,7 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _LASTING = {
     *_DAMAGED,
     sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,
@@ -143,7 +144,8 @@ class DatabaseFile:
         code = getattr(error, "sqlite_errorcode", 0)
         if isinstance(error, OSError):
             why = f"unable to open database file: {error.strerror}"
-        elif code & 0xFF in _LASTING or code == sqlite3.SQLITE_BUSY:
+        # A transaction whose view is outdated succeeds when it is tried again.
+        elif code & 0xFF in _LASTING and code != sqlite3.SQLITE_BUSY_SNAPSHOT:
             why = str(error)
         else:
             return

@@ -5,8 +5,9 @@ import resource
 import socket
 import sqlite3
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -223,6 +224,57 @@ def test_a_full_disk_does_not_matter_to_a_key_that_exists(
         assert site.get("/session", ann)["member"] == "ann"
     assert (key.read_bytes(), key.stat().st_ino) == (before[0], before[1].st_ino)
     assert key.stat().st_mtime_ns == before[1].st_mtime_ns
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB; only root can mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = run_quietly("mount", "-t", "tmpfs", "-o", "size=1m", "rtdeliver-test", str(disk))
+    if not mounted:
+        pytest.skip("no file system can be mounted here")
+    yield disk
+    run_quietly("umount", "--lazy", str(disk))
+
+
+def run_quietly(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def fill(disk: Path) -> Path:
+    """Fill a disk with a file, and return that."""
+    filling = disk / "filling"
+    with filling.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    return filling
+
+
+def test_a_disk_that_is_really_full_is_survived_and_keeps_nobody_from_starting(
+    small_disk: Path, write_config: WriteConfig
+) -> None:
+    database = small_disk / "app.sqlite"
+    config = write_config(CONFIG)
+    with app(database, config) as site:
+        ann = site.enter("ann")
+        assert site.done(LIKES)["likes"] == 1
+        filling = fill(small_disk)
+        wait_missing(site.role, database, "database or disk is full")
+        assert_refuses_all(site)
+        filling.unlink()
+        wait_ready(site.role)
+        assert site.done(LIKES)["likes"] == 2
+        terminate(site.role)
+
+    filling = fill(small_disk)
+    with app(database, config) as site:
+        assert missing(site.role)
+        assert_refuses_all(site)
+        filling.unlink()
+        wait_ready(site.role)
+        assert site.done(LIKES, {}, ann)["likes"] == 3
+        assert site.get("/session", ann)["member"] == "ann"
 
 
 def test_its_files_are_for_their_owner_only(tmp_path: Path, write_config: WriteConfig) -> None:

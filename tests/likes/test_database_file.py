@@ -207,6 +207,24 @@ class RunTests(FileTestCase):
         self.join("bob")
 
 
+class OutdatedTests(FileTestCase):
+    def test_a_transaction_that_was_overtaken_fails_and_closes_nothing(self) -> None:
+        """It has read before another process wrote, so it may not write any more."""
+        self.file.check()
+        other = self.connect()
+
+        def transaction(cursor: Any) -> None:
+            cursor.execute("BEGIN")
+            cursor.execute("SELECT * FROM members").fetchall()
+            other.execute("INSERT INTO members VALUES ('bob', 1, 1)")
+            other.commit()
+            cursor.execute("INSERT INTO members VALUES ('ann', 1, 1)")
+
+        self.assertRaises(StatementFailed, self.file.run, transaction)
+        self.join("cyd")
+        self.assertEqual(self.members(), ["bob", "cyd"])
+
+
 class UnusableTests(FileTestCase):
     """Each closes the file; a check opens it again when it can be used."""
 
