@@ -416,8 +416,9 @@ class Likes(Section, frozen=True, kw_only=True):
     """How long a member's token is valid."""
 
     behind_proxy: bool = False
-    """Takes the address of a visitor from the last entry of X-Forwarded-For. Turn it on only if all
-    requests come through a proxy that sets this field.
+    """Takes the address of a visitor from the last entry of X-Forwarded-For. Turn it on if all
+    requests come through a proxy that sets this field, and only then. Behind a proxy without it,
+    all visitors share the limits of one address.
     """
 
     comment_characters: Count = 500
@@ -442,17 +443,25 @@ class LikesDatabase(Section, frozen=True, kw_only=True):
     busy_seconds: Seconds = 5
     """How long a write waits for another process that has locked the file."""
 
+    check_seconds: ShortSeconds = 2
+    """How often the app checks that it can write to the file. While it cannot, it is not ready, and
+    refuses requests.
+    """
+
     waiting: Count = 1_000
     """How many reads and writes may wait; further requests are refused."""
 
 
 class LikesLimits(Section, frozen=True, kw_only=True):
     """rtlikes, and rtcombined with listeners.app: how much one member may do, or all visitors
-    without a name at one address.
+    without a name at one address; and how much all at one address may do, with and without names.
+    An address is one of IPv4, or the first 64 bits of one of IPv6.
     """
 
     likes_per_second: Rate = 10
-    """Likes per second, on average."""
+    """Likes per second, on average. Typing counts as a like. What was seen of a conversation has
+    the same limits, and is counted apart.
+    """
 
     likes_burst: Count = 20
     """Likes in one burst, after a while without any."""
@@ -469,9 +478,15 @@ class LikesLimits(Section, frozen=True, kw_only=True):
     sessions_burst: Count = 100
     """Names in one burst."""
 
+    address_members: Annotated[float, Meta(ge=1, le=10_000)] = 10
+    """One address may do as much as this many members: by default, 100 likes per second. It is more
+    than one, since several people may share an address. It is limited, since one visitor may take
+    many names. See likes.behind_proxy for what the address is.
+    """
+
     visitors: Count = 100_000
-    """How many visitors the app remembers; beyond that, it forgets those who did nothing for
-    longest.
+    """How many visitors the app remembers, and how many addresses; beyond that, it forgets those
+    who did nothing for longest.
     """
 
 

@@ -42,7 +42,7 @@ class MemberStatus(msgspec.Struct, frozen=True):
 class People:
     """Gives visitors tokens for names, checks the tokens, and lists the members.
 
-    :param sessions: limits the names that one address takes.
+    :param sessions: limits how many names each address takes.
     :param token_seconds: how long a token is valid.
     :param now: the wall clock, in seconds since the epoch.
     """

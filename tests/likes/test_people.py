@@ -19,6 +19,7 @@ from tests.likes.fakes import (
     ANN,
     BOB,
     EVE,
+    HOME,
     AwayDatabase,
     AwayPlatform,
     PromptDatabase,
@@ -27,7 +28,6 @@ from tests.likes.fakes import (
 )
 
 NOW = 1_795_417_956.553
-HOME = "10.0.0.1"
 ANN_JOINED = Published("members", "joined", {"member": "ann"})
 
 
