@@ -43,7 +43,7 @@ class Rows:
     While Redis cannot be reached, old rows are served, as uncertain. After Redis has come back,
     perhaps without its data, an old row keeps its frontends until they have announced everything
     again, for at most ``grace_seconds``; all rows are uncertain meanwhile. If Redis has lost its
-    data, a row that was never read is unavailable meanwhile.
+    data, an empty row that was never read is unavailable meanwhile.
 
     :param dead: called with a node that is dead, and is still in a row.
     """
@@ -185,14 +185,15 @@ class Rows:
                 raise
             # A row that was right a short while ago is better than none.
             return Route(before, certain=False)
-        if self._is_lost(row) and old is None:
-            raise Unavailable("Redis has lost the routing table, and frontends announce it again")
+        lost = self._is_lost(row)
         for entry in row.entries:
             if entry.frontend is not None:
                 self.note_lease(entry.frontend, entry.lease_seconds)
             elif entry.viewers:
                 self._dead(entry.node)
         found = [entry.frontend for entry in row.entries if entry.frontend and entry.viewers]
+        if lost and old is None and not found:
+            raise Unavailable("Redis has lost the routing table, and frontends announce it again")
         suspects = before if old is not None and self._is_suspect(old) else ()
         unconfirmed = _unconfirmed(suspects, row.entries)
         cached = _CachedRow(
@@ -205,15 +206,18 @@ class Rows:
 
     def _is_lost(self, row: Row) -> bool:
         """Whether the table was begun a short while ago, after another one was lost."""
-        grace_seconds = self._settings.grace_seconds
+        grace_seconds, now = self._settings.grace_seconds, self._clock.seconds()
         if self._born and row.born != self._born:
             self._lost = True
             if not self._may_be_new:
                 # Somebody has emptied this Redis.
                 self._suspect(grace_seconds)
         self._born, self._may_be_new = row.born, False
-        settling = self._clock.seconds() < self._suspect_until
-        return (self._lost and settling) or (row.lost and row.age_seconds < grace_seconds)
+        if row.lost and row.age_seconds < grace_seconds:
+            # A frontend has told that there was another one.
+            self._lost = True
+            self._suspect_until = max(self._suspect_until, now + grace_seconds - row.age_seconds)
+        return self._lost and now < self._suspect_until
 
     def _is_suspect(self, row: _CachedRow) -> bool:
         return row.suspect and self._clock.seconds() < self._suspect_until

@@ -225,18 +225,28 @@ class LossTests(RowsTestCase):
         self.clock.advance(GRACE_SECONDS)
         self.assertEqual(Route((N1,)), self.read(row(N1, born=b"2")))
 
-    def test_a_row_that_was_never_read_is_unavailable_until_all_have_announced_again(self) -> None:
+    def test_an_empty_row_that_was_never_read_is_unavailable_until_all_have_announced_again(
+        self,
+    ) -> None:
         self.rows.route(RED)
         self.redis.answer(row(N1))
         self.rows._rows.clear()
         self.lose()
         self.rows.expect_again()
-        for answer in (row(born=b""), row(N1, born=b"2")):
+        for answer in (row(born=b""), row(born=b"2")):
             asked = self.ask()
             self.redis.answer(answer)
             self.failureResultOf(asked, Unavailable)
         self.clock.advance(GRACE_SECONDS)
-        self.assertEqual(Route((N1,)), self.read(row(N1, born=b"2")))
+        self.assertEqual(Route(()), self.read(row(born=b"2")))
+
+    def test_a_row_that_is_announced_again_is_uncertain_until_all_are(self) -> None:
+        self.rows.route(RED)
+        self.redis.answer(row(N1))
+        self.rows._rows.clear()
+        self.lose()
+        self.rows.expect_again()
+        self.assertEqual(Route((N1,), certain=False), self.read(row(N1, born=b"2")))
 
     def test_data_that_survived_is_available_at_once(self) -> None:
         self.rows.route(RED)
@@ -255,7 +265,13 @@ class LossTests(RowsTestCase):
         asked = self.ask()
         self.redis.answer(row(lost=True, age_seconds=GRACE_SECONDS - 1))
         self.failureResultOf(asked, Unavailable)
-        self.assertEqual(Route(()), self.read(row(lost=True, age_seconds=GRACE_SECONDS)))
+        self.assertEqual(
+            Route((N1,), certain=False),
+            self.read(row(N1, lost=True, age_seconds=GRACE_SECONDS - 1)),
+        )
+        self.clock.advance(GRACE_SECONDS)
+        self.redis.pong()
+        self.assertEqual(Route((N1,)), self.successResultOf(self.ask()))
 
     def test_a_new_table_of_new_frontends_is_believed(self) -> None:
         self.assertEqual(Route(()), self.read(row(born=b"", age_seconds=0)))
