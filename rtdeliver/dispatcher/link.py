@@ -103,10 +103,6 @@ class Link:
         """How many events wait, including those of the batch in flight."""
         return len(self._mailbox) + _events_in(self._batch)
 
-    @property
-    def is_closed(self) -> bool:
-        return self._state is _CLOSED
-
     def post(self, *items: Event | Gap) -> None:
         """Send events soon, after those that wait already. A full mailbox drops its oldest events.
 

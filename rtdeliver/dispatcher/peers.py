@@ -40,6 +40,8 @@ class Peers:
         self._run_queue = run_queue
         self._new_backoff = new_backoff
         self._counts = {name: LinkCounts() for name in clients}
+        # What a broken link could not report; the next one does so with the next events.
+        self._left_gaps: dict[str, Sequence[Gap]] = {}
         self._links = {name: self._new_link(name) for name in clients}
 
     @property
@@ -49,8 +51,8 @@ class Peers:
 
     def post(self, *events: Event) -> None:
         """Forward ``events`` to every peer soon."""
-        for link in self._links.values():
-            link.post(*events)
+        for name, link in self._links.items():
+            link.post(*self._left_gaps.pop(name, ()), *events)
 
     def close(self) -> None:
         """Forward nothing more."""
@@ -91,14 +93,9 @@ class Peers:
             backoff=self._new_backoff(),
             counts=self._counts[name],
             broken=partial(self._replace, name),
-            left=partial(self._leave_gaps, name),
+            left=partial(self._left_gaps.__setitem__, name),
         )
 
     def _replace(self, name: str, broken: Link) -> None:
-        self._links[name] = self._new_link(name)
         broken.close("failed")
-
-    def _leave_gaps(self, name: str, gaps: Sequence[Gap]) -> None:
-        """Let the link that has replaced a broken one report what that one has lost."""
-        if not self._links[name].is_closed:
-            self._links[name].post(*gaps)
+        self._links[name] = self._new_link(name)
