@@ -56,7 +56,7 @@ class RedisRoutingTable:
             unsubscribed=lambda: self._rows.mark_all_changed(),
             subscribed=lambda: self._rows.expect_again(),
         )
-        self._scripts = RoutingScripts(self.redis)
+        self._scripts = RoutingScripts(self.redis, young_seconds=settings.grace_seconds)
         self._rows = Rows(
             redis=self.redis,
             scripts=self._scripts,

@@ -67,7 +67,7 @@ class Rows:
         self._suspect_until = -math.inf
         self._followers: dict[Topic, list[Deferred[Route]]] = {}
         self._changed_while_read: set[Topic] = set()
-        self._born = b""
+        self._table = b""
         self._lost = False
         self._may_be_new = False
 
@@ -206,17 +206,17 @@ class Rows:
 
     def _is_lost(self, row: Row) -> bool:
         """Whether the table was begun a short while ago, after another one was lost."""
-        grace_seconds, now = self._settings.grace_seconds, self._clock.seconds()
-        if self._born and row.born != self._born:
+        now = self._clock.seconds()
+        if self._table and row.table != self._table:
             self._lost = True
             if not self._may_be_new:
                 # Somebody has emptied this Redis.
-                self._suspect(grace_seconds)
-        self._born, self._may_be_new = row.born, False
-        if row.lost and row.age_seconds < grace_seconds:
+                self._suspect(self._settings.grace_seconds)
+        self._table, self._may_be_new = row.table, False
+        if row.lost and row.young_seconds:
             # A frontend has told that there was another one.
             self._lost = True
-            self._suspect_until = max(self._suspect_until, now + grace_seconds - row.age_seconds)
+            self._suspect_until = max(self._suspect_until, now + row.young_seconds)
         return self._lost and now < self._suspect_until
 
     def _is_suspect(self, row: _CachedRow) -> bool:

@@ -33,23 +33,28 @@ class RowEntry(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True):
     """The row of a topic, and the state of the table.
 
-    :param born: names this table among all that this Redis ever had; empty if nobody has announced
+    :param table: names this table among all that this Redis ever had; empty if nobody has announced
         anything yet.
-    :param age_seconds: how long ago the table was begun.
-    :param lost: whether frontends had announced themselves before that.
+    :param young_seconds: for how long frontends may still announce to this table, if it is new,
+        what another one had.
+    :param lost: whether frontends had announced themselves before this table was begun.
     """
 
     entries: Sequence[RowEntry]
-    born: bytes
-    age_seconds: float
+    table: bytes
+    young_seconds: float
     lost: bool
 
 
 class RoutingScripts:
-    """Runs the scripts. Every call raises `Unavailable` if Redis cannot be reached."""
+    """Runs the scripts. Every call raises `Unavailable` if Redis cannot be reached.
 
-    def __init__(self, redis: RedisConnection) -> None:
+    :param young_seconds: for how long a new table is young.
+    """
+
+    def __init__(self, redis: RedisConnection, *, young_seconds: float) -> None:
         self._redis = redis
+        self._young_milliseconds = round(young_seconds * 1000)
 
     async def apply(self, announcement: Announcement, token: str) -> tuple[Applied, int]:
         """Apply an announcement.
@@ -71,6 +76,7 @@ class RoutingScripts:
             announcement.part,
             int(announcement.more),
             token,
+            self._young_milliseconds,
             len(announcement.counts),
             *_flat(announcement.counts),
             *_flat(announcement.held),
@@ -95,7 +101,7 @@ class RoutingScripts:
 
         :param further: nodes to return too, whether or not the row has them.
         """
-        born, age_milliseconds, lost, *entries = await self._redis.run(_ROW, topic, *further)
+        table, young_milliseconds, lost, *entries = await self._redis.run(_ROW, topic, *further)
         return Row(
             entries=[
                 RowEntry(
@@ -107,8 +113,8 @@ class RoutingScripts:
                 )
                 for name, viewers, url, incarnation, known, milliseconds in entries
             ],
-            born=born,
-            age_seconds=age_milliseconds / 1000,
+            table=table,
+            young_seconds=young_milliseconds / 1000,
             lost=bool(lost),
         )
 

@@ -150,7 +150,7 @@ def test_a_user_who_may_do_just_what_is_needed(viewers: Viewers, write_config: W
             channels=[f"{PREFIX}*"],
             commands=[
                 *("+eval", "+evalsha", "+subscribe", "+publish", "+ping", "+pexpire", "+pttl"),
-                *("+@hash", "+@set", "+del"),
+                *("+@hash", "+@set", "+del", "+rename"),
             ],
         )
         server.client.config_set("requirepass", "of-the-default-user")

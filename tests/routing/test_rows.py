@@ -22,14 +22,14 @@ GRACE_SECONDS = 10.0
 FRESH_SECONDS = 0.05
 
 
-def row(*frontends: FrontendRef, born: bytes = b"1", known: bool = True, **state: Any) -> Row:
+def row(*frontends: FrontendRef, table: bytes = b"1", known: bool = True, **state: Any) -> Row:
     return Row(
         entries=[
             RowEntry(node=f.node, viewers=1, frontend=f, known=known, lease_seconds=30)
             for f in frontends
         ],
-        born=born,
-        **{"age_seconds": 1000.0, "lost": False, **state},
+        table=table,
+        **{"young_seconds": 0.0, "lost": False, **state},
     )
 
 
@@ -178,7 +178,7 @@ class FreshnessTests(RowsTestCase):
 
     def test_a_dead_node_is_told(self) -> None:
         dead = RowEntry(node="n9", viewers=1, frontend=None, known=False, lease_seconds=-2)
-        self.read(Row(entries=[dead], born=b"1", age_seconds=1000, lost=False))
+        self.read(Row(entries=[dead], table=b"1", young_seconds=0, lost=False))
         self.assertEqual(["n9"], self.dead)
 
 
@@ -219,11 +219,11 @@ class LossTests(RowsTestCase):
         self.read(row(N1, N2))
         self.lose()
         self.rows.expect_again()
-        self.assertEqual({N1, N2}, set(self.read(row(born=b"")).frontends))
-        self.assertEqual({N1, N2}, set(self.read(row(N1, born=b"2", known=False)).frontends))
+        self.assertEqual({N1, N2}, set(self.read(row(table=b"")).frontends))
+        self.assertEqual({N1, N2}, set(self.read(row(N1, table=b"2", known=False)).frontends))
         self.assertEqual(["n1", "n2"], sorted(self.redis.further[-1]))
         self.clock.advance(GRACE_SECONDS)
-        self.assertEqual(Route((N1,)), self.read(row(N1, born=b"2")))
+        self.assertEqual(Route((N1,)), self.read(row(N1, table=b"2")))
 
     def test_an_empty_row_that_was_never_read_is_unavailable_until_all_have_announced_again(
         self,
@@ -233,12 +233,12 @@ class LossTests(RowsTestCase):
         self.rows._rows.clear()
         self.lose()
         self.rows.expect_again()
-        for answer in (row(born=b""), row(born=b"2")):
+        for answer in (row(table=b""), row(table=b"2")):
             asked = self.ask()
             self.redis.answer(answer)
             self.failureResultOf(asked, Unavailable)
         self.clock.advance(GRACE_SECONDS)
-        self.assertEqual(Route(()), self.read(row(born=b"2")))
+        self.assertEqual(Route(()), self.read(row(table=b"2")))
 
     def test_a_row_that_is_announced_again_is_uncertain_until_all_are(self) -> None:
         self.rows.route(RED)
@@ -246,7 +246,7 @@ class LossTests(RowsTestCase):
         self.rows._rows.clear()
         self.lose()
         self.rows.expect_again()
-        self.assertEqual(Route((N1,), certain=False), self.read(row(N1, born=b"2")))
+        self.assertEqual(Route((N1,), certain=False), self.read(row(N1, table=b"2")))
 
     def test_data_that_survived_is_available_at_once(self) -> None:
         self.rows.route(RED)
@@ -259,21 +259,21 @@ class LossTests(RowsTestCase):
     def test_a_redis_that_somebody_has_emptied_is_noticed(self) -> None:
         self.read(row(N1))
         self.rows.mark_changed([RED])
-        self.assertEqual(Route((N1,), certain=False), self.read(row(born=b"2")))
+        self.assertEqual(Route((N1,), certain=False), self.read(row(table=b"2")))
 
     def test_a_young_table_that_frontends_have_lost_another_for_is_not_believed(self) -> None:
         asked = self.ask()
-        self.redis.answer(row(lost=True, age_seconds=GRACE_SECONDS - 1))
+        self.redis.answer(row(lost=True, young_seconds=1))
         self.failureResultOf(asked, Unavailable)
         self.assertEqual(
             Route((N1,), certain=False),
-            self.read(row(N1, lost=True, age_seconds=GRACE_SECONDS - 1)),
+            self.read(row(N1, lost=True, young_seconds=1)),
         )
         self.clock.advance(GRACE_SECONDS)
         self.redis.pong()
         self.assertEqual(Route((N1,)), self.successResultOf(self.ask()))
 
     def test_a_new_table_of_new_frontends_is_believed(self) -> None:
-        self.assertEqual(Route(()), self.read(row(born=b"", age_seconds=0)))
+        self.assertEqual(Route(()), self.read(row(table=b"")))
         self.rows.mark_changed([RED])
-        self.assertEqual(Route((N1,)), self.read(row(N1, born=b"2", age_seconds=1)))
+        self.assertEqual(Route((N1,)), self.read(row(N1, table=b"2", young_seconds=9)))

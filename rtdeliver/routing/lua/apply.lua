@@ -11,9 +11,10 @@
 -- ARGV[9]   1 if the announcement makes sense only where its incarnation is known, otherwise 0
 -- ARGV[10]  number of this part of a full announcement
 -- ARGV[11]  1 if further parts follow, otherwise 0
--- ARGV[12]  token of the message on the channel `changes`
--- ARGV[13]  how many topics have counts that changed
--- ARGV[14]  the first of these topics, ARGV[15] its viewers, and so on; 0 removes the node from the
+-- ARGV[12]  token of the message on the channel `changes`, different for each announcement
+-- ARGV[13]  for how many milliseconds a new table is young
+-- ARGV[14]  how many topics have counts that changed
+-- ARGV[15]  the first of these topics, ARGV[16] its viewers, and so on; 0 removes the node from the
 --           topic's row. After these come the topics, and their viewers, whose rows the table should
 --           have already.
 --
@@ -24,12 +25,14 @@
 local node, url, incarnation, sequence = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local after, lease_milliseconds, full = tonumber(ARGV[6]), ARGV[7], ARGV[8] == '1'
 local is_sequel, part, more, token = ARGV[9] == '1', tonumber(ARGV[10]), ARGV[11] == '1', ARGV[12]
-local first_held = 14 + 2 * tonumber(ARGV[13])
+local first_held = 15 + 2 * tonumber(ARGV[14])
 local node_key, topics_key = key_of('node', node), key_of('topics', node)
 local staged_key, table_key = key_of('staged', node), prefix .. 'table'
 
-local time = redis.call('TIME')
-redis.call('HSETNX', table_key, 'born', time[1] * 1000 + math.floor(time[2] / 1000))
+if redis.call('HSETNX', table_key, 'name', token) == 1 then
+  redis.call('HSET', prefix .. 'young', 'name', token)
+  redis.call('PEXPIRE', prefix .. 'young', ARGV[13])
+end
 
 local held = redis.call('HMGET', node_key, 'incarnation', 'url', 'sequence', 'known', 'parts')
 if held[1] ~= incarnation or held[2] ~= url then
@@ -91,7 +94,7 @@ local function set_row(topic, count)
   return true
 end
 
-for i = 14, first_held - 1, 2 do
+for i = 15, first_held - 1, 2 do
   set_row(ARGV[i], tonumber(ARGV[i + 1]))
 end
 for i = first_held, #ARGV, 2 do
@@ -113,10 +116,10 @@ if staging then
     known, parts = '1', 0
     -- The node leaves all rows that the announcement does not have.
     redis.call('HSET', node_key, 'viewers', staged_viewers)
-    if redis.call('EXISTS', topics_key) == 1 then
+    if redis.call('SCARD', topics_key) > 0 then
       redis.call('RENAME', topics_key, key_of('old', node))
     end
-    if redis.call('EXISTS', staged_key) == 1 then
+    if redis.call('SCARD', staged_key) > 0 then
       redis.call('RENAME', staged_key, topics_key)
     end
     leave(node, key_of('old', node))

@@ -10,8 +10,9 @@
 --   gone:NODE:NUMBER  set of topics whose rows may contain the node although it has left them
 --   gone              set of NODE:NUMBER, for each such set
 --   nodes             set of the nodes that have announced themselves and were not removed
---   table             hash: born, when the table was begun, in milliseconds by the clock of Redis;
---                     lost, set if a frontend had announced itself before that
+--   table             hash: name, drawn when the table was begun; lost, set if a frontend had
+--                     announced itself before that; sets, how many sets of topics were left
+--   young             hash; expires when the frontends should have announced all to a new table
 --   changes           channel: a token, then topics whose row has gained or lost a node or another
 --                     incarnation of it, joined by line breaks
 --
@@ -56,8 +57,8 @@ end
 
 -- Lets a node leave the topics in the set at `topics_key`: some now, the others later.
 local function leave(node, topics_key)
-  if redis.call('EXISTS', topics_key) == 1 then
-    local number = redis.call('INCR', prefix .. 'gone_number')
+  if redis.call('SCARD', topics_key) > 0 then
+    local number = redis.call('HINCRBY', prefix .. 'table', 'sets', 1)
     redis.call('RENAME', topics_key, key_of('gone', node .. ':' .. number))
     redis.call('SADD', prefix .. 'gone', node .. ':' .. number)
     take_out(node, number)

@@ -2,7 +2,7 @@
 --
 -- ARGV[1]  prefix
 --
--- Returns 1 if there are more such rows, otherwise 0.
+-- Returns how many sets of such rows there are still.
 
 local gone = redis.call('SRANDMEMBER', prefix .. 'gone')
 if not gone then
@@ -11,4 +11,4 @@ end
 local node, number = string.match(gone, '^(.*):(%d+)$')
 take_out(node, number)
 publish_changes('')
-return redis.call('EXISTS', prefix .. 'gone')
+return redis.call('SCARD', prefix .. 'gone')
