@@ -1,0 +1,225 @@
+"""The processes of a datacenter, joined by links that can fail, and what faults do to them."""
+
+import shutil
+import signal
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import httpx
+
+from tests.campaign.faults import Fault
+from tests.campaign.history import Drops, Kill
+from tests.campaign.network import Mode, Network
+from tests.integration.clusters import QUICK, dropped
+from tests.integration.redis_server import RedisServer
+from tests.integration.roles import HTTP, RoleProcess, config_options, eventually, fixed_port
+
+_MODES = {"cut": Mode.CUT, "stall": Mode.STALL, "slow": Mode.SLOW}
+_HEALTH_SECONDS = 5.0
+
+
+class Happened(NamedTuple):
+    """When a fault began and ended, in seconds of time.monotonic()."""
+
+    fault: Fault
+    began: float
+    ended: float
+
+
+class Place:
+    """Where a role runs: one process after the other, with the same options."""
+
+    def __init__(self, name: str, role: str, listener: str, *options: str) -> None:
+        self.name = name
+        self.listener = listener
+        self.lives: list[RoleProcess] = []
+        self._command = (role, *options)
+
+    @property
+    def process(self) -> RoleProcess:
+        """The newest process."""
+        return self.lives[-1]
+
+    def start(self) -> None:
+        self.lives.append(RoleProcess(*self._command))
+
+    def is_ready(self) -> bool:
+        """Whether it says that it is ready."""
+        if not self.process.ports:
+            return False
+        url = self.process.url(self.listener) + "/health/ready"
+        try:
+            return HTTP.get(url, timeout=_HEALTH_SECONDS).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def failures(self) -> list[str]:
+        """What the processes printed of internal errors, and whether the last one has ended."""
+        found = [
+            f"{self.name} printed: {process.output[process.output.index(word) :][:2000]}"
+            for process in self.lives
+            for word in ("Traceback", "Unhandled")
+            if word in process.output
+        ]
+        return found if self.process.is_running() else [*found, f"{self.name} has ended"]
+
+
+class Datacenter:
+    """One Redis, dispatchers and frontends, each connection between them through a link.
+
+    A context manager; it is left by the thread that entered it, since the processes end with the
+    thread that started them. Faults are ended by the same thread.
+
+    :ivar kills: the processes that were killed.
+    :ivar happened: the faults that are over.
+    """
+
+    def __init__(self, *, dispatchers: int, frontends: int) -> None:
+        self.kills: list[Kill] = []
+        self.happened: list[Happened] = []
+        self._stack = ExitStack()
+        self._began: dict[Fault, float] = {}
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory())
+        self._redis_folder = Path(folder) / "redis"
+        self._redis_folder.mkdir()
+        self._config = config_options(QUICK, Path(folder) / "config.toml")
+        # What it has answered survives its process.
+        self._redis = RedisServer("--appendonly", "yes", "--dir", str(self._redis_folder))
+        self._network = Network()
+        self._dispatcher_ports = [fixed_port() for _ in range(dispatchers)]
+        self._public_ports = [fixed_port() for _ in range(frontends)]
+        self.places: dict[str, Place] = {}
+
+    @property
+    def publish_urls(self) -> list[str]:
+        """Where producers publish, without a link between."""
+        return [f"http://127.0.0.1:{port}" for port in self._dispatcher_ports]
+
+    @property
+    def public_urls(self) -> list[str]:
+        """Where viewers connect, without a link between."""
+        return [f"http://127.0.0.1:{port}" for port in self._public_ports]
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.push(self._stack)
+            stack.enter_context(self._redis)
+            stack.enter_context(self._network)
+            for number, port in enumerate(self._dispatcher_ports):
+                self._add_dispatcher(number, port)
+            for number, port in enumerate(self._public_ports):
+                self._add_frontend(number, port)
+            for place in self.places.values():
+                stack.callback(lambda place=place: place.process.stop())  # type: ignore[misc]
+                place.start()
+            self.wait_ready()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def wait_ready(self) -> None:
+        """Wait until all places are ready."""
+        for place in self.places.values():
+            eventually(place.is_ready, f"{place.name} is ready")
+
+    def begin(self, fault: Fault) -> None:
+        """Let a fault happen."""
+        self._began[fault] = time.monotonic()
+        match fault.action:
+            case "kill":
+                self.places[fault.place].process.signal(signal.SIGKILL)
+            case "pause" if fault.place == "redis":
+                self._redis.pause()
+            case "pause":
+                self.places[fault.place].process.signal(signal.SIGSTOP)
+            case "restart" | "restart-empty":
+                self._redis.kill()
+            case "kill-channels":
+                self._redis.client.client_kill_filter(_type="pubsub")
+            case _:
+                self._network.become(fault.place, _MODES[fault.action])
+
+    def end(self, fault: Fault) -> None:
+        """Let a fault be over."""
+        match fault.action:
+            case "kill":
+                self._restart(fault.place, self._began[fault])
+            case "pause" if fault.place == "redis":
+                self._redis.resume()
+            case "pause":
+                self.places[fault.place].process.signal(signal.SIGCONT)
+            case "restart":
+                self._redis.start()
+            case "restart-empty":
+                shutil.rmtree(self._redis_folder)
+                self._redis_folder.mkdir()
+                self._redis.start()
+            case "kill-channels":
+                pass
+            case _:
+                self._network.become(fault.place, Mode.PASS)
+        self.happened.append(Happened(fault, self._began.pop(fault), time.monotonic()))
+
+    def drops(self) -> Drops:
+        """What the running processes have dropped."""
+        drops = Drops()
+        for name, place in self.places.items():
+            sums = drops.dispatchers if name.startswith("d") else drops.frontends
+            at = "dispatcher" if name.startswith("d") else "frontend"
+            sums[int(name[1:])] = sum(dropped(place.process, place.listener, at).values())
+        return drops
+
+    def drops_by_reason(self) -> dict[str, dict[str, int]]:
+        """What the running processes have dropped, by place and reason."""
+        return {
+            name: dropped(
+                place.process, place.listener, "dispatcher" if name.startswith("d") else "frontend"
+            )
+            for name, place in self.places.items()
+        }
+
+    def failures(self) -> list[str]:
+        """Internal errors, and processes that have ended by themselves."""
+        return [failure for place in self.places.values() for failure in place.failures()]
+
+    def _restart(self, name: str, killed_at: float) -> None:
+        place = self.places[name]
+        place.process.wait()
+        role = "dispatcher" if name.startswith("d") else "frontend"
+        self.kills.append(Kill(role, int(name[1:]), killed_at, time.monotonic()))
+        place.start()
+
+    def _add_dispatcher(self, number: int, port: int) -> None:
+        name = f"d{number}"
+        redis_port = self._network.add(f"{name}-redis", self._redis.port)
+        self.places[name] = Place(
+            name, "rtdispatcher", "listen",
+            *("--listen", _endpoint(port)),
+            *("--redis", f"redis://127.0.0.1:{redis_port}"),
+            *self._config,
+        )  # fmt: skip
+
+    def _add_frontend(self, number: int, public_port: int) -> None:
+        name = f"n{number}"
+        internal_port = fixed_port()
+        advertised = self._network.add(f"deliveries-{name}", internal_port)
+        options = [*("--node", name), *self._config]
+        count = len(self._dispatcher_ports)
+        for dispatcher in (place % count for place in range(number, number + count)):
+            port = self._network.add(f"{name}-d{dispatcher}", self._dispatcher_ports[dispatcher])
+            options += ["--dispatcher", f"http://127.0.0.1:{port}"]
+        self.places[name] = Place(
+            name, "rtfrontend", "internal",
+            *("--public", _endpoint(public_port), "--internal", _endpoint(internal_port)),
+            *("--advertise", f"http://127.0.0.1:{advertised}"),
+            *options,
+        )  # fmt: skip
+
+
+def _endpoint(port: int) -> str:
+    return f"tcp:{port}:interface=127.0.0.1"
