@@ -10,7 +10,8 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from tests.campaign.campaign import Size, run
-from tests.campaign.faults import plan
+from tests.campaign.datacenter import Datacenter
+from tests.campaign.faults import Fault, plan
 from tests.campaign.network import Mode, Network
 from tests.integration.roles import DEADLINE_SECONDS
 
@@ -30,6 +31,31 @@ def test_after_all_faults_every_accepted_event_is_accounted_for() -> None:
     assert report.is_clean, str(report)
     assert report.account.accepted > SECONDS
     assert report.account.received > report.account.accepted
+
+
+def test_what_faults_do_to_processes_is_over_when_they_end() -> None:
+    with Datacenter(dispatchers=1, frontends=1) as datacenter:
+        redis = datacenter.redis.client
+        for action, kept in (("restart", "1"), ("restart-empty", None)):
+            redis.set("key", "1")
+            fault = Fault(0, action, "redis", 0)
+            datacenter.begin(fault)
+            datacenter.end(fault)
+            assert redis.get("key") == kept
+        for action in ("pause", "kill"):
+            for name, place in datacenter.places.items():
+                before = place.process
+                fault = Fault(0, action, name, 0)
+                datacenter.begin(fault)
+                datacenter.end(fault)
+                assert (place.process is before) == (action == "pause")
+        datacenter.wait_ready()
+        assert [(kill.role, kill.place) for kill in datacenter.kills] == [
+            ("dispatcher", 0),
+            ("frontend", 0),
+        ]
+        assert len(datacenter.happened) == 6
+        assert datacenter.failures() == []
 
 
 class Echo(socketserver.BaseRequestHandler):
