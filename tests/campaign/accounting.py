@@ -19,8 +19,9 @@ What is not promised:
 
 - A dispatcher that is killed takes the events with it that it had accepted and not delivered, and
   nobody is left to tell. These are the last events of a topic that came through this process, of
-  the last `IN_FLIGHT_SECONDS` before the kill. What it has counted is gone, too, as is what a
-  killed frontend has counted.
+  the last `IN_FLIGHT_SECONDS` before the kill; or of the last `HELD_UP_SECONDS`, if the dispatcher,
+  the frontend or the way between them was disturbed meanwhile. What it has counted is gone, too, as
+  is what a killed frontend has counted.
 - An event, or the gap in its place, may be late. Where a stream or subscription ended less than
   `LATE_SECONDS` after the event was accepted, nobody knows whether it would have come.
 - An event whose publish got no answer may be received, once. It has no place in the order.
@@ -32,10 +33,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.campaign.history import Accepted, Drops, GapTold, History, Key, Kill, Receipt
+from tests.campaign.history import (
+    Accepted,
+    Disturbance,
+    Drops,
+    GapTold,
+    History,
+    Key,
+    Kill,
+    Receipt,
+)
 
-IN_FLIGHT_SECONDS = 10.0
-"""How old an event is at most that dies with its dispatcher: a lease, and two requests."""
+IN_FLIGHT_SECONDS = 1.0
+"""How old an event is at most that dies with its dispatcher, where nothing holds it up."""
+
+HELD_UP_SECONDS = 10.0
+"""How old it is at most where its way was disturbed: a fault, or a lease, and two requests."""
+
+# After a disturbance, a link pauses before it sends again.
+_RECOVERY_SECONDS = 2.0
 
 LATE_SECONDS = 20.0
 """How late an event or its gap may come: a fault, a lease, two requests, and Redis' grace."""
@@ -74,8 +90,8 @@ class Account:
     told: int = 0
     told_without_number: int = 0
     killed: int = 0
-    undecided: int = 0
     uncounted: int = 0
+    undecided: list[Loss] = field(default_factory=list)
     unaccounted: list[Loss] = field(default_factory=list)
     twice: list[Disorder] = field(default_factory=list)
     out_of_order: list[Disorder] = field(default_factory=list)
@@ -87,11 +103,16 @@ class Account:
 
 
 def account(
-    events: Iterable[Accepted], histories: Iterable[History], kills: Iterable[Kill], drops: Drops
+    events: Iterable[Accepted],
+    histories: Iterable[History],
+    *,
+    kills: Iterable[Kill],
+    disturbances: Sequence[Disturbance],
+    drops: Drops,
 ) -> Account:
     """Judge all streams. What is still open at the end had the time to arrive."""
     ledger = _Ledger(events)
-    lives = _Lives(kills)
+    lives = _Lives(kills, disturbances)
     sum = Account(accepted=len(ledger.by_key))
     told: list[Loss] = []
     for history in histories:
@@ -121,7 +142,8 @@ class _Ledger:
 class _Lives:
     """Which of the processes, one after the other, in a place did something."""
 
-    def __init__(self, kills: Iterable[Kill]) -> None:
+    def __init__(self, kills: Iterable[Kill], disturbances: Sequence[Disturbance]) -> None:
+        self._disturbances = disturbances
         self._kills: dict[tuple[str, int], list[Kill]] = defaultdict(list)
         for kill in sorted(kills, key=lambda kill: kill.at):
             self._kills[kill.role, kill.place].append(kill)
@@ -135,6 +157,14 @@ class _Lives:
         kills = self._kills[role, place]
         life = self.of(role, place, at)
         return kills[life].at if life < len(kills) else None
+
+    def was_held_up(self, event: Accepted, frontend: int, until: float) -> bool:
+        """Whether anything on the way to a frontend was disturbed after the event was accepted."""
+        places = (f"d{event.dispatcher}", f"n{frontend}", f"deliveries-n{frontend}")
+        return any(
+            place in places and began < until and ended + _RECOVERY_SECONDS > event.accepted
+            for place, began, ended in self._disturbances
+        )
 
 
 # A dispatcher, which of its processes, and a topic: along these, order is kept.
@@ -166,10 +196,10 @@ def _judge(history: History, ledger: _Ledger, lives: _Lives, sum: Account) -> li
     newest = _newest(history, ledger, lives)
     ends = {loss.event.key: until for loss, until in missing}
     for loss in untold:
-        if _died_with_dispatcher(loss.event, newest, lives):
+        if _died_with_dispatcher(loss, newest, lives):
             sum.killed += 1
         elif ends[loss.event.key] - loss.event.accepted < LATE_SECONDS:
-            sum.undecided += 1
+            sum.undecided.append(loss)
         else:
             sum.unaccounted.append(loss)
     return numbered
@@ -207,13 +237,17 @@ def _newest(history: History, ledger: _Ledger, lives: _Lives) -> Mapping[_Way, f
     return newest
 
 
-def _died_with_dispatcher(event: Accepted, newest: Mapping[_Way, float], lives: _Lives) -> bool:
+def _died_with_dispatcher(loss: Loss, newest: Mapping[_Way, float], lives: _Lives) -> bool:
     """Whether the event was in flight when its dispatcher was killed.
 
     It was not if one that was published after it, along the same way, has arrived.
     """
+    event, history, _ = loss
     killed = lives.ended("dispatcher", event.dispatcher, event.asked)
-    if killed is None or killed - event.accepted > IN_FLIGHT_SECONDS:
+    if killed is None:
+        return False
+    held_up = lives.was_held_up(event, history.frontend, killed)
+    if killed - event.accepted > (HELD_UP_SECONDS if held_up else IN_FLIGHT_SECONDS):
         return False
     return newest.get(_way(event, lives), event.accepted) <= event.accepted
 

@@ -8,7 +8,7 @@ from tests.campaign.accounting import LATE_SECONDS, Account, account
 from tests.campaign.crowd import Producer, Publisher, Visitor
 from tests.campaign.datacenter import Datacenter
 from tests.campaign.faults import Fault
-from tests.campaign.history import Accepted, Drops
+from tests.campaign.history import Accepted, Disturbance, Drops
 from tests.campaign.report import Report
 from tests.integration.streams import Viewers
 
@@ -129,7 +129,15 @@ def _settle(crowd: _Crowd, datacenter: Datacenter) -> Account:
 
 def _account(crowd: _Crowd, datacenter: Datacenter, drops: Drops) -> Account:
     histories = [visit.history for visitor in crowd.visitors for visit in visitor.visits]
-    return account(crowd.ledger, histories, datacenter.kills, drops)
+    return account(
+        crowd.ledger,
+        histories,
+        kills=datacenter.kills,
+        disturbances=[
+            Disturbance(fault.place, began, ended) for fault, began, ended in datacenter.happened
+        ],
+        drops=drops,
+    )
 
 
 def _wait_until(at: float) -> None:

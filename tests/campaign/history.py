@@ -109,6 +109,17 @@ class Kill(NamedTuple):
     back: float
 
 
+class Disturbance(NamedTuple):
+    """For a while, a process or a link did not do what it should.
+
+    :ivar place: its name: ``d0`` a dispatcher, ``n0`` a frontend, ``deliveries-n0`` the way there.
+    """
+
+    place: str
+    began: float
+    ended: float
+
+
 @dataclass(frozen=True, slots=True)
 class Drops:
     """What the processes that run at the end have counted as dropped, by their places."""

@@ -44,7 +44,7 @@ class Report:
             "told by gaps": sum.told,
             "told by gaps without a number": sum.told_without_number,
             "lost with a killed dispatcher": sum.killed,
-            "undecided, since the stream ended": sum.undecided,
+            "undecided, since the stream ended": len(sum.undecided),
             "unaccounted": len(sum.unaccounted),
             "told and not counted": sum.uncounted,
             "twice": len(sum.twice),
