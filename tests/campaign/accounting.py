@@ -268,8 +268,10 @@ def match(
         (without_number if unknown else others).append(loss)
     numbered = [gap for gap in gaps if gap.lost]
     taken: list[list[Loss]] = [[] for _ in numbered]
+    # Fewer gaps tell of the later ones.
+    others.sort(key=lambda loss: loss.event.began, reverse=True)
     untold = [loss for loss in others if not _place(loss, numbered, taken, set())]
-    return [loss for losses in taken for loss in losses], without_number, untold
+    return [loss for losses in taken for loss in losses], without_number, untold[::-1]
 
 
 def _place(loss: Loss, gaps: Sequence[GapTold], taken: list[list[Loss]], tried: set[int]) -> bool:
@@ -281,11 +283,22 @@ def _place(loss: Loss, gaps: Sequence[GapTold], taken: list[list[Loss]], tried: 
         if len(taken[number]) < (gap.lost or 0):
             taken[number].append(loss)
             return True
-        for index, other in enumerate(taken[number]):
+        for other in _first_of_each_topic(taken[number]):
             if _place(other, gaps, taken, tried):
-                taken[number][index] = loss
+                taken[number].remove(other)
+                taken[number].append(loss)
                 return True
     return False
+
+
+def _first_of_each_topic(losses: Sequence[Loss]) -> Iterable[Loss]:
+    """Of losses of one topic, more gaps tell of the first than of the others."""
+    first: dict[str, Loss] = {}
+    for loss in losses:
+        known = first.setdefault(loss.event.topic, loss)
+        if loss.event.began < known.event.began:
+            first[loss.event.topic] = loss
+    return first.values()
 
 
 def _tells(gap: GapTold, loss: Loss) -> bool:

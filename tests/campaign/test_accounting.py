@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.campaign.accounting import (
@@ -24,7 +26,7 @@ from tests.campaign.history import (
     Receipt,
 )
 
-RED, GREEN = "live:red", "live:green"
+TOPICS = RED, GREEN, BLUE = "live:red", "live:green", "live:blue"
 
 
 def accepted(
@@ -230,15 +232,43 @@ class GapTests(SynchronousTestCase):
             self.assertTrue(judge(history, kills=[Kill(role, 0, 50, 51)]).is_clean)
             self.assertEqual(judge(history, kills=[Kill(role, 1, 50, 51)]).uncounted, 2)
 
-    def test_gaps_are_used_so_that_they_tell_of_as_many_as_they_can(self) -> None:
-        events = [accepted(1), accepted(2, topic=GREEN)]
-        history = stream(topics=[RED, GREEN])
-        losses = [Loss(event, history, 0) for event in events]
-        for gaps in ([gap(1, RED, GREEN), gap(1, RED)], [gap(1, RED), gap(1, RED, GREEN)]):
-            for order in (losses, losses[::-1]):
-                numbered, without_number, untold = match(order, gaps)
-                self.assertCountEqual(numbered, losses)
-                self.assertEqual((without_number, untold), ([], []))
+    @given(
+        began=st.lists(st.tuples(st.integers(0, 5), st.sampled_from(TOPICS)), max_size=5),
+        gaps=st.lists(
+            st.builds(
+                gap,
+                st.integers(1, 3),
+                st.sampled_from(TOPICS),
+                st.sampled_from(TOPICS),
+                at=st.integers(0, 6),
+            ),
+            max_size=3,
+        ),
+    )
+    def test_gaps_are_used_so_that_they_tell_of_as_many_as_they_can(
+        self, began: list[tuple[int, str]], gaps: list[GapTold]
+    ) -> None:
+        losses = [
+            Loss(accepted(number, topic=topic, began=at), stream(), 0)
+            for number, (at, topic) in enumerate(began)
+        ]
+        numbered, without_number, untold = match(losses, gaps)
+        self.assertCountEqual([*numbered, *untold], losses)
+        self.assertEqual(without_number, [])
+        self.assertEqual(len(numbered), most_told(losses, [gap.lost or 0 for gap in gaps], gaps))
+
+
+def most_told(losses: Sequence[Loss], left: Sequence[int], gaps: Sequence[GapTold]) -> int:
+    """How many of the losses can be told by gaps, found by trying all ways."""
+    if not losses:
+        return 0
+    event = losses[0].event
+    told = [most_told(losses[1:], left, gaps)]
+    for number, each in enumerate(gaps):
+        if left[number] and event.topic in each.topics and event.began < each.at:
+            fewer = [count - (place == number) for place, count in enumerate(left)]
+            told.append(1 + most_told(losses[1:], fewer, gaps))
+    return max(told)
 
 
 class KillTests(SynchronousTestCase):
