@@ -37,12 +37,12 @@ from tests.campaign.history import (
     Accepted,
     Disturbance,
     Drops,
-    GapTold,
     History,
     Key,
     Kill,
     Receipt,
 )
+from tests.campaign.matching import LATE_SECONDS, Loss, match
 
 IN_FLIGHT_SECONDS = 1.0
 """How old an event is at most that dies with its dispatcher, where nothing holds it up."""
@@ -53,16 +53,8 @@ HELD_UP_SECONDS = 10.0
 # After a disturbance, a link pauses before it sends again.
 _RECOVERY_SECONDS = 2.0
 
-LATE_SECONDS = 20.0
-"""How late an event or its gap may come: a fault, a lease, two requests, and Redis' grace."""
-
-
-class Loss(NamedTuple):
-    """A due event that was not received."""
-
-    event: Accepted
-    history: History
-    since: float
+# After a disturbance, a link pauses before it sends again.
+_RECOVERY_SECONDS = 2.0
 
 
 class Disorder(NamedTuple):
@@ -111,18 +103,18 @@ def account(
     drops: Drops,
 ) -> Account:
     """Judge all streams. What is still open at the end had the time to arrive."""
-    ledger = _Ledger(events)
+    known = _Events(events)
     lives = _Lives(kills, disturbances)
-    sum = Account(accepted=len(ledger.by_key))
+    sum = Account(accepted=len(known.by_key))
     told: list[Loss] = []
     for history in histories:
-        told += _judge(history, ledger, lives, sum)
+        told += _judge(history, known, lives, sum)
     sum.told = len(told)
     sum.uncounted = _uncounted(told, lives, drops)
     return sum
 
 
-class _Ledger:
+class _Events:
     """The accepted events by key, and by topic in the order in which their publishes began."""
 
     def __init__(self, events: Iterable[Accepted]) -> None:
@@ -175,13 +167,13 @@ def _way(event: Accepted, lives: _Lives) -> _Way:
     return event.dispatcher, lives.of("dispatcher", event.dispatcher, event.asked), event.topic
 
 
-def _judge(history: History, ledger: _Ledger, lives: _Lives, sum: Account) -> list[Loss]:
+def _judge(history: History, known: _Events, lives: _Lives, sum: Account) -> list[Loss]:
     """Add the account of one stream; return the losses that gaps tell by number."""
-    received = _check_receipts(history, ledger, lives, sum)
+    received = _check_receipts(history, known, lives, sum)
     missing = []
     for promise in history.promises:
         until = float("inf") if promise.until is None else promise.until
-        for event in ledger.begun(promise.topic, promise.since, until):
+        for event in known.begun(promise.topic, promise.since, until):
             sum.due += 1
             if event.key in received:
                 sum.received += 1
@@ -193,7 +185,7 @@ def _judge(history: History, ledger: _Ledger, lives: _Lives, sum: Account) -> li
         [loss for loss, _ in missing], sorted(history.gaps, key=lambda gap: gap.at)
     )
     sum.told_without_number += len(without_number)
-    newest = _newest(history, ledger, lives)
+    newest = _newest(history, known, lives)
     ends = {loss.event.key: until for loss, until in missing}
     for loss in untold:
         if _died_with_dispatcher(loss, newest, lives):
@@ -205,7 +197,7 @@ def _judge(history: History, ledger: _Ledger, lives: _Lives, sum: Account) -> li
     return numbered
 
 
-def _check_receipts(history: History, ledger: _Ledger, lives: _Lives, sum: Account) -> set[Key]:
+def _check_receipts(history: History, known: _Events, lives: _Lives, sum: Account) -> set[Key]:
     """Note what came twice or out of order; return all that came."""
     received: set[Key] = set()
     last: dict[tuple[str, _Way], int] = {}
@@ -214,7 +206,7 @@ def _check_receipts(history: History, ledger: _Ledger, lives: _Lives, sum: Accou
             sum.twice.append(Disorder(receipt, history))
             continue
         received.add(receipt.key)
-        event = ledger.by_key.get(receipt.key)
+        event = known.by_key.get(receipt.key)
         if event is None or event.dispatcher != receipt.dispatcher:
             # It came through a dispatcher that has not answered.
             continue
@@ -226,11 +218,11 @@ def _check_receipts(history: History, ledger: _Ledger, lives: _Lives, sum: Accou
     return received
 
 
-def _newest(history: History, ledger: _Ledger, lives: _Lives) -> Mapping[_Way, float]:
+def _newest(history: History, known: _Events, lives: _Lives) -> Mapping[_Way, float]:
     """When the newest event that came along each way was asked for."""
     newest: dict[_Way, float] = {}
     for receipt in history.receipts:
-        event = ledger.by_key.get(receipt.key)
+        event = known.by_key.get(receipt.key)
         if event is not None and event.dispatcher == receipt.dispatcher:
             way = _way(event, lives)
             newest[way] = max(event.asked, newest.get(way, event.asked))
@@ -250,59 +242,6 @@ def _died_with_dispatcher(loss: Loss, newest: Mapping[_Way, float], lives: _Live
     if killed - event.accepted > (HELD_UP_SECONDS if held_up else IN_FLIGHT_SECONDS):
         return False
     return newest.get(_way(event, lives), event.accepted) <= event.accepted
-
-
-def match(
-    losses: Sequence[Loss], gaps: Sequence[GapTold]
-) -> tuple[list[Loss], list[Loss], list[Loss]]:
-    """Find the losses of one stream that gaps tell: as many as one can, each gap its number.
-
-    A gap tells of events whose publish began before it arrived.
-
-    :returns: the losses told by number, those told without a number, and those not told.
-    """
-    without_number: list[Loss] = []
-    others: list[Loss] = []
-    for loss in losses:
-        unknown = any(gap.lost is None and _tells(gap, loss) for gap in gaps)
-        (without_number if unknown else others).append(loss)
-    numbered = [gap for gap in gaps if gap.lost]
-    taken: list[list[Loss]] = [[] for _ in numbered]
-    # Fewer gaps tell of the later ones.
-    others.sort(key=lambda loss: loss.event.began, reverse=True)
-    untold = [loss for loss in others if not _place(loss, numbered, taken, set())]
-    return [loss for losses in taken for loss in losses], without_number, untold[::-1]
-
-
-def _place(loss: Loss, gaps: Sequence[GapTold], taken: list[list[Loss]], tried: set[int]) -> bool:
-    """Assign a loss to a gap; another loss may have to move to another gap for it."""
-    for number, gap in enumerate(gaps):
-        if number in tried or not _tells(gap, loss):
-            continue
-        tried.add(number)
-        if len(taken[number]) < (gap.lost or 0):
-            taken[number].append(loss)
-            return True
-        for other in _first_of_each_topic(taken[number]):
-            if _place(other, gaps, taken, tried):
-                taken[number].remove(other)
-                taken[number].append(loss)
-                return True
-    return False
-
-
-def _first_of_each_topic(losses: Sequence[Loss]) -> Iterable[Loss]:
-    """Of losses of one topic, more gaps tell of the first than of the others."""
-    first: dict[str, Loss] = {}
-    for loss in losses:
-        known = first.setdefault(loss.event.topic, loss)
-        if loss.event.began < known.event.began:
-            first[loss.event.topic] = loss
-    return first.values()
-
-
-def _tells(gap: GapTold, loss: Loss) -> bool:
-    return loss.event.topic in gap.topics and loss.event.began < gap.at
 
 
 def _uncounted(told: Sequence[Loss], lives: _Lives, drops: Drops) -> int:

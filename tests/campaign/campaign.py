@@ -4,12 +4,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tests.campaign.accounting import LATE_SECONDS, Account, account
-from tests.campaign.crowd import Producer, Publisher, Visitor
+from tests.campaign.accounting import Account, account
 from tests.campaign.datacenter import Datacenter
 from tests.campaign.faults import Fault
-from tests.campaign.history import Accepted, Disturbance, Drops
+from tests.campaign.history import Disturbance, Drops, Ledger
+from tests.campaign.matching import LATE_SECONDS
+from tests.campaign.producers import Producer, Publisher
 from tests.campaign.report import Report
+from tests.campaign.visitors import Visitor
 from tests.integration.streams import Viewers
 
 HEAL_SECONDS = 8.0
@@ -39,8 +41,8 @@ def run(
     with (
         Datacenter(dispatchers=size.dispatchers, frontends=size.frontends) as datacenter,
         Viewers() as viewers,
+        _Crowd(datacenter, viewers, seed=seed, size=size) as crowd,
     ):
-        crowd = _Crowd(datacenter, viewers, seed=seed, size=size)
         began = time.monotonic()
         _carry_out(faults, datacenter, began, tell)
         _wait_until(began + seconds)
@@ -53,15 +55,15 @@ def run(
             began=began,
             happened=datacenter.happened,
             drops=datacenter.drops_by_reason(),
-            failures=datacenter.failures(),
+            failures=[*datacenter.failures(), *crowd.ledger.refusals],
         )
 
 
 class _Crowd:
-    """All producers and visitors."""
+    """All producers and visitors; a context manager, so that none outlives a failure."""
 
     def __init__(self, datacenter: Datacenter, viewers: Viewers, *, seed: int, size: Size) -> None:
-        self.ledger: list[Accepted] = []
+        self.ledger = Ledger()
         self._urls = datacenter.publish_urls
         self._producers = [
             Producer(
@@ -85,8 +87,20 @@ class _Crowd:
             for number in range(_STAYERS + _MOVERS)
         ]
 
+    def __enter__(self) -> "_Crowd":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for visitor in self.visitors:
+            visitor.stop()
+        for producer in self._producers:
+            producer.stop()
+
     def stop(self) -> None:
-        """Nobody does anything more, but streams that are open stay open."""
+        """Nobody does anything more, but streams that are open stay open.
+
+        The last events are published when nobody changes topics any more.
+        """
         for visitor in self.visitors:
             visitor.stop()
         for visitor in self.visitors:
@@ -130,7 +144,7 @@ def _settle(crowd: _Crowd, datacenter: Datacenter) -> Account:
 def _account(crowd: _Crowd, datacenter: Datacenter, drops: Drops) -> Account:
     histories = [visit.history for visitor in crowd.visitors for visit in visitor.visits]
     return account(
-        crowd.ledger,
+        crowd.ledger.accepted,
         histories,
         kills=datacenter.kills,
         disturbances=[

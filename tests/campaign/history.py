@@ -32,6 +32,17 @@ class Accepted:
     accepted: float
 
 
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What all producers write down; a list may be appended to by any thread.
+
+    :ivar refusals: answers that were neither 202 nor 503.
+    """
+
+    accepted: list[Accepted] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+
+
 class Receipt(NamedTuple):
     """An event as a stream received it.
 

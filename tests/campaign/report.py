@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.campaign.accounting import Account, Disorder, Loss
+from tests.campaign.accounting import Account, Disorder
 from tests.campaign.datacenter import Happened
+from tests.campaign.matching import Loss
 
 _MOST = 40
 # Which faults are shown with a loss: those that were there so long before, or after.
@@ -18,7 +19,7 @@ class Report:
     :ivar began: when the campaign began, in seconds of time.monotonic(). Times in the text count
         from then on.
     :ivar drops: what the processes that ran at the end have dropped, by place and reason.
-    :ivar failures: internal errors of the processes.
+    :ivar failures: internal errors of the processes, and answers that nobody should get.
     """
 
     account: Account

@@ -2,18 +2,13 @@
 
 from collections.abc import Sequence
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.campaign.accounting import (
     HELD_UP_SECONDS,
     IN_FLIGHT_SECONDS,
-    LATE_SECONDS,
     Account,
-    Loss,
     account,
-    match,
 )
 from tests.campaign.history import (
     Accepted,
@@ -25,8 +20,9 @@ from tests.campaign.history import (
     Kill,
     Receipt,
 )
+from tests.campaign.matching import LATE_SECONDS
 
-TOPICS = RED, GREEN, BLUE = "live:red", "live:green", "live:blue"
+RED, GREEN = "live:red", "live:green"
 
 
 def accepted(
@@ -65,7 +61,7 @@ def stream(
     return history
 
 
-def gap(lost: int | None, *topics: str, at: float = 100) -> GapTold:
+def gap(lost: int | None, *topics: str, at: float = 10) -> GapTold:
     return GapTold(lost, frozenset(topics or (RED,)), at)
 
 
@@ -206,6 +202,12 @@ class GapTests(SynchronousTestCase):
         sum = judge(self.received_with(gap(2, at=2.5)), drops=Drops({0: 2}))
         self.assertEqual((sum.told, lost(sum)), (1, [3]))
 
+    def test_a_gap_tells_nothing_of_what_is_long_ago(self) -> None:
+        at = EVENTS[1].accepted + LATE_SECONDS + 0.5
+        for number in (2, None):
+            sum = judge(self.received_with(gap(number, at=at)), drops=Drops({0: 2}))
+            self.assertEqual(lost(sum), [2])
+
     def test_a_gap_without_a_number_tells_of_all_before_it(self) -> None:
         sum = judge(self.received_with(gap(None, at=2.5)))
         self.assertEqual((sum.told_without_number, lost(sum)), (1, [3]))
@@ -231,44 +233,6 @@ class GapTests(SynchronousTestCase):
         for role in ("dispatcher", "frontend"):
             self.assertTrue(judge(history, kills=[Kill(role, 0, 50, 51)]).is_clean)
             self.assertEqual(judge(history, kills=[Kill(role, 1, 50, 51)]).uncounted, 2)
-
-    @given(
-        began=st.lists(st.tuples(st.integers(0, 5), st.sampled_from(TOPICS)), max_size=5),
-        gaps=st.lists(
-            st.builds(
-                gap,
-                st.integers(1, 3),
-                st.sampled_from(TOPICS),
-                st.sampled_from(TOPICS),
-                at=st.integers(0, 6),
-            ),
-            max_size=3,
-        ),
-    )
-    def test_gaps_are_used_so_that_they_tell_of_as_many_as_they_can(
-        self, began: list[tuple[int, str]], gaps: list[GapTold]
-    ) -> None:
-        losses = [
-            Loss(accepted(number, topic=topic, began=at), stream(), 0)
-            for number, (at, topic) in enumerate(began)
-        ]
-        numbered, without_number, untold = match(losses, gaps)
-        self.assertCountEqual([*numbered, *untold], losses)
-        self.assertEqual(without_number, [])
-        self.assertEqual(len(numbered), most_told(losses, [gap.lost or 0 for gap in gaps], gaps))
-
-
-def most_told(losses: Sequence[Loss], left: Sequence[int], gaps: Sequence[GapTold]) -> int:
-    """How many of the losses can be told by gaps, found by trying all ways."""
-    if not losses:
-        return 0
-    event = losses[0].event
-    told = [most_told(losses[1:], left, gaps)]
-    for number, each in enumerate(gaps):
-        if left[number] and event.topic in each.topics and event.began < each.at:
-            fewer = [count - (place == number) for place, count in enumerate(left)]
-            told.append(1 + most_told(losses[1:], fewer, gaps))
-    return max(told)
 
 
 class KillTests(SynchronousTestCase):

@@ -15,7 +15,7 @@ from tests.campaign.faults import Fault, plan
 from tests.campaign.network import Mode, Network
 from tests.integration.roles import DEADLINE_SECONDS
 
-SECONDS = 95
+SECONDS = 90
 """How long faults happen. With start, heal and settling it takes two minutes."""
 
 

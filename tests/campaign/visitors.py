@@ -1,4 +1,4 @@
-"""Who uses the cluster meanwhile: producers, and viewers that change topics and connect again."""
+"""Who watches meanwhile: viewers that change topics and connect again, and what they are sent."""
 
 import random
 import threading
@@ -8,14 +8,12 @@ from contextlib import suppress
 
 import httpx
 
-from tests.campaign.accounting import LATE_SECONDS
-from tests.campaign.history import Accepted, GapTold, History, Key, Receipt
+from tests.campaign.history import GapTold, History, Key, Receipt
+from tests.campaign.matching import LATE_SECONDS
+from tests.campaign.producers import TOPICS, Publisher, in_thread
 from tests.integration.roles import DEADLINE_SECONDS
 from tests.integration.streams import Stream, Viewers
 
-TOPICS = [f"live:{number}" for number in range(24)]
-
-_ANSWER_SECONDS = 1.5
 _CHANGE_SECONDS = 8.0
 _CONNECT_SECONDS = 8.0
 _LOOK_SECONDS = 0.02
@@ -29,85 +27,6 @@ _STAYERS_TOPICS = 5
 # it is seen what comes of its other topics.
 _LINGER_SECONDS = LATE_SECONDS + 2
 _FOR_EVER_SECONDS = float("inf")
-
-
-class Publisher:
-    """Publishes numbered events, and writes down which dispatcher has accepted each.
-
-    An event without an answer is published again with the same id, at the next dispatcher, and so
-    on for some rounds. So it may be received though nobody has accepted it.
-
-    :param ledger: where accepted events are written down; shared with others.
-    """
-
-    def __init__(self, name: str, urls: Sequence[str], ledger: list[Accepted]) -> None:
-        self._name = name
-        self._urls = urls
-        self._ledger = ledger
-        self._number = 0
-        self._client = httpx.Client(timeout=_ANSWER_SECONDS)
-
-    def publish(self, topic: str, first: int) -> None:
-        """Publish one event, at the dispatcher in place ``first`` if that accepts it."""
-        self._number += 1
-        key = Key(self._name, self._number)
-        began = time.monotonic()
-        for attempt in range(2 * len(self._urls)):
-            dispatcher = (first + attempt) % len(self._urls)
-            asked = time.monotonic()
-            if self._ask(key, topic, dispatcher):
-                now = time.monotonic()
-                self._ledger.append(Accepted(key, topic, dispatcher, began, asked, now))
-                return
-
-    def close(self) -> None:
-        self._client.close()
-
-    def _ask(self, key: Key, topic: str, dispatcher: int) -> bool:
-        event = {
-            "topic": topic,
-            "id": f"{key.producer}-{key.number}",
-            "data": {"producer": key.producer, "number": key.number, "dispatcher": dispatcher},
-        }
-        try:
-            answer = self._client.post(self._urls[dispatcher] + "/publish", json=event)
-        except httpx.TransportError:
-            return False
-        assert answer.status_code in (202, 503), answer.text
-        return answer.status_code == 202
-
-
-class Producer:
-    """Publishes to random topics at all dispatchers in turn, in a thread of its own."""
-
-    def __init__(
-        self, publisher: Publisher, *, dispatchers: int, pause_seconds: float, seed: str
-    ) -> None:
-        self._publisher = publisher
-        self._dispatchers = dispatchers
-        self._pause_seconds = pause_seconds
-        self._random = random.Random(seed)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Publish once more to each topic at each dispatcher, and end."""
-        self._stopping.set()
-
-    def join(self) -> None:
-        """Wait until nothing more is published."""
-        self._thread.join(DEADLINE_SECONDS)
-        assert not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(self._pause_seconds):
-            dispatcher = self._random.randrange(self._dispatchers)
-            self._publisher.publish(self._random.choice(TOPICS), dispatcher)
-        for topic in TOPICS:
-            for dispatcher in range(self._dispatchers):
-                self._publisher.publish(topic, dispatcher)
-        self._publisher.close()
 
 
 class Visit:
@@ -168,17 +87,18 @@ class Visitor:
         self._random = random.Random(seed)
         self._client = httpx.Client(timeout=_CHANGE_SECONDS)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._done = in_thread(self._run)
 
     def stop(self) -> None:
         """Do nothing more; a stream that is open stays open."""
         self._stopping.set()
 
     def join(self) -> None:
-        """Wait until nothing more is done."""
-        self._thread.join(DEADLINE_SECONDS)
-        assert not self._thread.is_alive()
+        """Wait until nothing more is done.
+
+        :raises Exception: what has ended it before its time.
+        """
+        self._done.result(DEADLINE_SECONDS)
         self._client.close()
         self._publisher.close()
 
