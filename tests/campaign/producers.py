@@ -11,7 +11,7 @@ import httpx
 from tests.campaign.history import Accepted, Key, Ledger
 from tests.integration.roles import DEADLINE_SECONDS
 
-TOPICS = [f"live:{number}" for number in range(24)]
+TOPICS = [f"live:{number}" for number in range(80)]
 
 _ANSWER_SECONDS = 1.5
 

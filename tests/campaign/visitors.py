@@ -18,11 +18,13 @@ _CHANGE_SECONDS = 8.0
 _CONNECT_SECONDS = 8.0
 _LOOK_SECONDS = 0.02
 # A visitor does something after a pause of this range.
-_STEP_SECONDS = (0.3, 3.0)
-_LEAVES = 0.04
+_STEP_SECONDS = (0.2, 2.0)
+_LEAVES = 0.02
 _REMOVES = 0.3
-_MOST_TOPICS = 8
-_STAYERS_TOPICS = 5
+# Few enough that a topic often has no viewer at a frontend, or its last one leaves; and enough that
+# most are watched for longer than an event may be late.
+_MOST_TOPICS = 20
+_STAYERS_TOPICS = 15
 # Without an answer, nobody knows what a visitor watches. It stays and does nothing more, so that
 # it is seen what comes of its other topics.
 _LINGER_SECONDS = LATE_SECONDS + 2
