@@ -6,8 +6,8 @@ The promise, for topics without history:
   topic as pending. An event is *due* on a stream if its publish began after the confirmation
   arrived and a dispatcher answered it by 202.
 - The stream receives each due event, as long as it lives and stays subscribed. Otherwise a ``gap``
-  frame that names the topic tells the viewer. Its number is at least as large as what is missing,
-  or it is null.
+  frame that names the topic tells the viewer, no later than `LATE_SECONDS`. Its number is at least
+  as large as what is missing, or it is null.
 - What gaps tell by number is counted in ``rtdeliver_dropped_total``: at the dispatcher once for
   each frontend, or at a frontend once for each stream. Nobody can count what gaps tell without a
   number: the dispatchers had forgotten the frontend.
@@ -49,9 +49,6 @@ IN_FLIGHT_SECONDS = 1.0
 
 HELD_UP_SECONDS = 10.0
 """How old it is at most where its way was disturbed: a fault, or a lease, and two requests."""
-
-# After a disturbance, a link pauses before it sends again.
-_RECOVERY_SECONDS = 2.0
 
 # After a disturbance, a link pauses before it sends again.
 _RECOVERY_SECONDS = 2.0

@@ -54,7 +54,7 @@ def run(
             _settle(crowd, datacenter),
             began=began,
             happened=datacenter.happened,
-            drops=datacenter.drops_by_reason(),
+            drops={name: place.dropped() for name, place in datacenter.places.items()},
             failures=[*datacenter.failures(), *crowd.ledger.refusals],
         )
 
@@ -134,7 +134,7 @@ def _settle(crowd: _Crowd, datacenter: Datacenter) -> Account:
     while True:
         for visitor in crowd.visitors:
             visitor.look()
-        # Counters, then what was counted: what is told until then is counted.
+        # What is told is counted before.
         sum = _account(crowd, datacenter, datacenter.drops())
         if sum.is_clean or time.monotonic() > deadline:
             return sum

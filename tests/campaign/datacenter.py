@@ -4,6 +4,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -30,13 +31,19 @@ class Happened(NamedTuple):
 
 
 class Place:
-    """Where a role runs: one process after the other, with the same options."""
+    """Where a role runs: one process after the other, with the same options.
 
-    def __init__(self, name: str, role: str, listener: str, *options: str) -> None:
-        self.name = name
-        self.listener = listener
+    :param role: ``dispatcher`` or ``frontend``.
+    :param number: its number among those of its role.
+    """
+
+    def __init__(self, role: str, number: int, *options: str) -> None:
+        self.name = f"{'d' if role == 'dispatcher' else 'n'}{number}"
+        self.role = role
+        self.number = number
         self.lives: list[RoleProcess] = []
-        self._command = (role, *options)
+        self._listener = "listen" if role == "dispatcher" else "internal"
+        self._command = (f"rt{role}", *options)
 
     @property
     def process(self) -> RoleProcess:
@@ -47,14 +54,19 @@ class Place:
         self.lives.append(RoleProcess(*self._command))
 
     def is_ready(self) -> bool:
-        """Whether it says that it is ready."""
+        """Whether it says that it is ready; it must not have ended."""
+        assert self.process.is_running(), self.process.output
         if not self.process.ports:
             return False
-        url = self.process.url(self.listener) + "/health/ready"
+        url = self.process.url(self._listener) + "/health/ready"
         try:
             return HTTP.get(url, timeout=_HEALTH_SECONDS).status_code == 200
         except httpx.TransportError:
             return False
+
+    def dropped(self) -> dict[str, int]:
+        """What the newest process has dropped, by reason."""
+        return dropped(self.process, self._listener, self.role)
 
     def failures(self) -> list[str]:
         """What the processes printed of internal errors, and whether the last one has ended."""
@@ -173,20 +185,10 @@ class Datacenter:
     def drops(self) -> Drops:
         """What the running processes have dropped."""
         drops = Drops()
-        for name, place in self.places.items():
-            sums = drops.dispatchers if name.startswith("d") else drops.frontends
-            at = "dispatcher" if name.startswith("d") else "frontend"
-            sums[int(name[1:])] = sum(dropped(place.process, place.listener, at).values())
+        for place in self.places.values():
+            sums = drops.dispatchers if place.role == "dispatcher" else drops.frontends
+            sums[place.number] = sum(place.dropped().values())
         return drops
-
-    def drops_by_reason(self) -> dict[str, dict[str, int]]:
-        """What the running processes have dropped, by place and reason."""
-        return {
-            name: dropped(
-                place.process, place.listener, "dispatcher" if name.startswith("d") else "frontend"
-            )
-            for name, place in self.places.items()
-        }
 
     def failures(self) -> list[str]:
         """Internal errors, and processes that have ended by themselves."""
@@ -195,35 +197,43 @@ class Datacenter:
     def _restart(self, name: str, killed_at: float) -> None:
         place = self.places[name]
         place.process.wait()
-        role = "dispatcher" if name.startswith("d") else "frontend"
-        self.kills.append(Kill(role, int(name[1:]), killed_at, time.monotonic()))
+        self.kills.append(Kill(place.role, place.number, killed_at, time.monotonic()))
         place.start()
 
     def _add_dispatcher(self, number: int, port: int) -> None:
-        name = f"d{number}"
-        redis_port = self._network.add(f"{name}-redis", self.redis.port)
-        self.places[name] = Place(
-            name, "rtdispatcher", "listen",
-            *("--listen", _endpoint(port)),
-            *("--redis", f"redis://127.0.0.1:{redis_port}"),
-            *self._config,
+        redis_port = self._network.add(f"d{number}-redis", self.redis.port)
+        self._add(
+            Place(
+                "dispatcher", number,
+                *("--listen", _endpoint(port)),
+                *("--redis", f"redis://127.0.0.1:{redis_port}"),
+                *self._config,
+            )
         )  # fmt: skip
 
     def _add_frontend(self, number: int, public_port: int) -> None:
-        name = f"n{number}"
         internal_port = fixed_port()
-        advertised = self._network.add(f"deliveries-{name}", internal_port)
-        options = [*("--node", name), *self._config]
-        count = len(self._dispatcher_ports)
-        for dispatcher in (place % count for place in range(number, number + count)):
-            port = self._network.add(f"{name}-d{dispatcher}", self._dispatcher_ports[dispatcher])
-            options += ["--dispatcher", f"http://127.0.0.1:{port}"]
-        self.places[name] = Place(
-            name, "rtfrontend", "internal",
-            *("--public", _endpoint(public_port), "--internal", _endpoint(internal_port)),
-            *("--advertise", f"http://127.0.0.1:{advertised}"),
-            *options,
+        advertised = self._network.add(f"deliveries-n{number}", internal_port)
+        self._add(
+            Place(
+                "frontend", number,
+                *("--node", f"n{number}"),
+                *("--public", _endpoint(public_port), "--internal", _endpoint(internal_port)),
+                *("--advertise", f"http://127.0.0.1:{advertised}"),
+                *self._dispatchers_of(number),
+                *self._config,
+            )
         )  # fmt: skip
+
+    def _dispatchers_of(self, frontend: int) -> Iterator[str]:
+        """Options that name all dispatchers; each frontend begins with another one."""
+        count = len(self._dispatcher_ports)
+        for number in (place % count for place in range(frontend, frontend + count)):
+            port = self._network.add(f"n{frontend}-d{number}", self._dispatcher_ports[number])
+            yield from ("--dispatcher", f"http://127.0.0.1:{port}")
+
+    def _add(self, place: Place) -> None:
+        self.places[place.name] = place
 
 
 def _endpoint(port: int) -> str:
