@@ -33,8 +33,10 @@ def match(
         (without_number if unknown else others).append(loss)
     numbered = [gap for gap in gaps if gap.lost]
     taken: list[list[Loss]] = [[] for _ in numbered]
+    # A gap mostly tells of what was lost just before: the older ones are left if it is too small.
+    others.sort(key=_began, reverse=True)
     untold = [loss for loss in others if not _place(loss, numbered, taken, set())]
-    return [loss for losses in taken for loss in losses], without_number, untold
+    return [loss for losses in taken for loss in losses], without_number, untold[::-1]
 
 
 def _place(loss: Loss, gaps: Sequence[GapTold], taken: list[list[Loss]], tried: set[int]) -> bool:

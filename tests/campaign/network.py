@@ -28,7 +28,7 @@ class Link:
     """Accepts connections on a free port of the loopback interface, and connects each to a target.
 
     A stalled link reads no more than a few buffers. When it passes again, what it holds goes on,
-    also where the sender has gone meanwhile, as on a real network.
+    also where the sender has closed its end meanwhile. A reset takes along what is held.
     """
 
     def __init__(self, target_port: int, delay_seconds: float) -> None:
