@@ -91,11 +91,11 @@ class Cluster:
 
     def dropped(self, dispatcher: int) -> dict[str, int]:
         """What a dispatcher has dropped, by reason."""
-        return _dropped(metrics(self.dispatchers[dispatcher], "listen"), "dispatcher")
+        return dropped(self.dispatchers[dispatcher], "listen", "dispatcher")
 
     def dropped_at_frontend(self, frontend: int) -> dict[str, int]:
         """What a frontend has dropped, by reason."""
-        return _dropped(metrics(self.frontends[frontend]), "frontend")
+        return dropped(self.frontends[frontend], "internal", "frontend")
 
     def _get(self, url: str, **query: str) -> Any:
         return self.client.get(url, params=query).json()
@@ -154,11 +154,15 @@ def tries(role: RoleProcess) -> int:
     return sum("Scheduling retry" in line for line in role.log)
 
 
-def _dropped(values: dict[str, float], at: str) -> dict[str, int]:
+def dropped(role: RoleProcess, listener: str, at: str) -> dict[str, int]:
+    """What a process has dropped, by reason.
+
+    :param at: its role, as its metrics name it.
+    """
     begin = f'rtdeliver_dropped_total{{at="{at}",reason="'
     return {
         name.removeprefix(begin).removesuffix('"}'): int(value)
-        for name, value in values.items()
+        for name, value in metrics(role, listener).items()
         if name.startswith(begin) and value
     }
 

@@ -1,10 +1,11 @@
 """What several of the tests with real processes need."""
 
 import itertools
-import json
 from collections.abc import Callable, Mapping
 
 import pytest
+
+from tests.integration.roles import config_options
 
 WriteConfig = Callable[[Mapping[str, object]], list[str]]
 
@@ -16,12 +17,7 @@ def write_config(tmp_path_factory: pytest.TempPathFactory) -> WriteConfig:
     numbers = itertools.count()
 
     def write(settings: Mapping[str, object]) -> list[str]:
-        path = folder / f"{next(numbers)}.toml"
-        # What JSON writes of numbers, strings, booleans and lists is TOML too.
-        path.write_text(
-            "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
-        )
-        return ["--config", str(path)]
+        return config_options(settings, folder / f"{next(numbers)}.toml")
 
     return write
 

@@ -1,11 +1,12 @@
 """Real role processes on free ports of the loopback interface."""
 
 import itertools
+import json
 import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
@@ -62,6 +63,13 @@ def likes_options(dispatcher_urls: Sequence[str], frontend_url: str, database: P
         *("--listen", LOOPBACK, "--frontend", frontend_url, "--database", str(database)),
         *itertools.chain(*named),
     ]
+
+
+def config_options(settings: Mapping[str, object], path: Path) -> list[str]:
+    """Write settings, by table and key, to a file; return the options that name it."""
+    # What JSON writes of numbers, strings, booleans and lists is TOML too.
+    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+    return ["--config", str(path)]
 
 
 def fixed_port(count: int = 1) -> int:
