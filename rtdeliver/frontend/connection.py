@@ -3,6 +3,7 @@
 import enum
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from heapq import heapify, heappop, heapreplace
 
 from twisted.internet.interfaces import IProtocol, ITransport
 from twisted.internet.protocol import connectionDone
@@ -298,21 +299,28 @@ class Connection:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), events
 
     def _take_in_order(self, cursors: Sequence[Cursor]) -> tuple[list[bytes], int]:
-        """Take from several feeds, in the order in which the events were posted."""
-        waiting = sorted(
-            (number, index, data, end)
-            for index, (feed, position) in enumerate(cursors)
-            for number, data, end in feed.since(position)
-        )
+        """Take from several feeds, in the order in which the events were posted.
+
+        What waits is looked at only as far as it is taken: it may be thousands of events.
+        """
+        waiting = [feed.since(position) for feed, position in cursors]
+        heads = [(*next(events), index) for index, events in enumerate(waiting)]
+        heapify(heads)
         pieces: list[bytes] = []
         ends = [position for _, position in cursors]
         size = events = 0
-        for _, index, data, end in waiting:
+        while heads:
+            _, data, end, index = heads[0]
             size += len(data)
             if size > self._settings.send_bytes and pieces:
                 break
             pieces.append(data)
             ends[index] = end
+            following = next(waiting[index], None)
+            if following is None:
+                heappop(heads)
+            else:
+                heapreplace(heads, (*following, index))
         for (feed, position), end in zip(cursors, ends, strict=True):
             taken = max(0, end - max(position, feed.start))
             events += taken

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -68,6 +69,17 @@ class WeighingStream(RecordingStream):
         return super().send(data)
 
 
+class CountingFeed(Feed[Connection]):
+    """Counts how many of its events are looked at one by one."""
+
+    looks = 0
+
+    def since(self, position: int) -> Iterator[tuple[int, bytes, int]]:
+        for item in super().since(position):
+            CountingFeed.looks += 1
+            yield item
+
+
 class Subject:
     """A connection with its surroundings, and what came of it."""
 
@@ -80,6 +92,7 @@ class Subject:
         send_bytes: int = ENDLESS,
         overflow: Any = "drop_oldest",
         expires_at: float | None = None,
+        topics: Sequence[Topic] = (RED, GREEN),
     ) -> None:
         self.clock = Clock()
         self.run_queue = RunQueue(clock=self.clock, slice_seconds=1)
@@ -107,8 +120,8 @@ class Subject:
         self.connection.attached(self.stream)
         number = count(1).__next__
         self.feeds: dict[Topic, Feed[Connection]] = {}
-        for topic in (RED, GREEN):
-            self.feeds[topic] = Feed(topic, settings, number)
+        for topic in topics:
+            self.feeds[topic] = CountingFeed(topic, settings, number)
             self.feeds[topic].join(self.connection)
 
     def opened(self) -> "Subject":
@@ -369,6 +382,63 @@ class SendingTests(SynchronousTestCase):
         self.assertEqual(posted, subject.stream.data)
         self.assertEqual(0, subject.connection.mailbox_bytes)
         self.assertEqual({}, +subject.counts.dropped)
+
+
+class SeveralTopicsTests(SynchronousTestCase):
+    """A viewer that is behind in several topics."""
+
+    topics = tuple(Topic(f"live:{number}") for number in range(100))
+
+    def test_a_turn_looks_at_what_it_sends_and_at_the_next_of_each_topic(self) -> None:
+        subject = Subject(send_bytes=400, topics=self.topics).opened()
+        for number in range(3000):
+            subject.post(numbered(number, topic=self.topics[number % 100]))
+        CountingFeed.looks = 0
+        subject.connection.turn()
+        self.assertEqual(400, len(subject.stream.sends[-1]))
+        self.assertLessEqual(CountingFeed.looks, 100 + 400 // 8 + 1)
+
+    def test_what_waits_is_sent_in_the_order_in_which_it_was_delivered(self) -> None:
+        subject = Subject(send_bytes=100, topics=self.topics).blocked()
+        posted = [
+            numbered(number, topic=self.topics[number * 37 % 100]) for number in range(2000)
+        ]
+        subject.post(*posted)
+        subject.make_room(ENDLESS)
+        self.assertEqual(b"!" + b"".join(item.data for item in posted), subject.stream.data)
+        self.assertEqual(2000, subject.counts.sent)
+        self.assertEqual(0, subject.connection.mailbox_bytes)
+
+    @settings(deadline=None)
+    @given(
+        st.lists(
+            st.one_of(
+                st.tuples(st.just("post"), st.integers(0, 4), st.integers(3, 40)),
+                st.tuples(st.just("room"), st.just(0), st.integers(0, 60)),
+                st.tuples(st.just("turns"), st.just(0), st.just(0)),
+            ),
+            max_size=60,
+        ),
+        st.integers(1, 100),
+    )
+    def test_the_order_holds_whatever_a_turn_may_send_and_the_stream_takes(
+        self, steps: list[tuple[str, int, int]], send_bytes: int
+    ) -> None:
+        subject = Subject(RecordingStream(room=0), send_bytes=send_bytes, topics=self.topics[:5])
+        subject.connection.open(FIRST)
+        posted = FIRST
+        for number, (step, topic, amount) in enumerate(steps):
+            if step == "post":
+                item = numbered(number, amount, self.topics[topic])
+                posted += item.data
+                subject.post(item)
+            elif step == "room":
+                subject.make_room(amount)
+            else:
+                subject.turns()
+        subject.make_room(ENDLESS)
+        self.assertEqual(posted, subject.stream.data)
+        self.assertEqual(0, subject.connection.mailbox_bytes)
 
 
 class OverflowTests(SynchronousTestCase):

@@ -14,6 +14,7 @@ from tests.integration.roles import (
     eventually,
     metrics,
     publish,
+    publish_lines,
 )
 from tests.integration.streams import Stream, Viewers
 
@@ -173,6 +174,51 @@ def test_a_slow_reader_is_kept_and_told_how_many_it_lost(
     assert all(gap["lost"] > 0 and gap["topics"] == [TOPIC] for gap in gaps)
     assert len(received) + sum(gap["lost"] for gap in gaps) == len(producer.ids)
     assert metrics(role)[MAILBOX_FULL] == sum(gap["lost"] for gap in gaps)
+
+
+def test_slow_readers_of_many_topics_get_all_in_order_and_an_honest_viewer_too(
+    viewers: Viewers, write_config: WriteConfig
+) -> None:
+    topics = [f"live:{number}" for number in range(100)]
+    # More than what the kernel takes, so that most of it waits in the server.
+    waves, wave = 20, 1000
+    config = write_config({"viewers.send_bytes": SEND_BYTES, "sockets.send_buffer_bytes": 16384})
+    with combined(*config) as role:
+        slow = [
+            viewers.connect(role.url("public"), *topics, receive_buffer_bytes=RECEIVE_BUFFER_BYTES)
+            for _ in range(5)
+        ]
+        for stream in slow:
+            viewers.stall(stream)
+        honest = viewers.connect(role.url("public"), "live:honest")
+        published: list[int] = []
+        for number in range(waves):
+            numbers = range(number * wave, (number + 1) * wave)
+            lines = [{"topic": topics[n * 37 % 100], "data": n} for n in numbers]
+            body = "\n".join(map(json.dumps, lines)).encode()
+            assert publish_lines(role, body).status_code == 202
+            published += numbers
+            publish(role, {"topic": "live:honest", "data": number})
+            for stream in slow:
+                assert stream.on_readable(at_most=4096)
+        assert metrics(role)[WAITING] > SEND_BYTES * len(slow)
+        for number in range(waves, 2 * waves):
+            publish(role, {"topic": "live:honest", "data": number})
+            for stream in slow:
+                assert stream.on_readable(at_most=4096)
+        viewers.wait(lambda: len(honest.events) == 2 * waves, "the honest one receives all")
+        for stream in slow:
+            viewers.resume(stream)
+        viewers.wait(
+            lambda: all(stream.ended or len(stream.events) == waves * wave for stream in slow),
+            "the slow ones receive all",
+        )
+
+        assert [event["data"] for event in honest.events] == list(range(2 * waves))
+        for stream in slow:
+            assert [event["data"] for event in stream.events] == published
+            assert stream.control("gap") == []
+        assert "Traceback" not in role.output
 
 
 def test_each_gap_frame_stands_where_its_events_are_missing(
