@@ -465,7 +465,6 @@ def new_frontend(
     return Frontend(
         settings=Viewers(
             topics_per_connection=5,
-            recent_events=1000,
             mailbox_bytes=mailbox_bytes,
             mailbox_events=mailbox_events,
             send_bytes=1 << 20,

@@ -233,11 +233,16 @@ class Viewers(Section, frozen=True, kw_only=True):
     send_bytes: Bytes = 65_536
     """How many bytes one turn hands to the kernel for one viewer."""
 
-    recent_events: Count = 50_000
-    """How many delivered events a frontend remembers at least, to drop repeats."""
-
     recent_seconds: Seconds = 60
-    """How long it remembers them."""
+    """How long a frontend remembers the delivered events, to drop repeats. It forgets an event
+    after twice this time at the latest, and not before this time unless recent_events forces it to.
+    """
+
+    recent_events: Annotated[int, Meta(ge=2)] = 1_000_000
+    """The most events that it remembers; each takes about 100 bytes. Up to half as many in
+    recent_seconds are all remembered for that long. If more come, the oldest ones are forgotten
+    earlier, which the log says once and the metric rtdeliver_recent_forgotten_total counts.
+    """
 
 
 class Sockets(Section, frozen=True, kw_only=True):

@@ -204,6 +204,7 @@ class Frontend:
                 "Events not sent again, since they had been delivered before.",
                 self._repeated,
             ),
+            *self._recent.samples(),
             *self._supervisor.samples(),
             gauge("members", "Members with streams.", len(self._members)),
             *self._presence_heartbeats.samples(),

@@ -400,9 +400,7 @@ class SeveralTopicsTests(SynchronousTestCase):
 
     def test_what_waits_is_sent_in_the_order_in_which_it_was_delivered(self) -> None:
         subject = Subject(send_bytes=100, topics=self.topics).blocked()
-        posted = [
-            numbered(number, topic=self.topics[number * 37 % 100]) for number in range(2000)
-        ]
+        posted = [numbered(number, topic=self.topics[number * 37 % 100]) for number in range(2000)]
         subject.post(*posted)
         subject.make_room(ENDLESS)
         self.assertEqual(b"!" + b"".join(item.data for item in posted), subject.stream.data)
