@@ -73,6 +73,7 @@ class Connection:
         "_wheel",
         "id",
         "queued",
+        "sequence",
     )
 
     def __init__(
@@ -88,6 +89,8 @@ class Connection:
     ) -> None:
         self.id = id
         self.queued = False
+        self.sequence = -1
+        """That of the last change of topics that had one."""
         self._identity = identity
         self._settings = settings
         self._run_queue = run_queue

@@ -164,8 +164,15 @@ class Frontend:
     @as_deferred
     async def subscribe(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
         connection = self._supervisor.connection(id)
-        self._table.change(connection, add=change.add, remove=change.remove)
-        await self._interest.confirmed(change.add)
+        if change.sequence is None or change.sequence > connection.sequence:
+            self._table.change(connection, add=change.add, remove=change.remove)
+            if change.sequence is not None:
+                connection.sequence = change.sequence
+            awaited = change.add
+        else:
+            # It was overtaken, or comes again.
+            awaited = tuple(set(change.add).intersection(self._table.topics(connection)))
+        await self._interest.confirmed(awaited)
         return self._subscriptions(id)
 
     def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:

@@ -514,6 +514,8 @@ CHANGES: list[tuple[str, bytes, int, tuple[str, ...]]] = [
     ("a number as a topic", b'{"add":["live:red",5]}', 400, ("bad_request", "bad_topic")),
     ("null as topics", b'{"add":null}', 400, ("bad_request",)),
     ("an unknown field", b'{"add":["live:red"],"replace":true}', 400, ("bad_request",)),
+    ("a sequence below 0", b'{"add":["live:red"],"sequence":-1}', 400, ("bad_request",)),
+    ("a sequence in letters", b'{"add":["live:red"],"sequence":"1"}', 400, ("bad_request",)),
     ("a topic not UTF-8", b'{"add":["live:\xff"]}', 400, ("bad_json", "bad_topic")),
     ("a topic with half a surrogate pair", b'{"add":["live:\\ud800"]}', 400,
      ("bad_json", "bad_topic")),
