@@ -2,7 +2,7 @@
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import heapify, heappop, heapreplace
 
 from twisted.internet.interfaces import IProtocol, ITransport
@@ -103,7 +103,8 @@ class Connection:
         self._stream: IStream | None = None
         self._reason = CloseReason.CLIENT_LEFT
         self._rest = b""
-        self._gaps: Counter[Topic] | None = None
+        # How many events of each topic were lost; 0 for an unknown number.
+        self._gaps: dict[Topic, int] | None = None
         self._unsent_bytes = 0
         self._last_progress = wheel.now
 
@@ -349,12 +350,12 @@ class Connection:
 
     def _note_gap(self, topic: Topic, lost: int) -> None:
         if self._gaps is None:
-            self._gaps = Counter()
-        self._gaps[topic] += lost
+            self._gaps = {}
+        self._gaps[topic] = _total((self._gaps[topic], lost)) if topic in self._gaps else lost
 
     def _gap_frame(self) -> bytes:
-        gaps, self._gaps = self._gaps or Counter(), None
-        return sse.gap_frame(gaps.total(), list(gaps))
+        gaps, self._gaps = self._gaps or {}, None
+        return sse.gap_frame(_total(gaps.values()), list(gaps))
 
     def _check_stall(self, now: float) -> None:
         if self._stream is None:
@@ -387,3 +388,8 @@ class Connection:
         self._reason = reason
         if self._stream is not None:
             self._stream.close()
+
+
+def _total(losses: Collection[int]) -> int:
+    """Return how many events were lost in all; 0, an unknown number, if one of them is unknown."""
+    return 0 if 0 in losses else sum(losses)

@@ -483,6 +483,32 @@ class OverflowTests(SynchronousTestCase):
         subject.turns()
         self.assertEqual([{"lost": 5, "topics": [GREEN, RED]}], subject.gaps())
 
+    def test_where_one_number_is_unknown_the_sum_is_unknown(self) -> None:
+        for losses in ([0, 3], [3, 0], [3, 0, 2]):
+            for topics in ([RED, RED, RED], [RED, GREEN, RED]):
+                subject = Subject().opened()
+                for lost, topic in zip(losses, topics, strict=False):
+                    subject.connection.miss(topic, lost)
+                subject.turns()
+                [gap] = subject.gaps()
+                self.assertEqual((None, sorted(set(topics[: len(losses)]))), tuple(gap.values()))
+
+    def test_an_unknown_number_makes_no_later_gap_unknown(self) -> None:
+        subject = Subject().opened()
+        subject.connection.miss(RED, 0)
+        subject.turns()
+        subject.connection.miss(RED, 3)
+        subject.turns()
+        self.assertEqual([None, 3], [gap["lost"] for gap in subject.gaps()])
+
+    def test_a_full_mailbox_beside_an_unknown_gap_is_unknown_too(self) -> None:
+        subject = Subject(mailbox_events=1).blocked()
+        subject.connection.miss(RED, 0)
+        subject.post(numbered(1), numbered(2))
+        subject.make_room(ENDLESS)
+        self.assertEqual([{"lost": None, "topics": [RED]}], subject.gaps())
+        self.assertEqual({"mailbox_full": 1}, +subject.counts.dropped)
+
     def test_an_item_larger_than_the_mailbox_passes_alone(self) -> None:
         subject = Subject(mailbox_bytes=10).opened()
         subject.post(frames(b"x" * 50))
