@@ -242,6 +242,13 @@ class IConnections(Interface):
     def subscriptions(id: ConnectionId) -> Deferred[Subscriptions]:
         """Fires with the topics of a connection; fails with `UnknownConnection`."""
 
+    def look_for(id: ConnectionId) -> Deferred[None]:
+        """Fail with `UnknownConnection` if no connection has this id, and fire otherwise.
+
+        It is cheap, and so the connection's own frontend is not asked: it may fire although there
+        is no such connection.
+        """
+
 
 class IOwnerClient(Interface):
     """What a frontend asks of another frontend, which owns a connection."""

@@ -178,6 +178,9 @@ class Frontend:
     def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
         return execute(self._subscriptions, id)
 
+    def look_for(self, id: ConnectionId) -> Deferred[None]:
+        return execute(self._supervisor.connection, id).addCallback(lambda _: None)
+
     def _subscriptions(self, id: ConnectionId) -> Subscriptions:
         topics = self._table.topics(self._supervisor.connection(id))
         return Subscriptions(

@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import Refused, RemoteFailure, Unavailable, UnknownConnection
 from rtdeliver.interfaces import IConnections, IDispatcherClient, IOwnerClient
 from rtdeliver.messages import Subscriptions, TopicsChange
@@ -57,6 +58,13 @@ class OwnedConnections:
 
     def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
         return self._ask(id, lambda connections: connections.subscriptions(id))
+
+    @as_deferred
+    async def look_for(self, id: ConnectionId) -> None:
+        if node_of(id) == self._node:
+            await self._own.look_for(id)
+        else:
+            await self._find(node_of(id))
 
     def _ask(
         self, id: ConnectionId, request: Callable[[IConnections], Deferred[Subscriptions]]

@@ -147,6 +147,9 @@ class ConnectionsContract(SynchronousContract):
             self.failureResultOf(asked, UnknownConnection)
             self.failureResultOf(self.change(id, add=[RED]), UnknownConnection)
 
+    def test_a_connection_may_be_looked_for(self) -> None:
+        self.assertIsNone(self.successResultOf(self.connections.look_for(self.connect())))
+
     def test_a_connection_that_has_ended_is_unknown(self) -> None:
         id, other = self.connect(RED), self.connect(RED)
         self.leave(id)

@@ -293,7 +293,9 @@ class SubscribeTests(FrontendTestCase):
 
     def test_an_unknown_connection_is_refused(self) -> None:
         viewer = self.connect(RED)
+        self.assertIsNone(self.successResultOf(self.frontend.look_for(viewer.id)))
         viewer.stream.lose()
+        self.failureResultOf(self.frontend.look_for(viewer.id), UnknownConnection)
         self.failureResultOf(self.subscribe(viewer, add=[GREEN]), UnknownConnection)
         for id in (viewer.id, ConnectionId("n1-nobody")):
             self.failureResultOf(self.frontend.subscriptions(id), UnknownConnection)

@@ -65,6 +65,9 @@ class MemoryConnections:
     def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
         return execute(self._tell, id)
 
+    def look_for(self, id: ConnectionId) -> Deferred[None]:
+        return self.subscriptions(id).addCallback(lambda _: None)
+
     def _change(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
         if change.sequence is not None and change.sequence <= self.sequences.get(id, -1):
             return self._tell(id)
@@ -285,6 +288,20 @@ class OwnedConnectionsTests(SynchronousTestCase):
                     self.dispatchers.listings.pop().callback([N2])
                 refusal = self.failureResultOf(ask, Unavailable).value
                 self.assertIn("again", str(refusal))
+
+    def test_own_connections_are_looked_for_here(self) -> None:
+        self.successResultOf(self.connections.look_for(self.ids["n1"]))
+        unknown = make_connection_id("n1")
+        self.failureResultOf(self.connections.look_for(unknown), UnknownConnection)
+
+    def test_others_are_looked_for_as_far_as_the_dispatchers_know(self) -> None:
+        looked_for = [
+            self.connections.look_for(make_connection_id(node)) for node in ("n2", "n3", "n4")
+        ]
+        self.dispatchers.listings.pop().callback([N2, N3])
+        self.successResultOf(looked_for[0])
+        self.successResultOf(looked_for[1])
+        self.failureResultOf(looked_for[2], UnknownConnection)
 
     def test_what_the_owner_refuses_is_refused(self) -> None:
         self.owners[N2].error = TooManyTopics("100")

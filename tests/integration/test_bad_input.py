@@ -553,6 +553,16 @@ SUBSCRIBES = [
             "that is not ASCII": "%C3%A4",
         }.items()
     ),
+    *(
+        Case(f"{what} for an unknown connection of {node}", "public",
+             post(f"/connections/{node}-7dQ0000000000000000000/topics", body), 404,
+             ("unknown_connection",))
+        for node in ("n1", "elsewhere")
+        for what, body in {
+            "broken JSON": b'{"add":["live:red"]',
+            "many bad topics": json.dumps({"add": ["\n"] * 10000}).encode(),
+        }.items()
+    ),
     Case("no connection", "public", request("GET", "/connections//topics"), 404,
          ("not_found", "unknown_connection")),
 ]  # fmt: skip
