@@ -374,8 +374,10 @@ class Process(Section, frozen=True, kw_only=True):
     """The process itself."""
 
     drain_seconds: Annotated[float, Meta(ge=0, le=YEAR_SECONDS)] = 5
-    """After SIGTERM or SIGINT: over how long a frontend spreads the ends of its streams, and how
-    long a dispatcher goes on delivering and forwarding waiting events.
+    """After SIGTERM or SIGINT: how long a frontend takes to end its streams, and how long a
+    dispatcher goes on delivering and forwarding waiting events. The frontend ends the streams one
+    after the other in the first four fifths of the time; a viewer that still reads then is sent
+    what waits for it, until the time is over.
     """
 
     turn_slice_seconds: Seconds = 0.002

@@ -2,8 +2,9 @@
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heapreplace
+from typing import Any
 
 from twisted.internet.interfaces import IProtocol, ITransport
 from twisted.internet.protocol import connectionDone
@@ -33,6 +34,7 @@ class ConnectionCounts:
 class _State(enum.Enum):
     OPENING = "nothing is sent until the first frame is ready"
     OPEN = "the stream accepts data"
+    ENDING = "the stream accepts data, and is to close when it has accepted what waited"
     BLOCKED = "the stream accepts no data for now"
     CLOSING = "the stream was asked to close"
     CLOSED = "the stream is gone"
@@ -40,6 +42,25 @@ class _State(enum.Enum):
 
 # Looking up a member of an enum is slow, and every turn needs this one.
 _OPEN = _State.OPEN
+
+
+class _Ending:
+    """How a stream ends.
+
+    :param last: the last frame; empty once it is taken.
+    :param until: the position in each feed up to which the viewer is sent the events.
+    """
+
+    __slots__ = ("last", "reason", "until")
+
+    def __init__(self, last: bytes, reason: CloseReason, until: Mapping[Feed[Any], int]) -> None:
+        self.last = last
+        self.reason = reason
+        self.until = until
+
+    def waits_for(self, cursors: Iterable[Cursor]) -> bool:
+        """Return whether a viewer at these positions has to be sent more events."""
+        return any(position < self.until.get(feed, 0) for feed, position in cursors)
 
 
 @implementer(IStreamOwner, IProtocol, IActor, IVisited)
@@ -59,6 +80,7 @@ class Connection:
         "_control",
         "_counts",
         "_cursors",
+        "_ending",
         "_gaps",
         "_identity",
         "_last_progress",
@@ -100,6 +122,7 @@ class Connection:
         self._cursors: tuple[Cursor, ...] = ()
         self._control = b""
         self._state = _State.OPENING
+        self._ending: _Ending | None = None
         self._stream: IStream | None = None
         self._reason = CloseReason.CLIENT_LEFT
         self._rest = b""
@@ -135,7 +158,7 @@ class Connection:
         """Send ``first``, then the events that wait already, and those that follow."""
         if self._state is _State.OPENING:
             self._rest = first
-            self._state = _State.OPEN
+            self._accept()
             self._wheel.add(self, self._visit_seconds())
             # At once, so that a new viewer does not wait for a fan-out to all the others.
             self._run_queue.give_turn(self)
@@ -152,17 +175,14 @@ class Connection:
     def end(self, last: bytes, reason: CloseReason) -> None:
         """Send the waiting events, then ``last``, and end the stream.
 
-        If the stream does not accept all of this at once, it is aborted.
+        That takes as long as the client reads. Events that come later do not prolong it.
         """
+        if self._ending is not None or self._state in (_State.CLOSING, _State.CLOSED):
+            return
+        self._ending = _Ending(last, reason, {feed: feed.end for feed, _ in self._cursors})
         if self._state is _State.OPEN:
-            while self._state is _State.OPEN and (self._rest or self._cursors):
-                self._run_queue.give_turn(self)
-            self._control += last
-            self._run_queue.give_turn(self)
-        if self._state is _State.OPEN:
-            self._close(reason)
-        else:
-            self.abort(reason)
+            self._accept()
+            self._end_now()
 
     def abort(self, reason: CloseReason) -> None:
         """End the stream at once."""
@@ -193,9 +213,11 @@ class Connection:
 
     def turn(self) -> None:
         stream = self._stream
-        if self._state is not _OPEN or stream is None:
+        if stream is None:
             return
-        if self._rest:
+        if self._state is not _OPEN:
+            data, events = self._take_to_end()
+        elif self._rest:
             data, events, self._rest = self._rest, 0, b""
         else:
             data, events = self._take()
@@ -235,7 +257,7 @@ class Connection:
 
     def writable(self) -> None:
         if self._state is _State.BLOCKED:
-            self._state = _State.OPEN
+            self._accept()
             self._run_queue.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
@@ -255,6 +277,8 @@ class Connection:
             self._check_end(now)
         elif self._identity is not None and now >= self._identity.expires_at:
             self.end(sse.expired_frame(), CloseReason.EXPIRED)
+            if now >= self._identity.expires_at + self._settings.stall_seconds:
+                self.abort(CloseReason.EXPIRED)
         elif self._state is _State.BLOCKED:
             self._check_stall(now)
         elif now - self._last_progress >= self._settings.heartbeat_seconds and not self._cursors:
@@ -279,8 +303,36 @@ class Connection:
             # Often enough to notice a stall in time, since a stream may become blocked at any time.
             seconds = min(settings.heartbeat_seconds - quiet, settings.stall_seconds)
         if self._identity is not None and self._state is not _State.CLOSING:
-            return max(0.0, min(seconds, self._identity.expires_at - now))
+            expires_at = self._identity.expires_at
+            if now >= expires_at:
+                expires_at += self._settings.stall_seconds
+            return max(0.0, min(seconds, expires_at - now))
         return seconds
+
+    def _end_now(self) -> None:
+        while self._state is _State.ENDING:
+            self._run_queue.give_turn(self)
+
+    def _accept(self) -> None:
+        self._state = _State.OPEN if self._ending is None else _State.ENDING
+
+    def _take_to_end(self) -> tuple[bytes, int]:
+        """Take what is left to send before the stream ends; after all of it, close the stream."""
+        ending = self._ending
+        if self._state is not _State.ENDING or ending is None:
+            return b"", 0
+        # To go on, or to close.
+        self._run_queue.add(self)
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            return rest, 0
+        if ending.waits_for(self._cursors) or self._gaps:
+            return self._take()
+        if ending.last:
+            last, ending.last = ending.last, b""
+            return last, 0
+        self._close(ending.reason)
+        return b"", 0
 
     def _take(self) -> tuple[bytes, int]:
         """Take what to send next; return it, and how many events it contains."""

@@ -682,24 +682,94 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual([CloseReason.DRAINED], subject.ended)
         self.assertEqual({}, +subject.counts.dropped)
 
-    def test_end_cuts_off_a_stream_that_takes_no_data(self) -> None:
-        subject = Subject().blocked()
+    def test_end_lets_a_blocked_stream_be_read_to_the_last_frame(self) -> None:
+        subject = Subject(send_bytes=10).blocked()
+        subject.post(numbered(1), numbered(2, topic=GREEN), numbered(3))
         subject.connection.end(b"bye", CloseReason.DRAINED)
-        self.assertTrue(subject.stream.aborted)
+        self.assertEqual((False, False), (subject.stream.closed, subject.stream.aborted))
+        for _ in range(20):
+            subject.make_room(2)
+        self.assertEqual(
+            b"!" + numbered(1).data + numbered(2).data + numbered(3).data + b"bye",
+            subject.stream.data,
+        )
+        self.assertEqual((True, False), (subject.stream.closed, subject.stream.aborted))
+        subject.connection.connectionLost()
+        self.assertEqual([CloseReason.DRAINED], subject.ended)
+        self.assertEqual({}, +subject.counts.dropped)
 
-    def test_end_cuts_off_a_stream_that_blocks_meanwhile(self) -> None:
+    def test_end_waits_for_a_stream_that_blocks_in_the_last_frame(self) -> None:
         subject = Subject().opened()
         subject.stream.room = 1
         subject.connection.end(b"bye", CloseReason.DRAINED)
-        self.assertTrue(subject.stream.aborted)
+        self.assertEqual((False, False), (subject.stream.closed, subject.stream.aborted))
+        subject.make_room(ENDLESS)
+        self.assertEqual(b"bye", subject.stream.data)
+        self.assertTrue(subject.stream.closed)
+
+    def test_end_waits_for_the_first_frame(self) -> None:
+        subject = Subject()
+        subject.post(frames(b"early"))
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        self.assertEqual([], subject.stream.sends)
+        subject.connection.open(FIRST)
+        subject.turns()
+        self.assertEqual(FIRST + b"earlybye", subject.stream.data)
+        self.assertTrue(subject.stream.closed)
+
+    def test_what_comes_after_the_end_was_asked_for_does_not_delay_it(self) -> None:
+        subject = Subject(send_bytes=8).blocked()
+        subject.post(numbered(1))
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        subject.post(numbered(2), numbered(3), numbered(4, topic=GREEN))
+        subject.make_room(ENDLESS)
+        self.assertEqual(b"!" + numbered(1).data + b"bye", subject.stream.data)
+        subject.leave()
+        self.assertEqual({"closed": 3}, +subject.counts.dropped)
+
+    def test_a_gap_is_told_before_the_end(self) -> None:
+        subject = Subject(mailbox_events=1).blocked()
+        subject.post(numbered(1), numbered(2))
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        subject.make_room(ENDLESS)
+        self.assertEqual([{"lost": 1, "topics": [RED]}], subject.gaps())
+        self.assertTrue(subject.stream.data.endswith(numbered(2).data + b"bye"))
+
+    def test_the_first_end_stays(self) -> None:
+        subject = Subject().blocked()
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        subject.connection.end(b"farewell", CloseReason.EXPIRED)
+        subject.make_room(ENDLESS)
+        self.assertEqual(b"!bye", subject.stream.data)
         subject.connection.connectionLost()
         self.assertEqual([CloseReason.DRAINED], subject.ended)
 
-    def test_end_cuts_off_a_stream_that_is_not_open_yet(self) -> None:
-        subject = Subject()
+    def test_an_ending_stream_that_is_not_read_is_cut_off(self) -> None:
+        subject = Subject().blocked()
         subject.connection.end(b"bye", CloseReason.DRAINED)
+        subject.pass_seconds(2 * STALL_SECONDS)
         self.assertTrue(subject.stream.aborted)
-        self.assertEqual([], subject.stream.sends)
+
+    def test_an_ending_stream_that_is_read_slowly_is_not(self) -> None:
+        subject = Subject().blocked()
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        for _ in range(20):
+            subject.stream.read_little(1)
+            subject.pass_seconds(STALL_SECONDS - TICK_SECONDS)
+        self.assertFalse(subject.stream.aborted)
+
+    def test_an_expired_stream_that_is_read_slowly_is_cut_off_all_the_same(self) -> None:
+        subject = Subject(expires_at=10).blocked()
+        subject.post(numbered(1))
+        for _ in range(10 + int(STALL_SECONDS) - 1):
+            subject.stream.read_little(1)
+            subject.pass_seconds(TICK_SECONDS)
+        self.assertFalse(subject.stream.aborted)
+        subject.stream.read_little(1)
+        subject.pass_seconds(2 * TICK_SECONDS)
+        self.assertTrue(subject.stream.aborted)
+        subject.connection.connectionLost()
+        self.assertEqual([CloseReason.EXPIRED], subject.ended)
 
     def test_a_stream_that_does_not_close_is_cut_off(self) -> None:
         subject = Subject().opened()
@@ -856,7 +926,7 @@ class ExpiryTests(SynchronousTestCase):
 
     def test_one_that_does_not_read_is_cut_off(self) -> None:
         subject = Subject(expires_at=10).blocked()
-        subject.pass_seconds(12)
+        subject.pass_seconds(10 + STALL_SECONDS + 2)
         self.assertTrue(subject.stream.aborted)
         subject.leave()
         self.assertEqual([CloseReason.EXPIRED], subject.ended)

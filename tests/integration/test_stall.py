@@ -1,6 +1,7 @@
 """Viewers that read too slowly, or no more: what they cost is bounded, and nobody else notices."""
 
 import json
+import signal
 from collections.abc import Iterable, Iterator
 
 import httpx
@@ -270,6 +271,40 @@ def test_what_waits_of_a_topic_is_not_sent_after_its_unsubscribe(
     assert ids_of(slow) == [*producer.ids[: len(producer.ids) - discarded], "mark"]
     assert measured[MAILBOX_FULL] == 0
     assert slow.control("gap") == []
+
+
+def test_a_drain_lets_a_slow_reader_read_what_waits_and_cuts_off_who_reads_nothing(
+    viewers: Viewers, write_config: WriteConfig
+) -> None:
+    config = write_config({"sockets.send_buffer_bytes": 16384, "process.drain_seconds": 10})
+    with combined(*config) as role:
+        url = role.url("public")
+        slow, stalled = (
+            viewers.connect(url, TOPIC, receive_buffer_bytes=RECEIVE_BUFFER_BYTES) for _ in range(2)
+        )
+        quick = viewers.connect(url, TOPIC)
+        for stream in (slow, stalled):
+            viewers.stall(stream)
+        producer = Producer(role)
+        producer.publish(300)
+        viewers.wait(lambda: len(quick.events) == 300, "the quick one has received all")
+        assert metrics(role)[WAITING] > 0
+
+        role.signal(signal.SIGTERM)
+        viewers.wait(lambda: quick.ended, "the drain has begun")
+        viewers.resume(slow)
+        viewers.wait(lambda: slow.ended, "the slow one sees its stream end")
+        role.wait()
+        producer.close()
+
+        for stream in (quick, slow):
+            assert ids_of(stream) == producer.ids
+            assert stream.frames[-1].event == "busy"
+            assert stream.ended_cleanly
+        viewers.resume(stalled)
+        viewers.wait(lambda: stalled.ended, "the stalled one sees its stream end")
+        assert stalled.control("busy") == []
+        assert "Traceback" not in role.output
 
 
 def test_with_overflow_close_a_full_mailbox_ends_the_stream(
