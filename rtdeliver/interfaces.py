@@ -236,7 +236,8 @@ class IConnections(Interface):
         A change whose sequence is not higher than that of the last one applied to this connection
         changes nothing, and fires with the topics that hold.
         Fails with `UnknownConnection` if no connection has this id or it ends meanwhile. Fails with
-        `TooManyTopics`, and changes nothing, if the connection would have more topics than it may.
+        `TooManyTopics`, and changes nothing, if the connection would have more topics than it may,
+        and with `Unavailable` if all connections of its frontend together would.
         """
 
     def subscriptions(id: ConnectionId) -> Deferred[Subscriptions]:

@@ -200,6 +200,12 @@ class Viewers(Section, frozen=True, kw_only=True):
     topics_per_connection: Count = 100
     """How many topics one connection may watch."""
 
+    topics: Count = 500_000
+    """How many different topics the viewers of a process may watch together. It bounds what one
+    process keeps and announces. Beyond that, a client that wants another topic is asked to come
+    back later, and a change that adds one is refused; topics that have viewers are not affected.
+    """
+
     heartbeat_seconds: Seconds = 25
     """How often a frontend sends something on each stream, if only a comment. So proxies keep the
     stream open, and the frontend notices that a client is gone.

@@ -12,7 +12,7 @@ from rtdeliver.actor import RunQueue
 from rtdeliver.backoff import Backoff
 from rtdeliver.config.sections import Presence, Routing, Viewers
 from rtdeliver.deferreds import as_deferred
-from rtdeliver.errors import BadRequest, StaleIncarnation
+from rtdeliver.errors import BadRequest, StaleIncarnation, Unavailable
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.feed import Feed, Frames
@@ -75,6 +75,7 @@ class Frontend:
             group=lambda topic: Feed(topic, settings, next_number),
             changed=lambda topic: self._interest.changed(topic),
             topics_per_viewer=settings.topics_per_connection,
+            max_topics=settings.topics,
         )
         self._interest = Interest(
             wanted=self._table.count,
@@ -126,9 +127,14 @@ class Frontend:
         busy = self._supervisor.busy
         return missing if busy is None else [*missing, f"this frontend is {busy}"]
 
-    def busy(self) -> bytes | None:
-        """The frame for a viewer that is refused now, or ``None`` if viewers are accepted."""
+    def busy(self, topics: Sequence[Topic] = ()) -> bytes | None:
+        """The frame for a viewer of ``topics`` that is refused now, or ``None`` if it may come."""
         reason = self._supervisor.busy
+        if reason is None:
+            try:
+                self._table.check_room(set(topics))
+            except Unavailable:
+                reason = "full"
         return None if reason is None else self._supervisor.busy_frame(reason)
 
     def connect(
@@ -149,9 +155,11 @@ class Frontend:
         :param head: what is sent before the first frame: the head of the response.
         :param attach: gives the transport to the connection.
         :raises TooManyTopics: if there are too many topics; then nothing has happened yet.
+        :raises Unavailable: if `busy` does not return ``None``; nothing has happened then, too.
         """
         topics = list(dict.fromkeys(topics))
         self._table.check_count(len(topics))
+        self._table.check_room(topics)
         connection = self._supervisor.start(attach, identity)
         if connection.member is not None and self._members.add(connection.member):
             self._presence_heartbeats.came(connection.member)
@@ -208,6 +216,11 @@ class Frontend:
         return [
             gauge("subscriptions", "Topics watched, over all connections.", len(self._table)),
             gauge("topics", "Topics with viewers.", self._table.topic_count),
+            counter(
+                "topics_refused",
+                "Viewers and changes refused, since too many topics have viewers.",
+                self._table.refused,
+            ),
             counter("delivered", "Events delivered to frontends.", self._delivered, at="frontend"),
             counter(
                 "repeated",

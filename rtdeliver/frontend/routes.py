@@ -54,7 +54,7 @@ def add_connect_route(
             return b""
         # An EventSource never reconnects after an error status, so a viewer that is refused gets a
         # stream that ends.
-        busy = frontend.busy()
+        busy = frontend.busy(topics)
         if busy is not None:
             close_after(request)
             return busy
