@@ -3,7 +3,6 @@
 import enum
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from heapq import heapify, heappop, heapreplace
 from typing import Any
 
 from twisted.internet.interfaces import IProtocol, ITransport
@@ -15,7 +14,7 @@ from rtdeliver.actor import RunQueue
 from rtdeliver.config.sections import Viewers
 from rtdeliver.errors import StreamLost
 from rtdeliver.frontend import sse
-from rtdeliver.frontend.feed import Cursor, Feed
+from rtdeliver.frontend.feed import Cursor, Feed, in_order
 from rtdeliver.interfaces import IActor, IStream, IStreamOwner, IVisited
 from rtdeliver.model import CloseReason, ConnectionId, Member, Topic
 from rtdeliver.tokens import Identity
@@ -355,28 +354,16 @@ class Connection:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), events
 
     def _take_in_order(self, cursors: Sequence[Cursor]) -> tuple[list[bytes], int]:
-        """Take from several feeds, in the order in which the events were posted.
-
-        What waits is looked at only as far as it is taken: it may be thousands of events.
-        """
-        waiting = [feed.since(position) for feed, position in cursors]
-        heads = [(*next(events), index) for index, events in enumerate(waiting)]
-        heapify(heads)
+        """Take from several feeds, in the order in which the events were posted."""
         pieces: list[bytes] = []
         ends = [position for _, position in cursors]
         size = events = 0
-        while heads:
-            _, data, end, index = heads[0]
+        for index, data, end in in_order(cursors):
             size += len(data)
             if size > self._settings.send_bytes and pieces:
                 break
             pieces.append(data)
             ends[index] = end
-            following = next(waiting[index], None)
-            if following is None:
-                heappop(heads)
-            else:
-                heapreplace(heads, (*following, index))
         for (feed, position), end in zip(cursors, ends, strict=True):
             taken = max(0, end - max(position, feed.start))
             events += taken

@@ -1,7 +1,9 @@
 """How the events of one topic are kept until its viewers are sent them, once for all viewers."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heapify, heappop, heapreplace
+from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -205,3 +207,23 @@ class Feed(Generic[V]):
 
 Cursor = tuple[Feed[Any], int]
 """A feed, and a viewer's position in it."""
+
+
+def in_order(cursors: Sequence[Cursor]) -> Iterator[tuple[int, bytes, int]]:
+    """Yield what follows each of ``cursors`` in its feed, in the order in which it was posted.
+
+    It is looked up only as far as it is asked for: it may be thousands of events.
+
+    :return: for each post the index of the cursor, its frames, and the position after it.
+    """
+    following = [feed.since(position) for feed, position in cursors]
+    heads = [(*post, index) for index, posts in enumerate(following) for post in islice(posts, 1)]
+    heapify(heads)
+    while heads:
+        _, data, end, index = heads[0]
+        yield index, data, end
+        post = next(following[index], None)
+        if post is None:
+            heappop(heads)
+        else:
+            heapreplace(heads, (*post, index))

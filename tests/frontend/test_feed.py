@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.config.sections import Viewers
-from rtdeliver.frontend.feed import Cursor, Feed, Frames
+from rtdeliver.frontend.feed import Cursor, Feed, Frames, in_order
 from rtdeliver.model import Topic
 
 RED = Topic("live:red")
@@ -204,6 +204,11 @@ class FeedTests(SynchronousTestCase):
         self.assertEqual([(1, b"a", 2), (3, b"c", 4)], list(feeds[0].since(0)))
         self.assertEqual([(3, b"c", 4)], list(feeds[0].since(2)))
         self.assertEqual([(2, b"b", 2)], list(feeds[1].since(0)))
+        self.assertEqual(
+            [(1, b"a", 2), (0, b"b", 2), (1, b"c", 4)],
+            list(in_order([(feeds[1], 0), (feeds[0], 0)])),
+        )
+        self.assertEqual([(1, b"c", 4)], list(in_order([(feeds[1], 2), (feeds[0], 2)])))
 
     def test_what_follows_a_position_is_looked_up_only_as_far_as_it_is_read(self) -> None:
         feed = new_feed()
