@@ -135,6 +135,10 @@ class Unreachable(RemoteFailure):
     """No connection could be made, so nothing reached the other node."""
 
 
+class Refused(Unreachable):
+    """The other machine refused the connection: the node's process is gone."""
+
+
 class AnswerLost(RemoteFailure):
     """No answer came to a request: the other node may have carried it out."""
 

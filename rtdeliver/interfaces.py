@@ -245,12 +245,22 @@ class IConnections(Interface):
         """Change the topics of a connection, and wait until a dispatcher confirms the new ones.
 
         The wait is bounded; topics that are not confirmed in time are ``pending`` in the result.
+        A change whose sequence is not higher than that of the last one applied to this connection
+        changes nothing, and fires with the topics that hold.
         Fails with `UnknownConnection` if no connection has this id or it ends meanwhile. Fails with
-        `TooManyTopics`, and changes nothing, if the connection would have more topics than it may.
+        `TooManyTopics`, and changes nothing, if the connection would have more topics than it may,
+        and with `Unavailable` if all connections of its frontend together would.
         """
 
     def subscriptions(id: ConnectionId) -> Deferred[Subscriptions]:
         """Fires with the topics of a connection; fails with `UnknownConnection`."""
+
+    def look_for(id: ConnectionId) -> Deferred[None]:
+        """Fail with `UnknownConnection` if no connection has this id, and fire otherwise.
+
+        It is cheap, and so the connection's own frontend is not asked: it may fire although there
+        is no such connection.
+        """
 
 
 class IOwnerClient(Interface):

@@ -7,14 +7,19 @@ import msgspec
 from rtdeliver.model import ConnectionId, FrontendRef, Member, Topic
 
 
-class TopicsChange(msgspec.Struct, frozen=True):
-    """The topics that a viewer starts to watch, and those that it stops watching."""
+class TopicsChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The topics that a viewer starts to watch, and those that it stops watching.
+
+    :param sequence: grows with each change of a connection, so that a delayed change cannot undo a
+        later one. ``None`` is always applied.
+    """
 
     add: tuple[Topic, ...]
     remove: tuple[Topic, ...]
+    sequence: int | None = None
 
 
-class Announcement(msgspec.Struct, frozen=True, kw_only=True):
+class Announcement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a frontend tells the dispatchers of its viewers.
 
     A full announcement of many topics comes in parts, in this order: part 0 is ``full``, and all

@@ -6,9 +6,10 @@ together.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from rtdeliver.config.sections import Publishing
 from rtdeliver.errors import BadEvent, BadJson, BadRequest, BadTopic, Refusal, TooLarge
@@ -69,6 +70,8 @@ class _PublishBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _TopicsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     add: list[str] = []
     remove: list[str] = []
+    # As far as numbers in JavaScript are exact.
+    sequence: Annotated[int, Meta(ge=0, lt=2**53)] | None = None
 
 
 class _AnnouncementBody(msgspec.Struct, frozen=True):
@@ -202,6 +205,7 @@ def decode_topics_change(body: bytes) -> TopicsChange:
     return TopicsChange(
         add=tuple(check_topic(text) for text in fields.add),
         remove=tuple(check_topic(text) for text in fields.remove),
+        sequence=fields.sequence,
     )
 
 

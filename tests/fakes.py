@@ -472,13 +472,14 @@ def new_frontend(
     max_connections: int = 1000,
     mailbox_bytes: int = 1 << 20,
     mailbox_events: int = 1000,
+    topics: int = 1000,
     presence: IPresenceClient | None = None,
 ) -> Frontend:
     """A frontend ``n1`` that takes five topics a connection and confirms within two seconds."""
     return Frontend(
         settings=Viewers(
             topics_per_connection=5,
-            recent_events=1000,
+            topics=topics,
             mailbox_bytes=mailbox_bytes,
             mailbox_events=mailbox_events,
             send_bytes=1 << 20,

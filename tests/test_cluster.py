@@ -63,7 +63,6 @@ RETRY_SECONDS = 3
 STREAMS = Viewers(
     topics_per_connection=len(TOPICS),
     reconnect_seconds=RETRY_SECONDS,
-    recent_events=1000,
     mailbox_bytes=2000,
     mailbox_events=8,
     send_bytes=1000,

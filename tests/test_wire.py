@@ -389,13 +389,26 @@ class TopicsChangeTests(Table):
                     add=(Topic("b"), Topic("a"), Topic("b")), remove=()
                 ),
                 b' {"remove":["a"],"add":[]} ': TopicsChange(add=(), remove=(Topic("a"),)),
+                b'{"sequence":0}': TopicsChange(add=(), remove=(), sequence=0),
+                b'{"sequence":9007199254740991}': TopicsChange(
+                    add=(), remove=(), sequence=2**53 - 1
+                ),
+                b'{"sequence":null}': TopicsChange(add=(), remove=()),
             },
         )
+
+    def test_what_a_frontend_passes_on_is_read_as_it_was_sent(self) -> None:
+        for body in (b'{"add":["b"],"remove":["a"],"sequence":7}', b'{"add":[],"remove":["a"]}'):
+            self.assertEqual(body, encode(decode_topics_change(body)))
 
     def test_a_wrong_body_is_refused(self) -> None:
         self.check(
             decode_topics_change,
             {
+                b'{"sequence":-1}': "bad_request",
+                b'{"sequence":"1"}': "bad_request",
+                b'{"sequence":1.5}': "bad_request",
+                b'{"sequence":9007199254740992}': "bad_request",
                 b"": "bad_json",
                 b"x": "bad_json",
                 b'{"add":["\xff"]}': "bad_json",

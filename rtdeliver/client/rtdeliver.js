@@ -58,6 +58,11 @@ export class Stream {
 	// What the server has, as far as it has said so.
 	/** @type {Set<string>} */
 	#held = new Set();
+	// Which of them may have changed since, by a request that was not answered.
+	/** @type {Set<string>} */
+	#unsure = new Set();
+	// Of the last change of this connection, so that one which is delayed cannot undo a later one.
+	#sequence = 0;
 	// The connections for which a change is under way, and for which all has been in order.
 	/** @type {string | null} */
 	#changing = null;
@@ -238,6 +243,8 @@ export class Stream {
 	#connected({ connection, topics, pending }) {
 		this.#connection = connection;
 		this.#held = new Set(topics);
+		this.#unsure.clear();
+		this.#sequence = 0;
 		this.#failures = 0;
 		// The browser reconnects with the topics that it began with.
 		this.#sync(pending);
@@ -309,8 +316,10 @@ export class Stream {
 	}
 
 	#difference() {
-		const add = [...this.#wanted].filter((topic) => !this.#held.has(topic)).slice(0, this.#atOnce);
-		const remove = [...this.#held].filter((topic) => !this.#wanted.has(topic));
+		const [wanted, held, unsure] = [this.#wanted, this.#held, this.#unsure];
+		const missing = [...wanted].filter((topic) => !held.has(topic) || unsure.has(topic));
+		const add = missing.slice(0, this.#atOnce);
+		const remove = [...new Set([...held, ...unsure])].filter((topic) => !wanted.has(topic));
 		return add.length || remove.length ? { add, remove } : null;
 	}
 
@@ -324,11 +333,12 @@ export class Stream {
 		const [response, answer] = await this.#fetch(connection, {
 			method: "POST",
 			headers: { "Content-Type": "application/json" },
-			body: JSON.stringify(change),
+			body: JSON.stringify({ ...change, sequence: ++this.#sequence }),
 		});
 		if (connection !== this.#connection) return null;
 		if (response?.ok) {
 			this.#held = new Set(answer.topics);
+			this.#unsure.clear();
 			this.#failures = 0;
 			return answer;
 		}
@@ -338,7 +348,11 @@ export class Stream {
 			return {};
 		}
 		if (response?.status === 404) this.#lose();
-		else this.#retry(() => this.#sync());
+		else {
+			// It may have been made, or be made later: the frontend of the stream may be paused.
+			for (const topic of [...change.add, ...change.remove]) this.#unsure.add(topic);
+			this.#retry(() => this.#sync());
+		}
 		return null;
 	}
 

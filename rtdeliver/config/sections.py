@@ -213,6 +213,12 @@ class Viewers(Section, frozen=True, kw_only=True):
     topics_per_connection: Count = 100
     """How many topics one connection may watch."""
 
+    topics: Count = 500_000
+    """How many different topics the viewers of a process may watch together. It bounds what one
+    process keeps and announces. Beyond that, a client that wants another topic is asked to come
+    back later, and a change that adds one is refused; topics that have viewers are not affected.
+    """
+
     heartbeat_seconds: Seconds = 25
     """How often a frontend sends something on each stream, if only a comment. So proxies keep the
     stream open, and the frontend notices that a client is gone.
@@ -246,11 +252,16 @@ class Viewers(Section, frozen=True, kw_only=True):
     send_bytes: Bytes = 65_536
     """How many bytes one turn hands to the kernel for one viewer."""
 
-    recent_events: Count = 50_000
-    """How many delivered events a frontend remembers at least, to drop repeats."""
-
     recent_seconds: Seconds = 60
-    """How long it remembers them."""
+    """How long a frontend remembers the delivered events, to drop repeats. It forgets an event
+    after twice this time at the latest, and not before this time unless recent_events forces it to.
+    """
+
+    recent_events: Annotated[int, Meta(ge=2)] = 1_000_000
+    """The most events that it remembers; each takes about 100 bytes. Up to half as many in
+    recent_seconds are all remembered for that long. If more come, the oldest ones are forgotten
+    earlier, which the log says once and the metric rtdeliver_recent_forgotten_total counts.
+    """
 
 
 class Sockets(Section, frozen=True, kw_only=True):
@@ -390,8 +401,10 @@ class Process(Section, frozen=True, kw_only=True):
     """The process itself."""
 
     drain_seconds: Annotated[float, Meta(ge=0, le=YEAR_SECONDS)] = 5
-    """After SIGTERM or SIGINT: over how long a frontend spreads the ends of its streams, and how
-    long a dispatcher goes on delivering and forwarding waiting events.
+    """After SIGTERM or SIGINT: how long a frontend takes to end its streams, and how long a
+    dispatcher goes on delivering and forwarding waiting events. The frontend ends the streams one
+    after the other in the first four fifths of the time; a viewer that still reads then is sent
+    what waits for it, until the time is over.
     """
 
     turn_slice_seconds: Seconds = 0.002

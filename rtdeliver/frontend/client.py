@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 from urllib.parse import quote
 
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from rtdeliver.deferreds import as_deferred
@@ -87,6 +88,9 @@ class _RemoteConnections:
     @as_deferred
     async def subscriptions(self, id: ConnectionId) -> Subscriptions:
         return await _subscriptions_of(self._client.get(self._path(id)))
+
+    def look_for(self, id: ConnectionId) -> Deferred[None]:  # noqa: ARG002
+        return succeed(None)
 
     def _path(self, id: ConnectionId) -> str:
         return f"{self._url}/connections/{quote(id, safe='')}/topics"

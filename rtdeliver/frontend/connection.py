@@ -3,7 +3,8 @@
 import enum
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from twisted.internet.interfaces import IProtocol, ITransport
 from twisted.internet.protocol import connectionDone
@@ -14,7 +15,7 @@ from rtdeliver.actor import RunQueue
 from rtdeliver.config.sections import Viewers
 from rtdeliver.errors import StreamLost
 from rtdeliver.frontend import sse
-from rtdeliver.frontend.feed import Cursor, Feed
+from rtdeliver.frontend.feed import Cursor, Feed, in_order
 from rtdeliver.interfaces import IActor, IStream, IStreamOwner, IVisited
 from rtdeliver.model import CloseReason, ConnectionId, Member, Topic
 from rtdeliver.wheel import TimingWheel
@@ -32,6 +33,7 @@ class ConnectionCounts:
 class _State(enum.Enum):
     OPENING = "nothing is sent until the first frame is ready"
     OPEN = "the stream accepts data"
+    ENDING = "the stream accepts data, and is to close when it has accepted what waited"
     BLOCKED = "the stream accepts no data for now"
     CLOSING = "the stream was asked to close"
     CLOSED = "the stream is gone"
@@ -39,6 +41,25 @@ class _State(enum.Enum):
 
 # Looking up a member of an enum is slow, and every turn needs this one.
 _OPEN = _State.OPEN
+
+
+class _Ending:
+    """How a stream ends.
+
+    :param last: the last frame; empty once it is taken.
+    :param until: the position in each feed up to which the viewer is sent the events.
+    """
+
+    __slots__ = ("last", "reason", "until")
+
+    def __init__(self, last: bytes, reason: CloseReason, until: Mapping[Feed[Any], int]) -> None:
+        self.last = last
+        self.reason = reason
+        self.until = until
+
+    def waits_for(self, cursors: Iterable[Cursor]) -> bool:
+        """Return whether a viewer at these positions has to be sent more events."""
+        return any(position < self.until.get(feed, 0) for feed, position in cursors)
 
 
 @implementer(IStreamOwner, IProtocol, IActor, IVisited)
@@ -58,6 +79,7 @@ class Connection:
         "_control",
         "_counts",
         "_cursors",
+        "_ending",
         "_expires_at",
         "_gaps",
         "_last_progress",
@@ -73,6 +95,7 @@ class Connection:
         "id",
         "member",
         "queued",
+        "sequence",
     )
 
     def __init__(
@@ -90,6 +113,8 @@ class Connection:
         self.id = id
         self.member = member
         self.queued = False
+        self.sequence = -1
+        """That of the last change of topics that had one."""
         self._expires_at = expires_at
         self._settings = settings
         self._run_queue = run_queue
@@ -99,10 +124,12 @@ class Connection:
         self._cursors: tuple[Cursor, ...] = ()
         self._control = b""
         self._state = _State.OPENING
+        self._ending: _Ending | None = None
         self._stream: IStream | None = None
         self._reason = CloseReason.CLIENT_LEFT
         self._rest = b""
-        self._gaps: Counter[Topic] | None = None
+        # How many events of each topic were lost; 0 for an unknown number.
+        self._gaps: dict[Topic, int] | None = None
         self._unsent_bytes = 0
         self._last_progress = wheel.now
 
@@ -128,7 +155,7 @@ class Connection:
         """Send ``first``, then the events that wait already, and those that follow."""
         if self._state is _State.OPENING:
             self._rest = first
-            self._state = _State.OPEN
+            self._accept()
             self._wheel.add(self, self._visit_seconds())
             # At once, so that a new viewer does not wait for a fan-out to all the others.
             self._run_queue.give_turn(self)
@@ -145,17 +172,14 @@ class Connection:
     def end(self, last: bytes, reason: CloseReason) -> None:
         """Send the waiting events, then ``last``, and end the stream.
 
-        If the stream does not accept all of this at once, it is aborted.
+        That takes as long as the client reads. Events that come later do not prolong it.
         """
+        if self._ending is not None or self._state in (_State.CLOSING, _State.CLOSED):
+            return
+        self._ending = _Ending(last, reason, {feed: feed.end for feed, _ in self._cursors})
         if self._state is _State.OPEN:
-            while self._state is _State.OPEN and (self._rest or self._cursors):
-                self._run_queue.give_turn(self)
-            self._control += last
-            self._run_queue.give_turn(self)
-        if self._state is _State.OPEN:
-            self._close(reason)
-        else:
-            self.abort(reason)
+            self._accept()
+            self._end_now()
 
     def abort(self, reason: CloseReason) -> None:
         """End the stream at once."""
@@ -186,9 +210,11 @@ class Connection:
 
     def turn(self) -> None:
         stream = self._stream
-        if self._state is not _OPEN or stream is None:
+        if stream is None:
             return
-        if self._rest:
+        if self._state is not _OPEN:
+            data, events = self._take_to_end()
+        elif self._rest:
             data, events, self._rest = self._rest, 0, b""
         else:
             data, events = self._take()
@@ -228,7 +254,7 @@ class Connection:
 
     def writable(self) -> None:
         if self._state is _State.BLOCKED:
-            self._state = _State.OPEN
+            self._accept()
             self._run_queue.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
@@ -248,6 +274,8 @@ class Connection:
             self._check_end(now)
         elif now >= self._expires_at:
             self.end(sse.expired_frame(), CloseReason.EXPIRED)
+            if now >= self._expires_at + self._settings.stall_seconds:
+                self.abort(CloseReason.EXPIRED)
         elif self._state is _State.BLOCKED:
             self._check_stall(now)
         elif now - self._last_progress >= self._settings.heartbeat_seconds and not self._cursors:
@@ -272,8 +300,36 @@ class Connection:
             # Often enough to notice a stall in time, since a stream may become blocked at any time.
             seconds = min(settings.heartbeat_seconds - quiet, settings.stall_seconds)
         if self._state is not _State.CLOSING:
-            return max(0.0, min(seconds, self._expires_at - now))
+            expires_at = self._expires_at
+            if now >= expires_at:
+                expires_at += self._settings.stall_seconds
+            return max(0.0, min(seconds, expires_at - now))
         return seconds
+
+    def _end_now(self) -> None:
+        while self._state is _State.ENDING:
+            self._run_queue.give_turn(self)
+
+    def _accept(self) -> None:
+        self._state = _State.OPEN if self._ending is None else _State.ENDING
+
+    def _take_to_end(self) -> tuple[bytes, int]:
+        """Take what is left to send before the stream ends; after all of it, close the stream."""
+        ending = self._ending
+        if self._state is not _State.ENDING or ending is None:
+            return b"", 0
+        # To go on, or to close.
+        self._run_queue.add(self)
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            return rest, 0
+        if ending.waits_for(self._cursors) or self._gaps:
+            return self._take()
+        if ending.last:
+            last, ending.last = ending.last, b""
+            return last, 0
+        self._close(ending.reason)
+        return b"", 0
 
     def _take(self) -> tuple[bytes, int]:
         """Take what to send next; return it, and how many events it contains."""
@@ -297,15 +353,10 @@ class Connection:
 
     def _take_in_order(self, cursors: Sequence[Cursor]) -> tuple[list[bytes], int]:
         """Take from several feeds, in the order in which the events were posted."""
-        waiting = sorted(
-            (number, index, data, end)
-            for index, (feed, position) in enumerate(cursors)
-            for number, data, end in feed.since(position)
-        )
         pieces: list[bytes] = []
         ends = [position for _, position in cursors]
         size = events = 0
-        for _, index, data, end in waiting:
+        for index, data, end in in_order(cursors):
             size += len(data)
             if size > self._settings.send_bytes and pieces:
                 break
@@ -336,12 +387,12 @@ class Connection:
 
     def _note_gap(self, topic: Topic, lost: int) -> None:
         if self._gaps is None:
-            self._gaps = Counter()
-        self._gaps[topic] += lost
+            self._gaps = {}
+        self._gaps[topic] = _total((self._gaps[topic], lost)) if topic in self._gaps else lost
 
     def _gap_frame(self) -> bytes:
-        gaps, self._gaps = self._gaps or Counter(), None
-        return sse.gap_frame(gaps.total(), list(gaps))
+        gaps, self._gaps = self._gaps or {}, None
+        return sse.gap_frame(_total(gaps.values()), list(gaps))
 
     def _check_stall(self, now: float) -> None:
         if self._stream is None:
@@ -374,3 +425,8 @@ class Connection:
         self._reason = reason
         if self._stream is not None:
             self._stream.close()
+
+
+def _total(losses: Collection[int]) -> int:
+    """Return how many events were lost in all; 0, an unknown number, if one of them is unknown."""
+    return 0 if 0 in losses else sum(losses)

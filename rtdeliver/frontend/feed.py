@@ -1,7 +1,9 @@
 """How the events of one topic are kept until its viewers are sent them, once for all viewers."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heapify, heappop, heapreplace
+from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -51,7 +53,8 @@ class Feed(Generic[V]):
 
     __slots__ = (
         "_behind",
-        "_bytes",
+        "_byte_starts",
+        "_bytes_posted",
         "_chunks",
         "_ends",
         "_idle",
@@ -79,7 +82,9 @@ class Feed(Generic[V]):
         self._log: list[bytes] = []
         self._ends: list[int] = []
         self._numbers: list[int] = []
-        self._bytes = 0
+        # How many bytes were posted before each of the log, and in all.
+        self._byte_starts: list[int] = []
+        self._bytes_posted = 0
         self._chunks: dict[int, tuple[bytes, int, int]] = {}
 
     def __len__(self) -> int:
@@ -109,7 +114,8 @@ class Feed(Generic[V]):
         self._log.append(frames.data)
         self._ends.append(self.end)
         self._numbers.append(self._next_number())
-        self._bytes += len(frames.data)
+        self._byte_starts.append(self._bytes_posted)
+        self._bytes_posted += len(frames.data)
         self._chunks.clear()
         self._make_room()
         # All viewers share one tuple: one for each would keep the garbage collector busy.
@@ -134,12 +140,14 @@ class Feed(Generic[V]):
         return taken
 
     def since(self, position: int) -> Iterator[tuple[int, bytes, int]]:
-        """Return the events after ``position`` without taking them; `advance` does that.
+        """Yield the events after ``position`` without taking them; `advance` does that.
+
+        Each is looked up when it is asked for, and nothing may be posted meanwhile.
 
         :return: for each post its number, its frames, and the position after it.
         """
-        first = bisect_right(self._ends, position)
-        return zip(self._numbers[first:], self._log[first:], self._ends[first:], strict=True)
+        for index in range(bisect_right(self._ends, position), len(self._ends)):
+            yield self._numbers[index], self._log[index], self._ends[index]
 
     def advance(self, viewer: V, position: int) -> None:
         """Note that ``viewer`` is at ``position`` now. At the end, the next post wakes it again."""
@@ -149,7 +157,8 @@ class Feed(Generic[V]):
 
     def bytes_since(self, position: int) -> int:
         """How many bytes are kept for a viewer at ``position``."""
-        return sum(map(len, self._log[bisect_right(self._ends, position) :]))
+        first = bisect_right(self._ends, position)
+        return self._bytes_posted - self._byte_starts[first] if first < len(self._ends) else 0
 
     def _make_chunk(self, position: int) -> tuple[bytes, int, int]:
         first = last = bisect_right(self._ends, position)
@@ -173,23 +182,24 @@ class Feed(Generic[V]):
         self._log.clear()
         self._ends.clear()
         self._numbers.clear()
+        self._byte_starts.clear()
         self._chunks.clear()
-        self._bytes = 0
         self.start = self.end
 
     def _make_room(self) -> None:
         limits, log = self._settings, self._log
         drop = 0
         while drop < len(log) - 1 and (
-            self._bytes > limits.mailbox_bytes or self.end - self.start > limits.mailbox_events
+            self._bytes_posted - self._byte_starts[drop] > limits.mailbox_bytes
+            or self.end - self.start > limits.mailbox_events
         ):
-            self._bytes -= len(log[drop])
             self.start = self._ends[drop]
             drop += 1
         if drop:
             del log[:drop]
             del self._ends[:drop]
             del self._numbers[:drop]
+            del self._byte_starts[:drop]
             if self._settings.overflow == "close":
                 for viewer in list(self._viewers):
                     viewer.overtaken(self)
@@ -197,3 +207,23 @@ class Feed(Generic[V]):
 
 Cursor = tuple[Feed[Any], int]
 """A feed, and a viewer's position in it."""
+
+
+def in_order(cursors: Sequence[Cursor]) -> Iterator[tuple[int, bytes, int]]:
+    """Yield what follows each of ``cursors`` in its feed, in the order in which it was posted.
+
+    It is looked up only as far as it is asked for: it may be thousands of events.
+
+    :return: for each post the index of the cursor, its frames, and the position after it.
+    """
+    following = [feed.since(position) for feed, position in cursors]
+    heads = [(*post, index) for index, posts in enumerate(following) for post in islice(posts, 1)]
+    heapify(heads)
+    while heads:
+        _, data, end, index = heads[0]
+        yield index, data, end
+        post = next(following[index], None)
+        if post is None:
+            heappop(heads)
+        else:
+            heapreplace(heads, (*post, index))

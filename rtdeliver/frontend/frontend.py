@@ -12,7 +12,7 @@ from rtdeliver.actor import RunQueue
 from rtdeliver.backoff import Backoff
 from rtdeliver.config.sections import Presence, Routing, Viewers
 from rtdeliver.deferreds import as_deferred
-from rtdeliver.errors import BadRequest, StaleIncarnation
+from rtdeliver.errors import BadRequest, StaleIncarnation, Unavailable
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.feed import Feed, Frames
@@ -77,6 +77,7 @@ class Frontend:
             group=lambda topic: Feed(topic, settings, next_number),
             changed=lambda topic: self._interest.changed(topic),
             topics_per_viewer=settings.topics_per_connection,
+            max_topics=settings.topics,
         )
         self._interest = Interest(
             wanted=self._table.count,
@@ -129,9 +130,14 @@ class Frontend:
         busy = self._supervisor.busy
         return missing if busy is None else [*missing, f"this frontend is {busy}"]
 
-    def busy(self) -> bytes | None:
-        """The frame for a viewer that is refused now, or ``None`` if viewers are accepted."""
+    def busy(self, topics: Sequence[Topic] = ()) -> bytes | None:
+        """The frame for a viewer of ``topics`` that is refused now, or ``None`` if it may come."""
         reason = self._supervisor.busy
+        if reason is None:
+            try:
+                self._table.check_room(set(topics))
+            except Unavailable:
+                reason = "full"
         return None if reason is None else self._supervisor.busy_frame(reason)
 
     def connect(
@@ -152,9 +158,11 @@ class Frontend:
         :param head: what is sent before the first frame: the head of the response.
         :param attach: gives the transport to the connection.
         :raises TooManyTopics: if there are too many topics; then nothing has happened yet.
+        :raises Unavailable: if `busy` does not return ``None``; nothing has happened then, too.
         """
         topics = list(dict.fromkeys(topics))
         self._table.check_count(len(topics))
+        self._table.check_room(topics)
         connection = self._supervisor.start(attach, identity)
         if connection.member is not None and self._members.add(connection.member):
             self._presence_heartbeats.came(connection.member)
@@ -167,12 +175,22 @@ class Frontend:
     @as_deferred
     async def subscribe(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
         connection = self._supervisor.connection(id)
-        self._table.change(connection, add=change.add, remove=change.remove)
-        await self._interest.confirmed(change.add)
+        if change.sequence is None or change.sequence > connection.sequence:
+            self._table.change(connection, add=change.add, remove=change.remove)
+            if change.sequence is not None:
+                connection.sequence = change.sequence
+            awaited = change.add
+        else:
+            # It was overtaken, or comes again.
+            awaited = tuple(set(change.add).intersection(self._table.topics(connection)))
+        await self._interest.confirmed(awaited)
         return self._subscriptions(id)
 
     def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
         return execute(self._subscriptions, id)
+
+    def look_for(self, id: ConnectionId) -> Deferred[None]:
+        return execute(self._supervisor.connection, id).addCallback(lambda _: None)
 
     def _subscriptions(self, id: ConnectionId) -> Subscriptions:
         topics = self._table.topics(self._supervisor.connection(id))
@@ -201,12 +219,18 @@ class Frontend:
         return [
             gauge("subscriptions", "Topics watched, over all connections.", len(self._table)),
             gauge("topics", "Topics with viewers.", self._table.topic_count),
+            counter(
+                "topics_refused",
+                "Viewers and changes refused, since too many topics have viewers.",
+                self._table.refused,
+            ),
             counter("delivered", "Events delivered to frontends.", self._delivered, at="frontend"),
             counter(
                 "repeated",
                 "Events not sent again, since they had been delivered before.",
                 self._repeated,
             ),
+            *self._recent.samples(),
             *self._supervisor.samples(),
             gauge("members", "Members with streams.", len(self._members)),
             *self._presence_heartbeats.samples(),

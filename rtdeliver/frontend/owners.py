@@ -6,13 +6,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from rtdeliver.errors import RemoteFailure, Unavailable, UnknownConnection
+from rtdeliver.deferreds import as_deferred
+from rtdeliver.errors import Refused, RemoteFailure, Unavailable, UnknownConnection
 from rtdeliver.interfaces import IConnections, IDispatcherClient, IOwnerClient
 from rtdeliver.messages import Subscriptions, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef, node_of
 
 _GONE = "the frontend of this stream is gone; connect again, and use the new id"
 _UNKNOWN = "no dispatcher answers to say which frontend has this stream; try again"
+_SILENT = (
+    "the frontend of this stream does not answer, and may have made the change; try again with the"
+    " same topics, and a higher sequence"
+)
 
 
 @implementer(IConnections)
@@ -54,6 +59,13 @@ class OwnedConnections:
     def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
         return self._ask(id, lambda connections: connections.subscriptions(id))
 
+    @as_deferred
+    async def look_for(self, id: ConnectionId) -> None:
+        if node_of(id) == self._node:
+            await self._own.look_for(id)
+        else:
+            await self._find(node_of(id))
+
     def _ask(
         self, id: ConnectionId, request: Callable[[IConnections], Deferred[Subscriptions]]
     ) -> Deferred[Subscriptions]:
@@ -67,12 +79,19 @@ class OwnedConnections:
         owner = await self._find(node)
         try:
             return await request(self._owners.connections(owner))
-        except RemoteFailure:
+        except Refused:
             raise UnknownConnection(_GONE) from None
+        except RemoteFailure:
+            raise Unavailable(_SILENT) from None
 
     async def _find(self, node: str) -> FrontendRef:
         if node not in self._frontends or self._clock.seconds() >= self._remembered_until:
-            await self._refresh()
+            try:
+                await self._refresh()
+            except Unavailable:
+                # Frontends that were there a short while ago mostly still are.
+                if node not in self._frontends:
+                    raise
         try:
             return self._frontends[node]
         except KeyError:
@@ -96,7 +115,6 @@ class OwnedConnections:
         try:
             self._frontends = {found.node: found for found in await self._dispatchers.frontends()}
         except RemoteFailure:
-            # Frontends that were there a short while ago mostly still are.
-            return None if self._frontends else Unavailable(_UNKNOWN)
+            return Unavailable(_UNKNOWN)
         self._remembered_until = self._clock.seconds() + self._remember_seconds
         return None

@@ -7,6 +7,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from rtdeliver.config.sections import Sockets
+from rtdeliver.deferreds import shield
 from rtdeliver.errors import BadRequest
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.frontend import Frontend
@@ -53,7 +54,7 @@ def add_connect_route(
             return b""
         # An EventSource never reconnects after an error status, so a viewer that is refused gets a
         # stream that ends.
-        busy = frontend.busy()
+        busy = frontend.busy(topics)
         if busy is not None:
             close_after(request)
             return busy
@@ -65,14 +66,17 @@ def add_topics_routes(app: Klein, connections: IConnections) -> None:
 
     @app.route("/connections/<id>/topics", methods=["GET"])
     async def topics(request: Request, id: str) -> bytes:
-        return answer(request, 200, await connections.subscriptions(ConnectionId(id)))
+        subscriptions = await shield(connections.subscriptions(ConnectionId(id)))
+        return answer(request, 200, subscriptions)
 
     @app.route("/connections/<id>/topics", methods=["POST"])
     async def subscribe(request: Request, id: str) -> bytes:
         post = post_of(request)
         media_type(post.content_type, JSON)
+        # First, since a large body takes long to decode.
+        await shield(connections.look_for(ConnectionId(id)))
         change = decode_topics_change(post.body)
-        subscriptions = await connections.subscribe(ConnectionId(id), change)
+        subscriptions = await shield(connections.subscribe(ConnectionId(id), change))
         return answer(request, _status(subscriptions), subscriptions)
 
 

@@ -1,10 +1,10 @@
 """Which viewers of this process watch which topics."""
 
 import sys
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
-from rtdeliver.errors import TooManyTopics
+from rtdeliver.errors import TooManyTopics, Unavailable
 from rtdeliver.model import Topic
 
 V = TypeVar("V", bound=Hashable)
@@ -31,6 +31,7 @@ class SubscriptionTable(Generic[V, G]):
     :param changed: called with a topic after the number of its viewers has changed.
     :param group: makes the group of a topic that gets its first viewer.
     :param topics_per_viewer: how many topics one viewer may watch.
+    :param max_topics: how many different topics all viewers together may watch.
     """
 
     def __init__(
@@ -39,13 +40,17 @@ class SubscriptionTable(Generic[V, G]):
         group: Callable[[Topic], G],
         changed: Callable[[Topic], None],
         topics_per_viewer: int,
+        max_topics: int,
     ) -> None:
         self._group = group
         self._changed = changed
         self._topics_per_viewer = topics_per_viewer
+        self._max_topics = max_topics
         self._groups: dict[Topic, G] = {}
         self._topics: dict[V, set[Topic]] = {}
         self._subscriptions = 0
+        self.refused = 0
+        """How many viewers and changes found no room for their topics."""
 
     def __len__(self) -> int:
         """How many subscriptions there are, over all viewers."""
@@ -57,13 +62,16 @@ class SubscriptionTable(Generic[V, G]):
         A removed topic that it does not have, or an added one that it has, changes nothing.
 
         :raises TooManyTopics: if the viewer would have too many topics.
+        :raises Unavailable: if all viewers together would have too many.
         """
         held = frozenset(self._topics.get(viewer, ()))
         wanted = held.difference(remove).union(add)
         self.check_count(len(wanted))
-        for topic in sorted(wanted - held):
+        added, removed = wanted - held, held - wanted
+        self.check_room(added, removed)
+        for topic in sorted(added):
             self._add(viewer, topic)
-        for topic in sorted(held - wanted):
+        for topic in sorted(removed):
             self._remove(viewer, topic)
 
     def check_count(self, topics: int) -> None:
@@ -72,6 +80,27 @@ class SubscriptionTable(Generic[V, G]):
             raise TooManyTopics(
                 f"a connection may have at most {self._topics_per_viewer} topics, not {topics}"
             )
+
+    def check_room(self, added: Collection[Topic], removed: Collection[Topic] = ()) -> None:
+        """Raise `Unavailable`, and count that, if there would be too many different topics.
+
+        :param added: different topics that a viewer is to watch.
+        :param removed: different topics that this viewer has, and is not to watch any more.
+        """
+        if not self.has_room(added, removed):
+            self.refused += 1
+            raise Unavailable(
+                f"the viewers of this frontend watch {self._max_topics} topics already"
+                " (viewers.topics); try again later, or connect to another frontend"
+            )
+
+    def has_room(self, added: Collection[Topic], removed: Collection[Topic] = ()) -> bool:
+        """Return whether all viewers together may watch these, too; parameters as above."""
+        groups = self._groups
+        topics = len(groups) + sum(topic not in groups for topic in added)
+        if topics <= self._max_topics:
+            return True
+        return topics - sum(len(groups[topic]) == 1 for topic in removed) <= self._max_topics
 
     def drop(self, viewer: V) -> None:
         """Remove ``viewer`` from all topics; nothing happens if it is unknown."""

@@ -20,6 +20,8 @@ from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
 
 _DRAIN_STEP_SECONDS = 0.05
+# In this share of the time, all streams are asked to end; the rest is for those that still read.
+_DRAIN_ASK_SHARE = 0.8
 
 
 class Supervisor:
@@ -122,12 +124,19 @@ class Supervisor:
     def drain(self, seconds: float) -> Deferred[None]:
         """Refuse new connections, and end the existing ones, spread over ``seconds``.
 
+        Each is sent what waits for it, then a busy frame. Those for which most is to be done, since
+        something waits already, come first.
+
         :return: fires when no connection is left. Those that have not ended after ``seconds`` are
             aborted.
         """
         if self._draining is None:
             self._draining = Deferred()
-            self._end_more(list(self), self._clock.seconds(), seconds)
+            self._end_more(
+                sorted(self, key=lambda connection: not connection.mailbox_bytes),
+                self._clock.seconds() + seconds * _DRAIN_ASK_SHARE,
+            )
+            self._clock.callLater(seconds, self._abort_all)
             self._report_drained()
         return self._draining
 
@@ -169,21 +178,21 @@ class Supervisor:
         """Return when a time of the wall clock comes, by the clock that measures durations."""
         return self._clock.seconds() + expires_at - self._now()
 
-    def _end_more(self, waiting: list[Connection], started_at: float, seconds: float) -> None:
+    def _end_more(self, waiting: list[Connection], until: float) -> None:
         """End as many of ``waiting`` as are due. Later steps end the rest, evenly spread."""
-        left_seconds = started_at + seconds - self._clock.seconds()
+        left_seconds = until - self._clock.seconds()
         if left_seconds <= 0:
             self._end(waiting)
-            for connection in list(self):
-                connection.abort(CloseReason.DRAINED)
             return
         # At least one stream ends in each step, so a few streams end before the time is over.
         steps_left = math.ceil(left_seconds / _DRAIN_STEP_SECONDS)
         due = math.ceil(len(waiting) / steps_left)
         self._end(waiting[:due])
-        self._clock.callLater(
-            _DRAIN_STEP_SECONDS, self._end_more, waiting[due:], started_at, seconds
-        )
+        self._clock.callLater(_DRAIN_STEP_SECONDS, self._end_more, waiting[due:], until)
+
+    def _abort_all(self) -> None:
+        for connection in list(self):
+            connection.abort(CloseReason.DRAINED)
 
     def _end(self, connections: list[Connection]) -> None:
         for connection in connections:

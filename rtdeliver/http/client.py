@@ -8,13 +8,14 @@ from treq.client import HTTPClient
 from treq.content import collect
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectionRefusedError as ConnectionRefused
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from rtdeliver.config.sections import Http
-from rtdeliver.errors import AnsweredNo, AnswerLost, RemoteFailure, Unreachable
+from rtdeliver.errors import AnsweredNo, AnswerLost, Refused, RemoteFailure, Unreachable
 from rtdeliver.http.endpoints import NodeEndpoints
 
 ANSWER_BYTES = 65536
@@ -56,7 +57,8 @@ class NodeClient:
     ) -> Answer:
         """Send ``body`` by POST and return the answer.
 
-        :raises Unreachable: if no connection could be made, so that nothing was sent.
+        :raises Unreachable: if no connection could be made, so that nothing was sent; `Refused` if
+            no process listens there.
         :raises AnswerLost: if the request may have been sent, and no complete answer came in time.
         :raises AnsweredNo: if the status is not 2xx.
         """
@@ -75,6 +77,8 @@ class NodeClient:
             answer = await self._exchange(method, url, body, {**self._headers, **headers})
         except RemoteFailure:
             raise
+        except ConnectionRefused as error:
+            raise Refused(f"{url}: {error}") from None
         except (ConnectError, DNSLookupError) as error:
             raise Unreachable(f"{url}: {error}") from None
         except Exception as error:

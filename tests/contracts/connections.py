@@ -56,9 +56,14 @@ class ConnectionsContract(SynchronousContract):
         return answer
 
     def change(
-        self, id: ConnectionId, *, add: Sequence[Topic] = (), remove: Sequence[Topic] = ()
+        self,
+        id: ConnectionId,
+        *,
+        add: Sequence[Topic] = (),
+        remove: Sequence[Topic] = (),
+        sequence: int | None = None,
     ) -> Deferred[Subscriptions]:
-        change = TopicsChange(add=tuple(add), remove=tuple(remove))
+        change = TopicsChange(add=tuple(add), remove=tuple(remove), sequence=sequence)
         return self.answered(self.connections.subscribe(id, change))
 
     def topics(self, id: ConnectionId) -> list[Topic]:
@@ -99,6 +104,36 @@ class ConnectionsContract(SynchronousContract):
         self.failureResultOf(self.change(id, add=MANY, remove=[RED]), TooManyTopics)
         self.assertEqual([RED], self.topics(id))
 
+    def test_a_change_that_comes_after_a_later_one_is_told_what_holds(self) -> None:
+        id = self.connect(RED)
+        self.successResultOf(self.change(id, add=[GREEN], sequence=7))
+        for sequence in (7, 6, 0):
+            told = self.successResultOf(
+                self.change(id, add=[BLUE], remove=[GREEN], sequence=sequence)
+            )
+            self.assertEqual({RED, GREEN}, set(told.topics))
+        self.assertEqual({RED, GREEN}, set(self.topics(id)))
+
+    def test_a_later_change_is_made_and_so_is_one_without_a_sequence(self) -> None:
+        id = self.connect()
+        self.successResultOf(self.change(id, add=[RED], sequence=0))
+        self.successResultOf(self.change(id, add=[GREEN], sequence=5))
+        self.successResultOf(self.change(id, add=[BLUE]))
+        told = self.successResultOf(self.change(id, remove=[RED], sequence=6))
+        self.assertEqual({GREEN, BLUE}, set(told.topics))
+
+    def test_a_refused_change_leaves_its_sequence_free(self) -> None:
+        id = self.connect(RED)
+        self.failureResultOf(self.change(id, add=MANY, sequence=7), TooManyTopics)
+        told = self.successResultOf(self.change(id, add=[GREEN], sequence=7))
+        self.assertEqual({RED, GREEN}, set(told.topics))
+
+    def test_sequences_are_those_of_one_connection(self) -> None:
+        first, second = self.connect(), self.connect()
+        self.successResultOf(self.change(first, add=[RED], sequence=7))
+        told = self.successResultOf(self.change(second, add=[RED], sequence=1))
+        self.assertEqual([RED], list(told.topics))
+
     def test_as_many_topics_as_may_be_are_taken(self) -> None:
         id = self.connect(RED)
         told = self.successResultOf(self.change(id, add=MANY[:5], remove=[RED]))
@@ -111,6 +146,9 @@ class ConnectionsContract(SynchronousContract):
             asked = self.answered(self.connections.subscriptions(id))
             self.failureResultOf(asked, UnknownConnection)
             self.failureResultOf(self.change(id, add=[RED]), UnknownConnection)
+
+    def test_a_connection_may_be_looked_for(self) -> None:
+        self.assertIsNone(self.successResultOf(self.connections.look_for(self.connect())))
 
     def test_a_connection_that_has_ended_is_unknown(self) -> None:
         id, other = self.connect(RED), self.connect(RED)
@@ -183,6 +221,18 @@ class FrontendConnectionsContract(ConnectionsContract):
         self.let_be_answered()
         told = self.successResultOf(answer)
         self.assertEqual(([RED], [RED]), (list(told.topics), list(told.pending)))
+
+    def test_a_repeated_change_waits_for_a_dispatcher_as_the_first_one_does(self) -> None:
+        self.use(ScriptedDispatcherClient())
+        id = self.connect()
+        first = self.change(id, add=[RED], sequence=1)
+        again = self.change(id, add=[RED, BLUE], sequence=1)
+        self.assertNoResult(again)
+        self.clock.advance(2)
+        self.let_be_answered()
+        for answer in (first, again):
+            told = self.successResultOf(answer)
+            self.assertEqual(([RED], [RED]), (list(told.topics), list(told.pending)))
 
     def test_a_connection_that_ends_while_it_waits_is_unknown(self) -> None:
         self.use(ScriptedDispatcherClient())

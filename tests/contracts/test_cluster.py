@@ -91,9 +91,10 @@ class OnStore:
         caller = new_dispatcher(
             self.clock, MemoryRoutingTable(clock=self.clock), ScriptedFrontendClient()
         )
+        self.process = process_of(caller, "d1", self.clock)
         return StoreConnection(
             store=self.store,
-            process=process_of(caller, "d1", self.clock),
+            process=self.process,
             swept=lambda _: None,
         )
 
@@ -104,6 +105,7 @@ class OnStore:
 class StoreConnectionTests(OnStore, RoutingTableContract, SynchronousTestCase):
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
+        self.process.move_to(self.clock.seconds())
 
 
 class AwayStoreConnectionTests(OnStore, AwayRoutingTableContract, SynchronousTestCase):

@@ -155,6 +155,33 @@ def wait_data(page: Any, *data: object) -> None:
     assert page.evaluate("seen.events.map((event) => event.data)") == list(data)
 
 
+def refuse_changes(page: Any, count: int, *, make: bool = False) -> list[dict[str, Any]]:
+    """Let the first ``count`` changes of topics be answered by 503; return the list of all changes.
+
+    :param make: whether the server gets those, too.
+    """
+    sent: list[dict[str, Any]] = []
+
+    def handle(route: Any) -> None:
+        if route.request.method != "POST":
+            route.continue_()
+            return
+        sent.append(route.request.post_data_json)
+        if len(sent) > count:
+            route.continue_()
+            return
+        if make:
+            route.fetch()
+        route.fulfill(
+            status=503,
+            headers={"Access-Control-Allow-Origin": "*"},
+            json={"error": "unavailable", "message": "try again"},
+        )
+
+    page.route("**/topics", handle)
+    return sent
+
+
 def token(member: str, seconds: float = 3600) -> str:
     return jwt.encode({"sub": member, "exp": int(time.time() + seconds)}, KEY, algorithm="HS256")
 
@@ -357,6 +384,50 @@ def test_events_that_were_lost_are_told_of(page: Any, server: RoleProcess) -> No
     gaps, came = page.evaluate("[seen.gaps, seen.events.length]")
     assert {topic for gap in gaps for topic in gap["topics"]} == {"live:red"}
     assert sum(gap["lost"] for gap in gaps) == 1000 - came > 0
+
+
+def test_a_change_that_is_not_answered_is_made_again_on_the_same_stream(
+    page: Any, tabs: Tabs, server: RoleProcess
+) -> None:
+    tabs.expect("status of 503 ")
+    watch(page, server, "live:red")
+    sent = refuse_changes(page, 2)
+
+    assert subscribe(page, "live:blue") is True
+
+    assert [change["add"] for change in sent] == [["live:blue"]] * 3
+    publish(server, {"topic": "live:blue", "data": 1})
+    wait_data(page, 1)
+    assert page.evaluate("seen.states") == ["open"]
+
+
+def test_each_change_has_a_higher_sequence(page: Any, tabs: Tabs, server: RoleProcess) -> None:
+    tabs.expect("status of 503 ")
+    watch(page, server, "live:red")
+    sent = refuse_changes(page, 1)
+
+    assert subscribe(page, "live:blue") is True
+    assert subscribe(page, "live:green") is True
+
+    sequences = [change["sequence"] for change in sent]
+    assert sequences == sorted(set(sequences))
+    assert len(sequences) == 3
+
+
+def test_a_change_that_was_not_answered_is_undone_when_it_is_not_wanted_any_more(
+    page: Any, tabs: Tabs, server: RoleProcess
+) -> None:
+    tabs.expect("status of 503 ")
+    watch(page, server, "live:red")
+    # The server makes the change, and its answer is lost.
+    refuse_changes(page, 1, make=True)
+
+    with page.expect_response("**/topics"):
+        page.evaluate("() => { window.later = subscribe('live:blue'); }")
+    assert viewers(server, "live:blue") == 1
+    assert page.evaluate("stream.unsubscribe('live:blue')") is True
+
+    assert viewers(server, "live:blue") == 0
 
 
 # Reconnects.

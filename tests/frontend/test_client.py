@@ -152,7 +152,6 @@ class HttpDispatcherClientTests(SynchronousTestCase):
                 "full": True,
                 "lease_seconds": 30,
                 "sequence": 4,
-                "after": 0,
             },
             json.loads(dispatcher.bodies[0]),
         )

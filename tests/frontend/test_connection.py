@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -68,6 +69,17 @@ class WeighingStream(RecordingStream):
         return super().send(data)
 
 
+class CountingFeed(Feed[Connection]):
+    """Counts how many of its events are looked at one by one."""
+
+    looks = 0
+
+    def since(self, position: int) -> Iterator[tuple[int, bytes, int]]:
+        for item in super().since(position):
+            CountingFeed.looks += 1
+            yield item
+
+
 class Subject:
     """A connection with its surroundings, and what came of it."""
 
@@ -80,6 +92,7 @@ class Subject:
         send_bytes: int = ENDLESS,
         overflow: Any = "drop_oldest",
         expires_at: float = math.inf,
+        topics: Sequence[Topic] = (RED, GREEN),
     ) -> None:
         self.clock = Clock()
         self.run_queue = RunQueue(clock=self.clock, slice_seconds=1)
@@ -108,8 +121,8 @@ class Subject:
         self.connection.attached(self.stream)
         number = count(1).__next__
         self.feeds: dict[Topic, Feed[Connection]] = {}
-        for topic in (RED, GREEN):
-            self.feeds[topic] = Feed(topic, settings, number)
+        for topic in topics:
+            self.feeds[topic] = CountingFeed(topic, settings, number)
             self.feeds[topic].join(self.connection)
 
     def opened(self) -> "Subject":
@@ -372,6 +385,61 @@ class SendingTests(SynchronousTestCase):
         self.assertEqual({}, +subject.counts.dropped)
 
 
+class SeveralTopicsTests(SynchronousTestCase):
+    """A viewer that is behind in several topics."""
+
+    topics = tuple(Topic(f"live:{number}") for number in range(100))
+
+    def test_a_turn_looks_at_what_it_sends_and_at_the_next_of_each_topic(self) -> None:
+        subject = Subject(send_bytes=400, topics=self.topics).opened()
+        for number in range(3000):
+            subject.post(numbered(number, topic=self.topics[number % 100]))
+        CountingFeed.looks = 0
+        subject.connection.turn()
+        self.assertEqual(400, len(subject.stream.sends[-1]))
+        self.assertLessEqual(CountingFeed.looks, 100 + 400 // 8 + 1)
+
+    def test_what_waits_is_sent_in_the_order_in_which_it_was_delivered(self) -> None:
+        subject = Subject(send_bytes=100, topics=self.topics).blocked()
+        posted = [numbered(number, topic=self.topics[number * 37 % 100]) for number in range(2000)]
+        subject.post(*posted)
+        subject.make_room(ENDLESS)
+        self.assertEqual(b"!" + b"".join(item.data for item in posted), subject.stream.data)
+        self.assertEqual(2000, subject.counts.sent)
+        self.assertEqual(0, subject.connection.mailbox_bytes)
+
+    @settings(deadline=None)
+    @given(
+        st.lists(
+            st.one_of(
+                st.tuples(st.just("post"), st.integers(0, 4), st.integers(3, 40)),
+                st.tuples(st.just("room"), st.just(0), st.integers(0, 60)),
+                st.tuples(st.just("turns"), st.just(0), st.just(0)),
+            ),
+            max_size=60,
+        ),
+        st.integers(1, 100),
+    )
+    def test_the_order_holds_whatever_a_turn_may_send_and_the_stream_takes(
+        self, steps: list[tuple[str, int, int]], send_bytes: int
+    ) -> None:
+        subject = Subject(RecordingStream(room=0), send_bytes=send_bytes, topics=self.topics[:5])
+        subject.connection.open(FIRST)
+        posted = FIRST
+        for number, (step, topic, amount) in enumerate(steps):
+            if step == "post":
+                item = numbered(number, amount, self.topics[topic])
+                posted += item.data
+                subject.post(item)
+            elif step == "room":
+                subject.make_room(amount)
+            else:
+                subject.turns()
+        subject.make_room(ENDLESS)
+        self.assertEqual(posted, subject.stream.data)
+        self.assertEqual(0, subject.connection.mailbox_bytes)
+
+
 class OverflowTests(SynchronousTestCase):
     """A mailbox that is full."""
 
@@ -415,6 +483,32 @@ class OverflowTests(SynchronousTestCase):
         subject.connection.miss(GREEN, 3)
         subject.turns()
         self.assertEqual([{"lost": 5, "topics": [GREEN, RED]}], subject.gaps())
+
+    def test_where_one_number_is_unknown_the_sum_is_unknown(self) -> None:
+        for losses in ([0, 3], [3, 0], [3, 0, 2]):
+            for topics in ([RED, RED, RED], [RED, GREEN, RED]):
+                subject = Subject().opened()
+                for lost, topic in zip(losses, topics, strict=False):
+                    subject.connection.miss(topic, lost)
+                subject.turns()
+                [gap] = subject.gaps()
+                self.assertEqual((None, sorted(set(topics[: len(losses)]))), tuple(gap.values()))
+
+    def test_an_unknown_number_makes_no_later_gap_unknown(self) -> None:
+        subject = Subject().opened()
+        subject.connection.miss(RED, 0)
+        subject.turns()
+        subject.connection.miss(RED, 3)
+        subject.turns()
+        self.assertEqual([None, 3], [gap["lost"] for gap in subject.gaps()])
+
+    def test_a_full_mailbox_beside_an_unknown_gap_is_unknown_too(self) -> None:
+        subject = Subject(mailbox_events=1).blocked()
+        subject.connection.miss(RED, 0)
+        subject.post(numbered(1), numbered(2))
+        subject.make_room(ENDLESS)
+        self.assertEqual([{"lost": None, "topics": [RED]}], subject.gaps())
+        self.assertEqual({"mailbox_full": 1}, +subject.counts.dropped)
 
     def test_an_item_larger_than_the_mailbox_passes_alone(self) -> None:
         subject = Subject(mailbox_bytes=10).opened()
@@ -589,24 +683,94 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual([CloseReason.DRAINED], subject.ended)
         self.assertEqual({}, +subject.counts.dropped)
 
-    def test_end_cuts_off_a_stream_that_takes_no_data(self) -> None:
-        subject = Subject().blocked()
+    def test_end_lets_a_blocked_stream_be_read_to_the_last_frame(self) -> None:
+        subject = Subject(send_bytes=10).blocked()
+        subject.post(numbered(1), numbered(2, topic=GREEN), numbered(3))
         subject.connection.end(b"bye", CloseReason.DRAINED)
-        self.assertTrue(subject.stream.aborted)
+        self.assertEqual((False, False), (subject.stream.closed, subject.stream.aborted))
+        for _ in range(20):
+            subject.make_room(2)
+        self.assertEqual(
+            b"!" + numbered(1).data + numbered(2).data + numbered(3).data + b"bye",
+            subject.stream.data,
+        )
+        self.assertEqual((True, False), (subject.stream.closed, subject.stream.aborted))
+        subject.connection.connectionLost()
+        self.assertEqual([CloseReason.DRAINED], subject.ended)
+        self.assertEqual({}, +subject.counts.dropped)
 
-    def test_end_cuts_off_a_stream_that_blocks_meanwhile(self) -> None:
+    def test_end_waits_for_a_stream_that_blocks_in_the_last_frame(self) -> None:
         subject = Subject().opened()
         subject.stream.room = 1
         subject.connection.end(b"bye", CloseReason.DRAINED)
-        self.assertTrue(subject.stream.aborted)
+        self.assertEqual((False, False), (subject.stream.closed, subject.stream.aborted))
+        subject.make_room(ENDLESS)
+        self.assertEqual(b"bye", subject.stream.data)
+        self.assertTrue(subject.stream.closed)
+
+    def test_end_waits_for_the_first_frame(self) -> None:
+        subject = Subject()
+        subject.post(frames(b"early"))
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        self.assertEqual([], subject.stream.sends)
+        subject.connection.open(FIRST)
+        subject.turns()
+        self.assertEqual(FIRST + b"earlybye", subject.stream.data)
+        self.assertTrue(subject.stream.closed)
+
+    def test_what_comes_after_the_end_was_asked_for_does_not_delay_it(self) -> None:
+        subject = Subject(send_bytes=8).blocked()
+        subject.post(numbered(1))
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        subject.post(numbered(2), numbered(3), numbered(4, topic=GREEN))
+        subject.make_room(ENDLESS)
+        self.assertEqual(b"!" + numbered(1).data + b"bye", subject.stream.data)
+        subject.leave()
+        self.assertEqual({"closed": 3}, +subject.counts.dropped)
+
+    def test_a_gap_is_told_before_the_end(self) -> None:
+        subject = Subject(mailbox_events=1).blocked()
+        subject.post(numbered(1), numbered(2))
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        subject.make_room(ENDLESS)
+        self.assertEqual([{"lost": 1, "topics": [RED]}], subject.gaps())
+        self.assertTrue(subject.stream.data.endswith(numbered(2).data + b"bye"))
+
+    def test_the_first_end_stays(self) -> None:
+        subject = Subject().blocked()
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        subject.connection.end(b"farewell", CloseReason.EXPIRED)
+        subject.make_room(ENDLESS)
+        self.assertEqual(b"!bye", subject.stream.data)
         subject.connection.connectionLost()
         self.assertEqual([CloseReason.DRAINED], subject.ended)
 
-    def test_end_cuts_off_a_stream_that_is_not_open_yet(self) -> None:
-        subject = Subject()
+    def test_an_ending_stream_that_is_not_read_is_cut_off(self) -> None:
+        subject = Subject().blocked()
         subject.connection.end(b"bye", CloseReason.DRAINED)
+        subject.pass_seconds(2 * STALL_SECONDS)
         self.assertTrue(subject.stream.aborted)
-        self.assertEqual([], subject.stream.sends)
+
+    def test_an_ending_stream_that_is_read_slowly_is_not(self) -> None:
+        subject = Subject().blocked()
+        subject.connection.end(b"bye", CloseReason.DRAINED)
+        for _ in range(20):
+            subject.stream.read_little(1)
+            subject.pass_seconds(STALL_SECONDS - TICK_SECONDS)
+        self.assertFalse(subject.stream.aborted)
+
+    def test_an_expired_stream_that_is_read_slowly_is_cut_off_all_the_same(self) -> None:
+        subject = Subject(expires_at=10).blocked()
+        subject.post(numbered(1))
+        for _ in range(10 + int(STALL_SECONDS) - 1):
+            subject.stream.read_little(1)
+            subject.pass_seconds(TICK_SECONDS)
+        self.assertFalse(subject.stream.aborted)
+        subject.stream.read_little(1)
+        subject.pass_seconds(2 * TICK_SECONDS)
+        self.assertTrue(subject.stream.aborted)
+        subject.connection.connectionLost()
+        self.assertEqual([CloseReason.EXPIRED], subject.ended)
 
     def test_a_stream_that_does_not_close_is_cut_off(self) -> None:
         subject = Subject().opened()
@@ -763,7 +927,7 @@ class ExpiryTests(SynchronousTestCase):
 
     def test_one_that_does_not_read_is_cut_off(self) -> None:
         subject = Subject(expires_at=10).blocked()
-        subject.pass_seconds(12)
+        subject.pass_seconds(10 + STALL_SECONDS + 2)
         self.assertTrue(subject.stream.aborted)
         subject.leave()
         self.assertEqual([CloseReason.EXPIRED], subject.ended)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.config.sections import Viewers
-from rtdeliver.frontend.feed import Cursor, Feed, Frames
+from rtdeliver.frontend.feed import Cursor, Feed, Frames, in_order
 from rtdeliver.model import Topic
 
 RED = Topic("live:red")
@@ -73,6 +73,16 @@ def new_feed(
 
 def frames(data: bytes, events: int = 1) -> Frames:
     return Frames(data=data, events=events, topic=RED)
+
+
+class CountedBytes(bytes):
+    """Counts how often its length is asked for."""
+
+    looks = 0
+
+    def __len__(self) -> int:
+        CountedBytes.looks += 1
+        return super().__len__()
 
 
 def joined(feed: Feed[Watcher], viewers: int = 1) -> list[Watcher]:
@@ -194,6 +204,44 @@ class FeedTests(SynchronousTestCase):
         self.assertEqual([(1, b"a", 2), (3, b"c", 4)], list(feeds[0].since(0)))
         self.assertEqual([(3, b"c", 4)], list(feeds[0].since(2)))
         self.assertEqual([(2, b"b", 2)], list(feeds[1].since(0)))
+        self.assertEqual(
+            [(1, b"a", 2), (0, b"b", 2), (1, b"c", 4)],
+            list(in_order([(feeds[1], 0), (feeds[0], 0)])),
+        )
+        self.assertEqual([(1, b"c", 4)], list(in_order([(feeds[1], 2), (feeds[0], 2)])))
+
+    def test_what_follows_a_position_is_looked_up_only_as_far_as_it_is_read(self) -> None:
+        feed = new_feed()
+        joined(feed)
+        for number in range(1000):
+            feed.post(frames(b"%d" % number))
+        following = feed.since(500)
+        self.assertIs(following, iter(following))
+        self.assertEqual((501, b"500", 501), next(following))
+
+    def test_how_much_waits_is_told_without_a_look_at_each_event(self) -> None:
+        feed = new_feed()
+        joined(feed)
+        for _ in range(1000):
+            feed.post(frames(CountedBytes(b"abc")))
+        CountedBytes.looks = 0
+        self.assertEqual([3000, 1500, 3, 0], [feed.bytes_since(at) for at in (0, 500, 999, 1000)])
+        self.assertEqual(0, CountedBytes.looks)
+
+    @settings(deadline=None)
+    @given(st.lists(st.integers(0, 9), max_size=40), st.integers(1, 30))
+    def test_how_much_waits_is_the_sum_of_what_is_kept_after_a_position(
+        self, sizes: list[int], mailbox_bytes: int
+    ) -> None:
+        feed = new_feed(mailbox_bytes=mailbox_bytes)
+        [watcher] = joined(feed)
+        for number, size in enumerate(sizes):
+            feed.post(frames(b"x" * size))
+            for position in range(feed.end + 1):
+                kept = [len(data) for _, data, _ in feed.since(position)]
+                self.assertEqual(sum(kept), feed.bytes_since(position))
+            if number % 7 == 6:
+                watcher.take_all()
 
     @settings(deadline=None)
     @given(

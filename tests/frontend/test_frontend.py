@@ -13,6 +13,7 @@ from rtdeliver.errors import (
     BadRequest,
     StaleIncarnation,
     TooManyTopics,
+    Unavailable,
     UnknownConnection,
 )
 from rtdeliver.frontend.connection import Connection
@@ -43,6 +44,7 @@ class Limits(TypedDict, total=False):
     max_connections: int
     mailbox_bytes: int
     mailbox_events: int
+    topics: int
 
 
 class FrontendTestCase(SynchronousTestCase):
@@ -166,6 +168,21 @@ class ConnectTests(FrontendTestCase):
     def test_a_viewer_of_too_many_topics_does_not_get_as_far_as_a_stream(self) -> None:
         self.assertRaises(TooManyTopics, self.frontend.connect, MANY, head=b"", attach=self.fail)
         self.assertEqual(0, self.samples()["connections_started"])
+
+    def test_a_viewer_of_new_topics_is_sent_away_while_there_are_too_many(self) -> None:
+        self.use(TableDispatcherClient(self.routing_table), topics=2)
+        first = self.connect(RED, GREEN)
+        self.assertIsNone(self.frontend.busy([RED, RED, GREEN]))
+        busy = self.frontend.busy([RED, BLUE])
+        assert busy is not None
+        self.assertRegex(busy, rb'^retry: \d+\nevent: busy\ndata: {"reason":"full"}\n\n$')
+        self.assertEqual(1, self.samples()["topics_refused"])
+        self.assertRaises(Unavailable, self.frontend.connect, [BLUE], head=b"", attach=self.fail)
+        self.assertEqual(["connected"], [name for name, _ in self.connect(RED).frames])
+        self.assertEqual([], self.frontend.missing())
+        first.stream.lose()
+        self.turns()
+        self.assertIsNone(self.frontend.busy([RED, BLUE]))
 
     def test_a_viewer_that_cannot_be_given_a_stream_leaves_nothing(self) -> None:
         def attach(_: IStreamOwner) -> None:
@@ -293,7 +310,9 @@ class SubscribeTests(FrontendTestCase):
 
     def test_an_unknown_connection_is_refused(self) -> None:
         viewer = self.connect(RED)
+        self.assertIsNone(self.successResultOf(self.frontend.look_for(viewer.id)))
         viewer.stream.lose()
+        self.failureResultOf(self.frontend.look_for(viewer.id), UnknownConnection)
         self.failureResultOf(self.subscribe(viewer, add=[GREEN]), UnknownConnection)
         for id in (viewer.id, ConnectionId("n1-nobody")):
             self.failureResultOf(self.frontend.subscriptions(id), UnknownConnection)
@@ -318,6 +337,23 @@ class SubscribeTests(FrontendTestCase):
         self.assertEqual([1, 0], self.counts(RED, MANY[0]))
         self.let_read(viewer)
         self.assertEqual(["1", "2"], viewer.ids)
+
+    def test_new_topics_are_refused_while_there_are_too_many(self) -> None:
+        self.use(TableDispatcherClient(self.routing_table), topics=2)
+        viewer, other = self.connect(RED), self.connect(GREEN)
+        refusal = self.failureResultOf(self.subscribe(viewer, add=[BLUE]), Unavailable).value
+        self.assertIn("viewers.topics", str(refusal))
+        self.assertEqual([RED], list(self.subscriptions(viewer).topics))
+        self.assertEqual(1, self.samples()["topics_refused"])
+        self.successResultOf(self.subscribe(viewer, add=[GREEN]))
+        # Another one watches it, too.
+        swap = self.subscribe(other, add=[BLUE], remove=[GREEN])
+        self.failureResultOf(swap, Unavailable)
+        self.successResultOf(self.subscribe(viewer, remove=[GREEN]))
+        swap = self.subscribe(other, add=[BLUE], remove=[GREEN])
+        self.turns()
+        self.assertEqual([BLUE], list(self.successResultOf(swap).topics))
+        self.assertEqual(2, self.samples()["topics"])
 
     def test_what_waits_of_a_removed_topic_is_not_sent(self) -> None:
         viewer = self.connect(RED, GREEN)

@@ -44,6 +44,7 @@ class Node:
             group=PlainGroup,
             changed=lambda topic: self.interest.changed(topic),
             topics_per_viewer=100,
+            max_topics=100_000,
         )
         self.lapses: list[tuple[float, list[Topic]]] = []
         self.interest = Interest(

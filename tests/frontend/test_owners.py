@@ -8,8 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from rtdeliver.errors import (
+    AnsweredNo,
     AnswerLost,
-    RemoteFailure,
+    Refused,
     TooManyTopics,
     Unavailable,
     UnknownConnection,
@@ -48,6 +49,7 @@ class MemoryConnections:
 
     def __init__(self, node: str, error: Exception | None = None) -> None:
         self.topics: dict[ConnectionId, list[Topic]] = {}
+        self.sequences: dict[ConnectionId, int] = {}
         self.error = error
         self._node = node
 
@@ -63,12 +65,19 @@ class MemoryConnections:
     def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
         return execute(self._tell, id)
 
+    def look_for(self, id: ConnectionId) -> Deferred[None]:
+        return self.subscriptions(id).addCallback(lambda _: None)
+
     def _change(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
+        if change.sequence is not None and change.sequence <= self.sequences.get(id, -1):
+            return self._tell(id)
         kept = [topic for topic in self._tell(id).topics if topic not in change.remove]
         topics = list(dict.fromkeys([*kept, *change.add]))
         if len(topics) > 5:
             raise TooManyTopics("a connection may have five topics")
         self.topics[id] = topics
+        if change.sequence is not None:
+            self.sequences[id] = change.sequence
         return self._tell(id)
 
     def _tell(self, id: ConnectionId) -> Subscriptions:
@@ -252,11 +261,47 @@ class OwnedConnectionsTests(SynchronousTestCase):
         self.dispatchers.listings.pop().callback([N2])
         self.assertEqual("n2.a", self.answered_by(answer))
 
-    def test_an_owner_that_cannot_be_reached_is_as_good_as_gone(self) -> None:
-        self.owners[N2].error = RemoteFailure("it is away")
+    def test_without_an_answer_a_node_that_was_not_known_may_still_be_there(self) -> None:
+        answer = self.ask("n2")
+        self.dispatchers.listings.pop().callback([N2])
+        self.successResultOf(answer)
+        answer = self.ask("n3")
+        self.dispatchers.listings.pop().errback(AnswerLost("no dispatcher"))
+        self.failureResultOf(answer, Unavailable)
+
+    def test_an_owner_whose_process_is_gone_is_gone(self) -> None:
+        self.owners[N2].error = Refused("nothing listens there")
         answer = self.ask("n2")
         self.dispatchers.listings.pop().callback([N2])
         self.failureResultOf(answer, UnknownConnection)
+
+    def test_an_owner_that_does_not_answer_may_have_made_the_change(self) -> None:
+        for error in (
+            AnswerLost("it is paused"),
+            Unreachable("the network is cut"),
+            AnsweredNo(500, "it is broken"),
+            AnsweredNo(503, "it cannot now"),
+        ):
+            self.owners[N2].error = error
+            for ask in (self.connections.subscriptions(self.ids["n2"]), self.ask("n2")):
+                if self.dispatchers.listings:
+                    self.dispatchers.listings.pop().callback([N2])
+                refusal = self.failureResultOf(ask, Unavailable).value
+                self.assertIn("again", str(refusal))
+
+    def test_own_connections_are_looked_for_here(self) -> None:
+        self.successResultOf(self.connections.look_for(self.ids["n1"]))
+        unknown = make_connection_id("n1")
+        self.failureResultOf(self.connections.look_for(unknown), UnknownConnection)
+
+    def test_others_are_looked_for_as_far_as_the_dispatchers_know(self) -> None:
+        looked_for = [
+            self.connections.look_for(make_connection_id(node)) for node in ("n2", "n3", "n4")
+        ]
+        self.dispatchers.listings.pop().callback([N2, N3])
+        self.successResultOf(looked_for[0])
+        self.successResultOf(looked_for[1])
+        self.failureResultOf(looked_for[2], UnknownConnection)
 
     def test_what_the_owner_refuses_is_refused(self) -> None:
         self.owners[N2].error = TooManyTopics("100")

@@ -10,13 +10,14 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.errors import TooManyTopics
+from rtdeliver.errors import TooManyTopics, Unavailable
 from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.model import Topic
 from tests.fakes import PlainGroup
 
-A, B, C, D = (Topic(f"live:{name}") for name in "abcd")
+A, B, C, D, E, F, G = ALL = [Topic(f"live:{name}") for name in "abcdefg"]
 LIMIT = 3
+ROOM = 5
 
 
 class SubscriptionTableTests(SynchronousTestCase):
@@ -28,6 +29,7 @@ class SubscriptionTableTests(SynchronousTestCase):
             group=PlainGroup,
             changed=lambda topic: self.told.append((topic, self.table.count(topic))),
             topics_per_viewer=LIMIT,
+            max_topics=ROOM,
         )
 
     def test_a_new_table_is_empty(self) -> None:
@@ -67,6 +69,37 @@ class SubscriptionTableTests(SynchronousTestCase):
         self.table.change("ann", add=[D], remove=[A])
         self.assertEqual([B, C, D], self.table.topics("ann"))
 
+    def test_more_topics_than_there_is_room_for_change_nothing(self) -> None:
+        self.table.change("ann", add=[A, B])
+        self.table.change("bob", add=[C, D])
+        self.told.clear()
+        self.assertRaises(Unavailable, self.table.change, "cid", add=[A, E, F])
+        self.assertEqual([], self.told)
+        self.assertEqual((4, 1), (self.table.topic_count, self.table.refused))
+        self.table.change("cid", add=[A, B, E])
+        self.assertEqual(ROOM, self.table.topic_count)
+
+    def test_topics_that_others_watch_need_no_room(self) -> None:
+        self.table.change("ann", add=[A, B, C])
+        self.table.change("bob", add=[D, E])
+        self.table.change("cid", add=[A, D, E])
+        self.assertEqual(ROOM, self.table.topic_count)
+
+    def test_the_last_viewer_of_a_topic_makes_room_within_one_change(self) -> None:
+        self.table.change("ann", add=[A, B, C])
+        self.table.change("bob", add=[C, D, E])
+        self.assertRaises(Unavailable, self.table.change, "bob", add=[F], remove=[C])
+        self.table.change("bob", add=[F], remove=[D])
+        self.assertEqual([C, E, F], self.table.topics("bob"))
+
+    def test_a_viewer_that_leaves_makes_room(self) -> None:
+        self.table.change("ann", add=[A, B, C])
+        self.table.change("bob", add=[D, E])
+        self.assertFalse(self.table.has_room([F]))
+        self.table.drop("bob")
+        self.assertTrue(self.table.has_room([F, G]))
+        self.table.change("cid", add=[F, G])
+
     def test_dropping_a_viewer_again_changes_nothing(self) -> None:
         self.table.change("ann", add=[A, B])
         self.told.clear()
@@ -89,7 +122,7 @@ class SubscriptionTableTests(SynchronousTestCase):
 
 
 VIEWERS = st.sampled_from(["ann", "bob", "cid"])
-TOPICS = st.lists(st.sampled_from([A, B, C, D]), max_size=5)
+TOPICS = st.lists(st.sampled_from(ALL), max_size=5)
 
 
 class TableAgainstPairs(RuleBasedStateMachine):
@@ -103,19 +136,26 @@ class TableAgainstPairs(RuleBasedStateMachine):
             group=PlainGroup,
             changed=lambda topic: self.told.append((topic, self.table.count(topic))),
             topics_per_viewer=LIMIT,
+            max_topics=ROOM,
         )
 
     @rule(viewer=VIEWERS, add=TOPICS, remove=TOPICS)
     def change(self, viewer: str, add: list[Topic], remove: list[Topic]) -> None:
         held = self.topics(viewer)
         wanted = (held - set(remove)) | set(add)
+        others = {topic for v, topic in self.pairs if v != viewer}
         try:
             self.table.change(viewer, add=add, remove=remove)
         except TooManyTopics:
             assert len(wanted) > LIMIT
             assert self.told == []
             return
+        except Unavailable:
+            assert len(others | wanted) > ROOM
+            assert self.told == []
+            return
         assert len(wanted) <= LIMIT
+        assert len(others | wanted) <= ROOM
         self.become(viewer, held, wanted)
 
     @rule(viewer=VIEWERS)
@@ -130,7 +170,7 @@ class TableAgainstPairs(RuleBasedStateMachine):
         assert len(self.table) == len(self.pairs)
         assert self.table.topic_count == len(topics)
         assert self.table.counts() == {topic: self.count(topic) for topic in topics}
-        for topic in (A, B, C, D):
+        for topic in ALL:
             assert self.table.count(topic) == self.count(topic)
             assert list(self.table.viewers(topic)) == [v for v, t in self.pairs if t == topic]
         for viewer in ("ann", "bob", "cid"):

@@ -190,14 +190,58 @@ class DrainTests(SupervisorTestCase):
             self.assertFalse(stream.aborted)
 
     def test_the_ends_are_spread_over_the_time_there_is(self) -> None:
-        streams = self.start(100)
+        streams = self.start(160)
         self.supervisor.drain(5)
-        for tenth in range(1, 10):
+        # The last fifth is for those that still read.
+        for eighth in range(1, 8):
             self.pass_seconds(0.5)
             closed = sum(stream.closed for stream in streams)
-            self.assertLessEqual(abs(tenth * 10 - closed), 3)
+            self.assertLessEqual(abs(eighth * 20 - closed), 5)
         self.pass_seconds(0.5)
         self.assertTrue(all(stream.closed for stream in streams))
+
+    def test_those_that_are_behind_are_ended_first(self) -> None:
+        streams = self.start(100)
+        behind = [streams[number] for number in (3, 50, 99)]
+        for stream in behind:
+            stream.room = 0
+            connection = stream.owner
+            assert isinstance(connection, Connection)
+            watch(connection).post(Frames(data=b"abc", events=1, topic=RED))
+        self.clock.advance(0)
+        self.supervisor.drain(5)
+        self.pass_seconds(0.5)
+        for stream in behind:
+            stream.read(1 << 20)
+        self.pass_seconds(0.1)
+        for stream in behind:
+            self.assertRegex(stream.data, rb"abcretry: \d+\nevent: busy\n")
+            self.assertEqual((True, False), (stream.closed, stream.aborted))
+
+    def test_a_stream_that_is_read_again_gets_what_waits_and_its_busy_frame(self) -> None:
+        [stream] = self.start()
+        [connection] = self.supervisor
+        stream.room = 0
+        watch(connection).post(Frames(data=b"abc", events=1, topic=RED))
+        self.clock.advance(0)
+        drained = self.supervisor.drain(5)
+        self.pass_seconds(4.8)
+        self.assertNoResult(drained)
+        stream.read(1 << 20)
+        self.pass_seconds(0.1)
+        self.successResultOf(drained)
+        self.assertRegex(stream.data, rb"abcretry: \d+\nevent: busy\n")
+        self.assertFalse(stream.aborted)
+
+    def test_a_stream_that_is_not_read_is_cut_off_when_the_time_is_over(self) -> None:
+        [stream] = self.start()
+        stream.room = 0
+        drained = self.supervisor.drain(5)
+        self.pass_seconds(4.8)
+        self.assertFalse(stream.aborted)
+        self.pass_seconds(0.4)
+        self.assertTrue(stream.aborted)
+        self.successResultOf(drained)
 
     def test_a_process_that_is_late_catches_up(self) -> None:
         streams = self.start(500)

@@ -514,6 +514,8 @@ CHANGES: list[tuple[str, bytes, int, tuple[str, ...]]] = [
     ("a number as a topic", b'{"add":["live:red",5]}', 400, ("bad_request", "bad_topic")),
     ("null as topics", b'{"add":null}', 400, ("bad_request",)),
     ("an unknown field", b'{"add":["live:red"],"replace":true}', 400, ("bad_request",)),
+    ("a sequence below 0", b'{"add":["live:red"],"sequence":-1}', 400, ("bad_request",)),
+    ("a sequence in letters", b'{"add":["live:red"],"sequence":"1"}', 400, ("bad_request",)),
     ("a topic not UTF-8", b'{"add":["live:\xff"]}', 400, ("bad_json", "bad_topic")),
     ("a topic with half a surrogate pair", b'{"add":["live:\\ud800"]}', 400,
      ("bad_json", "bad_topic")),
@@ -549,6 +551,16 @@ SUBSCRIBES = [
             "with line breaks": "a%0D%0Ab",
             "of 5000 letters": "a" * 5000,
             "that is not ASCII": "%C3%A4",
+        }.items()
+    ),
+    *(
+        Case(f"{what} for an unknown connection of {node}", "public",
+             post(f"/connections/{node}-7dQ0000000000000000000/topics", body), 404,
+             ("unknown_connection",))
+        for node in ("n1", "elsewhere")
+        for what, body in {
+            "broken JSON": b'{"add":["live:red"]',
+            "many bad topics": json.dumps({"add": ["\n"] * 10000}).encode(),
         }.items()
     ),
     Case("no connection", "public", request("GET", "/connections//topics"), 404,

@@ -583,6 +583,40 @@ def test_a_full_frontend_sends_viewers_away_until_one_leaves(write_config: Write
         )
 
 
+def test_a_frontend_with_all_topics_that_it_may_have_refuses_further_ones_alone(
+    write_config: WriteConfig,
+) -> None:
+    with ExitStack() as stack:
+        role = stack.enter_context(combined(*write_config({"viewers.topics": 3})))
+        viewers = stack.enter_context(Viewers())
+        red, other = (viewers.connect(role.url("public"), "live:red") for _ in range(2))
+        assert red.subscribe(add=["live:green", "live:blue"]).status_code == 200
+
+        busy = HTTP.get(role.url("public") + "/connect?topic=live:red&topic=live:new")
+        refused = other.subscribe(add=["live:new"], remove=["live:red"])
+        taken = other.subscribe(add=["live:green"])
+        newcomer = viewers.connect(role.url("public"), "live:blue")
+
+        assert busy.status_code == 200
+        assert "event: busy\n" in busy.text
+        assert (refused.status_code, refused.json()["error"]) == (503, "unavailable")
+        assert "viewers.topics" in refused.json()["message"]
+        assert taken.json()["topics"] == ["live:green", "live:red"]
+        assert metrics(role)["rtdeliver_topics_refused_total"] == 2
+        assert HTTP.get(role.url("internal") + "/health/ready").status_code == 200
+        for topic in ("live:red", "live:green", "live:blue"):
+            publish(role, {"topic": topic, "data": 1})
+        viewers.wait(
+            lambda: [len(stream.events) for stream in (red, other, newcomer)] == [3, 2, 1],
+            "all receive what they watch",
+        )
+        viewers.close(red)
+        viewers.close(newcomer)
+        eventually(
+            lambda: other.subscribe(add=["live:new"]).status_code == 200, "there is room again"
+        )
+
+
 def test_a_producer_that_reads_late_gets_every_answer_in_order(
     role: RoleProcess, topic: str
 ) -> None:

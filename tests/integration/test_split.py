@@ -270,6 +270,59 @@ def test_a_paused_frontend_catches_up_in_order_and_holds_nobody_up(
         assert stream.control("gap") == []
 
 
+def test_a_change_that_waits_in_a_paused_frontend_does_not_undo_a_later_one(
+    viewers: Viewers, write_config: WriteConfig
+) -> None:
+    # The frontend that is asked gives up before the paused one goes on.
+    hasty = write_config({"routing.announce_seconds": 0.5, "http.request_seconds": 0.5})
+    with running_cluster([], hasty, hasty, hasty) as cluster:
+        owner, asked, _ = cluster.frontends
+        stream = viewers.connect(owner.url("public"), "live:kept")
+        path = f"/connections/{stream.connection}/topics"
+        sequences = itertools.count(1)
+
+        def change(at: RoleProcess, **topics: list[str]) -> httpx.Response:
+            return HTTP.post(at.url("public") + path, json={**topics, "sequence": next(sequences)})
+
+        assert "live:first" in change(owner, add=["live:first"]).json()["topics"]
+        for _ in range(8):
+            owner.signal(signal.SIGSTOP)
+            try:
+                abandoned = [change(asked, add=["live:red"]), change(asked, remove=["live:kept"])]
+                asked_for = HTTP.get(asked.url("public") + path)
+            finally:
+                owner.signal(signal.SIGCONT)
+            later = change(owner, add=["live:kept"], remove=["live:red"])
+
+            for answer in (*abandoned, asked_for):
+                assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
+            assert later.json()["topics"] == ["live:first", "live:kept"]
+        # By now the owner has read all that waited in it.
+        for _ in range(20):
+            told = HTTP.get(owner.url("public") + path).json()
+            assert told["topics"] == ["live:first", "live:kept"]
+        nobody = {"topic": "live:red", "viewers": 0, "frontends": []}
+        eventually(lambda: cluster.told("live:red") == nobody, "nobody watches it")
+
+
+def test_a_stream_of_a_frontend_that_is_gone_is_unknown_before_its_lease_ends(
+    viewers: Viewers, write_config: WriteConfig
+) -> None:
+    lasting = write_config({"routing.announce_seconds": 0.5, "routing.lease_seconds": 600})
+    with running_cluster([], lasting, lasting, lasting) as cluster:
+        gone, asked, _ = cluster.frontends
+        stream = viewers.connect(gone.url("public"), "live:red")
+        path = f"/connections/{stream.connection}/topics"
+        assert HTTP.get(asked.url("public") + path).status_code == 200
+
+        gone.signal(signal.SIGKILL)
+        gone.wait()
+
+        # A connection that was kept open may take the first request with it.
+        eventually(lambda: HTTP.get(asked.url("public") + path).status_code == 404, "it is unknown")
+        assert "n1" in cluster.nodes()
+
+
 def test_routing_becomes_whole_again_after_the_dispatcher_was_killed(
     viewers: Viewers, write_config: WriteConfig
 ) -> None:

@@ -1,6 +1,7 @@
 """Viewers that read too slowly, or no more: what they cost is bounded, and nobody else notices."""
 
 import json
+import signal
 from collections.abc import Iterable, Iterator
 
 import httpx
@@ -14,6 +15,7 @@ from tests.integration.roles import (
     eventually,
     metrics,
     publish,
+    publish_lines,
 )
 from tests.integration.streams import Stream, Viewers
 
@@ -175,6 +177,51 @@ def test_a_slow_reader_is_kept_and_told_how_many_it_lost(
     assert metrics(role)[MAILBOX_FULL] == sum(gap["lost"] for gap in gaps)
 
 
+def test_slow_readers_of_many_topics_get_all_in_order_and_an_honest_viewer_too(
+    viewers: Viewers, write_config: WriteConfig
+) -> None:
+    topics = [f"live:{number}" for number in range(100)]
+    # More than what the kernel takes, so that most of it waits in the server.
+    waves, wave = 20, 1000
+    config = write_config({"viewers.send_bytes": SEND_BYTES, "sockets.send_buffer_bytes": 16384})
+    with combined(*config) as role:
+        slow = [
+            viewers.connect(role.url("public"), *topics, receive_buffer_bytes=RECEIVE_BUFFER_BYTES)
+            for _ in range(5)
+        ]
+        for stream in slow:
+            viewers.stall(stream)
+        honest = viewers.connect(role.url("public"), "live:honest")
+        published: list[int] = []
+        for number in range(waves):
+            numbers = range(number * wave, (number + 1) * wave)
+            lines = [{"topic": topics[n * 37 % 100], "data": n} for n in numbers]
+            body = "\n".join(map(json.dumps, lines)).encode()
+            assert publish_lines(role, body).status_code == 202
+            published += numbers
+            publish(role, {"topic": "live:honest", "data": number})
+            for stream in slow:
+                assert stream.on_readable(at_most=4096)
+        assert metrics(role)[WAITING] > SEND_BYTES * len(slow)
+        for number in range(waves, 2 * waves):
+            publish(role, {"topic": "live:honest", "data": number})
+            for stream in slow:
+                assert stream.on_readable(at_most=4096)
+        viewers.wait(lambda: len(honest.events) == 2 * waves, "the honest one receives all")
+        for stream in slow:
+            viewers.resume(stream)
+        viewers.wait(
+            lambda: all(stream.ended or len(stream.events) == waves * wave for stream in slow),
+            "the slow ones receive all",
+        )
+
+        assert [event["data"] for event in honest.events] == list(range(2 * waves))
+        for stream in slow:
+            assert [event["data"] for event in stream.events] == published
+            assert stream.control("gap") == []
+        assert "Traceback" not in role.output
+
+
 def test_each_gap_frame_stands_where_its_events_are_missing(
     role: RoleProcess, viewers: Viewers, producer: Producer
 ) -> None:
@@ -224,6 +271,40 @@ def test_what_waits_of_a_topic_is_not_sent_after_its_unsubscribe(
     assert ids_of(slow) == [*producer.ids[: len(producer.ids) - discarded], "mark"]
     assert measured[MAILBOX_FULL] == 0
     assert slow.control("gap") == []
+
+
+def test_a_drain_lets_a_slow_reader_read_what_waits_and_cuts_off_who_reads_nothing(
+    viewers: Viewers, write_config: WriteConfig
+) -> None:
+    config = write_config({"sockets.send_buffer_bytes": 16384, "process.drain_seconds": 10})
+    with combined(*config) as role:
+        url = role.url("public")
+        slow, stalled = (
+            viewers.connect(url, TOPIC, receive_buffer_bytes=RECEIVE_BUFFER_BYTES) for _ in range(2)
+        )
+        quick = viewers.connect(url, TOPIC)
+        for stream in (slow, stalled):
+            viewers.stall(stream)
+        producer = Producer(role)
+        producer.publish(300)
+        viewers.wait(lambda: len(quick.events) == 300, "the quick one has received all")
+        assert metrics(role)[WAITING] > 0
+
+        role.signal(signal.SIGTERM)
+        viewers.wait(lambda: quick.ended, "the drain has begun")
+        viewers.resume(slow)
+        viewers.wait(lambda: slow.ended, "the slow one sees its stream end")
+        role.wait()
+        producer.close()
+
+        for stream in (quick, slow):
+            assert ids_of(stream) == producer.ids
+            assert stream.frames[-1].event == "busy"
+            assert stream.ended_cleanly
+        viewers.resume(stalled)
+        viewers.wait(lambda: stalled.ended, "the stalled one sees its stream end")
+        assert stalled.control("busy") == []
+        assert "Traceback" not in role.output
 
 
 def test_with_overflow_close_a_full_mailbox_ends_the_stream(
