@@ -214,7 +214,7 @@ class _Announcer(threading.Thread):
             "after": self._sequence - 1,
         }
         answer = fetch(f"{self._plan.dispatcher}/subscriptions", body=msgspec.json.encode(body))
-        if msgspec.json.decode(answer)["full"]:
+        if msgspec.json.decode(answer).get("full"):
             raise BenchError(f"the dispatcher has forgotten {node}")
 
 

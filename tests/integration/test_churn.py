@@ -226,6 +226,7 @@ def test_after_much_coming_and_going_the_routing_table_is_the_sum_of_the_tables(
     assert_told(cluster, {})
     assert {key.removeprefix(PREFIX) for key in server.client.scan_iter("*")} == {
         "nodes",
+        "table",
         "node:n1",
         "node:n2",
     }

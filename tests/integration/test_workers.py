@@ -222,9 +222,11 @@ def test_internal_ports_follow_the_first_one(router: RoleProcess) -> None:
     with running_frontends(router, *options) as crew:
         for number in range(WORKERS):
             assert crew.url(number) == f"http://127.0.0.1:{port + number}"
-        assert [node["url"] for node in listed(router)] == [
-            f"http://localhost:{port + number}" for number in range(WORKERS)
-        ]
+        urls = [f"http://localhost:{port + number}" for number in range(WORKERS)]
+        eventually(
+            lambda: [node["url"] for node in listed(router)] == urls,
+            "the dispatcher knows their addresses",
+        )
 
 
 def test_the_public_listener_can_be_a_unix_socket(router: RoleProcess, tmp_path: Path) -> None:
