@@ -1,14 +1,28 @@
 """How long a client may take to send a request, however it sends it."""
 
+import socket
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.ssl import PrivateCertificate
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Request
 
+from rtdeliver.actor import RunQueue
+from rtdeliver.config.sections import Http
+from rtdeliver.http.access import Gate
+from rtdeliver.http.fast_path import FastPathSite
+from rtdeliver.http.intake import Intake
 from rtdeliver.http.replies import answer
 from rtdeliver.http.routes import new_app
+from rtdeliver.http.site import BoundedSite
+from tests.certificates import self_signed
 from tests.http.peers import Peer, app, served
+from tests.sockets import SocketReactor, TlsClient
 
 HEAD_SECONDS = 20
 BODY_SECONDS = 30
@@ -146,3 +160,75 @@ class ClosingTests(SynchronousTestCase):
             peer = Peer(served(app())).send_bytes(begin)
             peer.leave()
             self.assertEqual(peer.clock.getDelayedCalls(), [], begin)
+
+
+class TlsTests(SynchronousTestCase):
+    """Both kinds of channels over TLS, which closes only when the other side agrees."""
+
+    def setUp(self) -> None:
+        self.reactor = SocketReactor()
+        self.addCleanup(self.close)
+
+    def close(self) -> None:
+        for descriptor in self.reactor.removeAll():
+            descriptor.connectionLost(Failure(ConnectionDone()))
+
+    def connect(self, site: BoundedSite) -> TlsClient:
+        pem = self_signed()
+        pair = PrivateCertificate.loadPEM(pem.certificate + pem.key)
+        factory = TLSMemoryBIOFactory(pair.options(), False, site, self.reactor)
+        port: Any = self.reactor.listenTCP(0, factory, interface="127.0.0.1")
+        sock = socket.create_connection(("127.0.0.1", port.getHost().port))
+        client = TlsClient(self.reactor, sock)
+        self.addCleanup(client.close)
+        client.shake_hands()
+        self.reactor.settle()
+        return client
+
+    def sites(self) -> list[BoundedSite]:
+        settings = Http()
+        intake = Intake(settings, listeners="internal")
+        resource = served(app())
+        return [
+            BoundedSite(
+                resource,
+                body_bytes=100,
+                idle_seconds=IDLE_SECONDS,
+                intake=intake,
+                reactor=self.reactor,
+            ),
+            FastPathSite(
+                resource,
+                posts={},
+                run_queue=RunQueue(clock=self.reactor, slice_seconds=1),
+                body_bytes=100,
+                idle_seconds=IDLE_SECONDS,
+                intake=intake,
+                gate=Gate(secret="", any_host=True),
+                reactor=self.reactor,
+            ),
+        ]
+
+    def test_an_idle_or_late_client_sees_the_end(self) -> None:
+        for begin, seconds in ((b"", IDLE_SECONDS), (b"P", HEAD_SECONDS)):
+            for site in self.sites():
+                client = self.connect(site)
+                if begin:
+                    client.send(begin)
+                    self.reactor.settle()
+                self.reactor.advance(seconds)
+                client.read_to_the_end()
+                self.assertEqual(b"408" in client.received, bool(begin))
+
+    def test_a_client_that_does_not_agree_is_cut_off(self) -> None:
+        for site in self.sites():
+            client = self.connect(site)
+            client.is_polite = False
+            open_before = len(self.reactor.getReaders())
+            self.reactor.advance(IDLE_SECONDS)
+            client.read_to_the_end()
+            self.reactor.settle()
+            self.assertEqual(len(self.reactor.getReaders()), open_before)
+            self.reactor.advance(IDLE_SECONDS)
+            self.reactor.settle()
+            self.assertEqual(len(self.reactor.getReaders()), open_before - 1)
