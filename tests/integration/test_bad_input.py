@@ -3,6 +3,7 @@
 import json
 import secrets
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -1063,3 +1064,39 @@ def test_a_client_that_is_gone_in_the_middle_of_its_request_leaves_no_trace(hous
         post = f"POST /publish HTTP/1.1\r\nAuthorization: Bearer {SECRET}\r\n".encode()
         for sent in (b"", b"PO", post + b"Content-Length: 100\r\n\r\n{"):
             assert exchange(house.listeners[listener], sent, leave=True) == b""
+
+
+def test_clients_that_leave_before_they_read_their_refusal_leave_no_trace(house: House) -> None:
+    refused = [
+        ("internal", post("/publish", b"no JSON")),
+        ("internal", post("/subscriptions", b"no JSON")),
+        ("internal", request("GET", "/nothing")),
+        ("internal", request("GET", "/%FF")),
+        ("internal", post("/deliver", LINE, NDJSON)),
+        ("internal", request("POST", "/publish", body=b"x" * (INTERNAL_BODY_BYTES + 1))),
+        ("internal", request("POST", "/publish", f"Content-Length: {9 * INTERNAL_BODY_BYTES}")),
+        ("public", request("GET", "/connect?topic=")),
+        ("public", request("OPTIONS", "/connect", "Origin: http://evil.example")),
+        ("public", post("/connections/none/topics", b"{}")),
+        ("public", post("/connections/@CONNECTION/topics", b"no JSON")),
+        ("public", post("/connections/nowhere-x/topics", b"{}")),
+        ("public", request("GET", "/connections/none/topics")),
+        ("dispatcher", post("/publish", event())),
+        ("dispatcher", request("POST", "/publish", "Content-Length: 1000")),
+        ("dispatcher", request("GET", "/frontends")),
+        ("guarded public", post("/connections/nowhere-x/topics", b"{}")),
+        ("guarded public", request("GET", "/connections/nowhere-x/topics")),
+    ]
+    for _ in range(5):
+        for listener, sent in refused:
+            _send_and_reset(house.listeners[listener], house.fill_in(sent))
+
+
+def _send_and_reset(url: str, data: bytes) -> None:
+    """Send ``data`` and be gone at once, with a reset."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    with socket.create_connection((parts.hostname, parts.port or 80), DEADLINE_SECONDS) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with suppress(ConnectionError):
+            sock.sendall(data)
