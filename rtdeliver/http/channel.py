@@ -40,7 +40,7 @@ class BoundedChannel(HTTPChannel):
         self.has_answered = False
         self._request_line = b""
         self._doing: _State | Part = _State.IDLE
-        self._waited: Mapping[Part, float] = {}
+        self._waited: dict[Part, float] = {}
 
     @property
     def target(self) -> bytes:
@@ -53,10 +53,10 @@ class BoundedChannel(HTTPChannel):
         :param pieces: what came of it.
         :param waited: for how many seconds each part was waited for already.
         """
-        self._waited = waited
+        self._waited = dict(waited)
         for piece in pieces:
             self.dataReceived(piece)
-        self._waited = {}
+        self._waited.clear()
 
     def resetTimeout(self) -> None:
         """Do nothing: bytes do not postpone a deadline."""
@@ -114,7 +114,7 @@ class BoundedChannel(HTTPChannel):
 
     def _wait_for(self, part: Part) -> None:
         self._doing = part
-        seconds = self.site.intake.seconds(part) - self._waited.get(part, 0)
+        seconds = self.site.intake.seconds(part) - self._waited.pop(part, 0)
         self.setTimeout(max(0, seconds))
 
     def _give_up(self, part: Part) -> None:

@@ -468,6 +468,15 @@ class DeadlineTests(SynchronousTestCase):
         self.house.clock.advance(1)
         self.assertEqual([408], client.statuses)
 
+    def test_the_time_before_the_handover_does_not_count_for_the_next_request(self) -> None:
+        client = Client(self.house.fast_site, self.house.clock)
+        client.send(b"POST /hello")
+        self.house.clock.advance(19)
+        client.send(b" HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\nGET /hello HTTP/1.1\r\n")
+        self.house.clock.advance(19)
+        client.send(b"Host: h\r\n\r\n")
+        self.assertEqual([200, 200], client.statuses)
+
     def test_a_body_has_its_whole_time_however_late_the_head_came(self) -> None:
         client = Client(self.house.fast_site, self.house.clock)
         client.send(self.HEAD[:-1])
