@@ -9,11 +9,13 @@ from zope.interface import Attribute, Interface
 from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
+    Applied,
     NodeStatus,
     Presence,
     PresenceChange,
     PresenceHeartbeat,
     PresenceSweep,
+    Route,
     Subscriptions,
     TopicsChange,
 )
@@ -103,19 +105,23 @@ class IRoutingTable(Interface):
     def missing() -> list[str]:
         """Return the reasons why the table cannot be reached; empty when it can be."""
 
-    def apply(announcement: Announcement) -> Deferred[bool]:
+    def apply(announcement: Announcement) -> Deferred[Applied]:
         """Change the rows of one frontend as the announcement says, all of them or none.
+
+        Whoever asks any dispatcher for a route after this has fired, gets the changed rows.
 
         An announcement of a new incarnation replaces all rows of the node's old incarnation. A
         sequel never does so: it is a late announcement of a process that was itself replaced, and
         is ignored. An announcement with a lower ``sequence`` than the last one applied is ignored
-        too.
-
-        :return: fires with whether this incarnation has been announced in full, now or before.
+        too. A part of a full announcement that does not follow the part before it makes the
+        incarnation unknown.
         """
 
-    def frontends(topic: Topic) -> Deferred[Sequence[FrontendRef]]:
+    def route(topic: Topic) -> Deferred[Route]:
         """Fires with the frontends that have viewers of ``topic`` and a valid lease."""
+
+    def has_lease(frontend: FrontendRef) -> bool:
+        """Return whether the last lease of ``frontend`` that was seen here still runs."""
 
     def viewers(topic: Topic) -> Deferred[Mapping[str, int]]:
         """Fires with the viewers of ``topic`` by node."""
@@ -125,6 +131,12 @@ class IRoutingTable(Interface):
 
     def forget(frontend: FrontendRef) -> Deferred[None]:
         """Remove this incarnation and its rows; does nothing if another has replaced it."""
+
+    def overdue_changes() -> int:
+        """Return how many changes made here were not acknowledged by all dispatchers in time.
+
+        Those dispatchers cannot use the old rows any more, but must read them again.
+        """
 
 
 class IDispatcherClient(Interface):

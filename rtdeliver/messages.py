@@ -17,8 +17,15 @@ class TopicsChange(msgspec.Struct, frozen=True):
 class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     """What a frontend tells the dispatchers of its viewers.
 
+    A full announcement of many topics comes in parts, in this order: part 0 is ``full``, and all
+    parts but the last one have ``more``. With the last part, it has replaced all earlier rows.
+
     :param counts: viewers by topic; 0 removes the row.
+    :param held: viewers by topic that a dispatcher has acknowledged before. A routing table that
+        lacks such a row has lost it, adds it again, and says so.
     :param full: whether ``counts`` replaces all rows of this frontend.
+    :param part: the number of this part.
+    :param more: whether further parts follow.
     :param lease_seconds: how long the rows are valid without another announcement; 0 removes the
         whole frontend.
     :param sequence: grows with each announcement of an incarnation, so that a delayed announcement
@@ -29,7 +36,10 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
 
     frontend: FrontendRef
     counts: Mapping[Topic, int]
+    held: Mapping[Topic, int] = {}
     full: bool = False
+    part: int = 0
+    more: bool = False
     lease_seconds: float
     sequence: int = 0
     after: int = 0
@@ -37,18 +47,48 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_sequel(self) -> bool:
         """Whether it only makes sense to a table that knows its incarnation."""
-        return self.lease_seconds == 0 or (self.after > 0 and not self.full)
+        return self.lease_seconds == 0 or ((self.after > 0 or self.part > 0) and not self.full)
 
 
-class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What a routing table has made of an announcement.
+
+    :param known: whether the table has everything that this incarnation has announced so far;
+        otherwise it needs a full announcement.
+    :param replaced: whether another process has taken this one's place as the node.
+    :param restored: the topics whose rows the table had lost, and has again.
+    """
+
+    known: bool
+    replaced: bool = False
+    restored: tuple[Topic, ...] = ()
+
+
+class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The answer to an announcement.
 
     :param full: whether the routing table lacks rows of this incarnation, and asks for a full
         announcement.
+    :param replaced: whether another process announces itself as the same node.
+    :param restored: the topics whose rows the routing table had lost.
     """
 
     lease_seconds: float
     full: bool = False
+    replaced: bool = False
+    restored: tuple[Topic, ...] = ()
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where the events of a topic go.
+
+    :param frontends: those that have viewers of the topic.
+    :param certain: whether these are surely all. It is ``False`` while the routing table cannot be
+        reached, and until it is settled after a loss.
+    """
+
+    frontends: Sequence[FrontendRef]
+    certain: bool = True
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from rtdeliver.config.load import load_config
 from rtdeliver.config.sections import Config
 from rtdeliver.errors import ConfigError
 from rtdeliver.process.host import IHost, OwnProcess, node_name
+from rtdeliver.process.monotonic import measure_monotonic_time
 from rtdeliver.process.parent import (
     ParentProcess,
     ParentService,
@@ -258,6 +259,7 @@ class Role(msgspec.Struct, frozen=True):
         """Return the service, or end the process with one line if a setting is wrong."""
         from twisted.internet import reactor
 
+        measure_monotonic_time(reactor)
         try:
             config = load_config(options["config"], options.given())
             assignment = take_assignment(os.environ)

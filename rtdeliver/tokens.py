@@ -3,14 +3,18 @@
 import math
 import os
 import secrets
+import stat
 import tempfile
 from contextlib import suppress
 
 import jwt
 import msgspec
+from twisted.logger import Logger
 
 from rtdeliver.errors import BadRequest, ConfigError, Unauthorized
 from rtdeliver.model import Member, check_member
+
+log = Logger()
 
 _ALGORITHM = "HS256"
 # A key must be at least as long as the output of HMAC-SHA-256 (RFC 7518, 3.2).
@@ -38,51 +42,89 @@ class TokenKey:
         claims = {"sub": identity.member, "exp": int(identity.expires_at)}
         return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
 
+    def replace(self, key: bytes) -> None:
+        """Sign and check with another key from now on."""
+        self._key = key
+
     def check(self, token: str, *, now: float) -> Identity:
         """Return the identity that ``token`` is for.
 
         :param now: seconds since the epoch.
         :raises Unauthorized: if the signature was not made with this key, ``sub`` or ``exp`` is
-            missing or wrong, or the token has expired.
+            missing or wrong, or the token has expired or, by its ``nbf``, is not valid yet.
         """
         try:
             claims = jwt.decode(
                 token,
                 self._key,
                 algorithms=[_ALGORITHM],
-                # The expiry is checked below, against the time that the caller gives.
-                options={"require": ["sub", "exp"], "verify_exp": False, "verify_aud": False},
+                # Times are checked below, against the one that the caller gives. When the token
+                # was issued, ``iat``, proves nothing (RFC 7519, 4.1.6).
+                options={
+                    "require": ["sub", "exp"],
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                    "verify_aud": False,
+                },
             )
             identity = Identity(check_member(claims["sub"]), _seconds(claims["exp"]))
+            valid_from = _seconds(claims.get("nbf", 0))
         except (jwt.InvalidTokenError, BadRequest, TypeError, ValueError, OverflowError):
             raise _refused("the token's signature, sub or exp is wrong or missing") from None
+        if now < valid_from:
+            raise _refused("the token is not valid yet: its nbf is in the future")
         if not now < identity.expires_at:
             raise _refused("the token has expired: get a new one")
         return identity
 
 
-def application_key(token_key_file: str, database: str) -> TokenKey:
-    """Return the key that an application signs with.
+class ApplicationKey:
+    """The key that an application signs with.
+
+    A key that exists is read here, and its file is never written. A new key has no file until
+    `keep`, so a start that fails before that leaves none behind.
 
     :param token_key_file: the file with the key. If empty, the application has a key of its own, in
-        a file beside ``database``, which is made if it does not exist.
-    :raises ConfigError: if the key cannot be read or made.
+        a file beside ``database``.
+    :ivar key: stays the same object. Nothing may be signed with it before `keep`.
+    :raises ConfigError: if the key cannot be read.
     """
-    if token_key_file:
-        return read_token_key(token_key_file)
-    path = f"{database}.key"
-    make_token_key(path)
-    return read_token_key(path)
+
+    def __init__(self, token_key_file: str, database: str) -> None:
+        self._path = token_key_file or f"{database}.key"
+        self._is_new = not token_key_file and not os.path.lexists(self._path)
+        if self._is_new:
+            self.key = TokenKey(secrets.token_bytes(_KEY_BYTES))
+        else:
+            self.key = read_token_key(self._path)
+
+    def keep(self) -> None:
+        """Write a new key to its file. If another process made the file meanwhile, take its key.
+
+        :raises ConfigError: if the file cannot be written or read.
+        """
+        if self._is_new:
+            make_token_key(self._path)
+            self.key.replace(_read_key(self._path))
+            self._is_new = False
 
 
 def read_token_key(path: str) -> TokenKey:
     """Return the key in a file, without white space around it.
 
+    Logs a warning if every user of the machine can read the file.
+
     :raises ConfigError: if the file cannot be read or the key is too short.
     """
+    return TokenKey(_read_key(path))
+
+
+def _read_key(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             key = file.read().strip()
+            mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
         raise ConfigError(f"access.token_key_file {path}: {error.strerror}") from None
     if len(key) < _KEY_BYTES:
@@ -90,7 +132,9 @@ def read_token_key(path: str) -> TokenKey:
             f"access.token_key_file {path}: the key has {len(key)} bytes, but must have at least"
             f" {_KEY_BYTES} bytes"
         )
-    return TokenKey(key)
+    if mode & stat.S_IROTH:
+        log.warn("every user of this machine can read the token key: chmod o= {path}", path=path)
+    return key
 
 
 def make_token_key(path: str) -> None:
@@ -100,6 +144,9 @@ def make_token_key(path: str) -> None:
 
     :raises ConfigError: if the file cannot be written.
     """
+    if os.path.lexists(path):
+        # Nothing is written: the disk may be full.
+        return
     folder, name = os.path.split(path)
     try:
         with tempfile.NamedTemporaryFile("w", prefix=name, dir=folder or ".") as draft:

@@ -33,6 +33,11 @@ from rtdeliver.model import (
 
 T = TypeVar("T")
 
+# The numbers of scripts in Redis are exact up to this.
+_EXACT = 2**53
+# So the viewers of very many topics may be added up.
+_MOST_VIEWERS = 2**31 - 1
+
 encode = msgspec.json.encode
 """Return a value as compact JSON in UTF-8."""
 
@@ -69,7 +74,10 @@ class _TopicsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _AnnouncementBody(msgspec.Struct, frozen=True):
     frontend: FrontendRef
     counts: dict[str, int]
+    held: dict[str, int] = {}
     full: bool = False
+    part: int = 0
+    more: bool = False
     lease_seconds: float = 30.0
     sequence: int = 0
     after: int = 0
@@ -203,18 +211,28 @@ def decode_announcement(body: bytes) -> Announcement:
     :raises Refusal: `BadJson`, `BadRequest` or `BadTopic`.
     """
     fields = decode(_announcement_body.decode, body, BadRequest)
-    if any(count < 0 for count in fields.counts.values()):
-        raise BadRequest("a count of viewers must be 0 or more")
+    for name in ("part", "sequence", "after"):
+        if not 0 <= getattr(fields, name) <= _EXACT:
+            raise BadRequest(f"{name} must be between 0 and {_EXACT}")
     if not 0 <= fields.lease_seconds <= 3600:
         raise BadRequest("lease_seconds must be between 0 and 3600")
     return Announcement(
         frontend=fields.frontend,
-        counts={check_topic(text): count for text, count in fields.counts.items()},
+        counts=_check_counts(fields.counts),
+        held=_check_counts(fields.held),
         full=fields.full,
+        part=fields.part,
+        more=fields.more,
         lease_seconds=fields.lease_seconds,
         sequence=fields.sequence,
         after=fields.after,
     )
+
+
+def _check_counts(counts: dict[str, int]) -> dict[Topic, int]:
+    if any(not 0 <= count <= _MOST_VIEWERS for count in counts.values()):
+        raise BadRequest(f"a count of viewers must be between 0 and {_MOST_VIEWERS}")
+    return {check_topic(text): count for text, count in counts.items()}
 
 
 def decode_heartbeat(

@@ -25,7 +25,14 @@ from rtdeliver.interfaces import (
     IRoutingTable,
     IStreamOwner,
 )
-from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus, TopicsChange
+from rtdeliver.messages import (
+    Acknowledgement,
+    Announcement,
+    Applied,
+    NodeStatus,
+    Route,
+    TopicsChange,
+)
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.fakes import PromptStream
@@ -340,16 +347,16 @@ class Store:
         self.routing_table = MemoryRoutingTable(clock=self.clock)
         self.whole.clear()
 
-    def apply(self, announcement: Announcement) -> Deferred[bool]:
+    def apply(self, announcement: Announcement) -> Deferred[Applied]:
         self.observe()
-        known = self.routing_table.apply(announcement)
+        applied = self.routing_table.apply(announcement)
         self.observe()
         incarnation = announcement.frontend.incarnation
         if announcement.sequence > self._applied[incarnation]:
             self._applied[incarnation] = announcement.sequence
             if announcement.full:
                 self.whole.add(incarnation)
-        return known
+        return applied
 
     def observe(self) -> None:
         """Note whose lease has ended."""
@@ -363,7 +370,8 @@ class StoreConnection:
 
     ``routes`` are the frontends that the last answered question for a topic's had as its answer.
 
-    :param swept: called with each answer to the question for all nodes.
+    :param swept: called after each answer to the question for all nodes, with a function that tells
+        whether the lease of an incarnation runs.
     """
 
     def __init__(
@@ -371,13 +379,14 @@ class StoreConnection:
         *,
         store: Store,
         process: Process[Dispatcher],
-        swept: Callable[[Sequence[NodeStatus]], None],
+        swept: Callable[[Callable[[str], bool]], None],
     ) -> None:
         self.routes: Sequence[FrontendRef] = ()
         self._store = store
         self._process = process
         self._swept = swept
         self._busy_until = 0.0
+        self._leases: dict[FrontendRef, float] = {}
 
     def start(self) -> None:
         """There is nothing to connect to."""
@@ -388,22 +397,38 @@ class StoreConnection:
     def missing(self) -> list[str]:
         return ["the store is away"] if self._store.state is StoreState.AWAY else []
 
-    def apply(self, announcement: Announcement) -> Deferred[bool]:
-        return self._ask(lambda: self._store.apply(announcement))
+    def apply(self, announcement: Announcement) -> Deferred[Applied]:
+        def note(applied: Applied) -> Applied:
+            if not applied.replaced:
+                ends_at = self._process.clock.seconds() + announcement.lease_seconds
+                self._leases[announcement.frontend] = ends_at
+            return applied
 
-    def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
-        def keep(frontends: Sequence[FrontendRef]) -> Sequence[FrontendRef]:
-            self.routes = frontends
-            return frontends
+        return self._ask(lambda: self._store.apply(announcement)).addCallback(note)
 
-        return self._ask(lambda: self._store.routing_table.frontends(topic)).addCallback(keep)
+    def route(self, topic: Topic) -> Deferred[Route]:
+        def keep(route: Route) -> Route:
+            self.routes = route.frontends
+            return route
+
+        return self._ask(lambda: self._store.routing_table.route(topic)).addCallback(keep)
+
+    def has_lease(self, frontend: FrontendRef) -> bool:
+        return self._leases.get(frontend, 0.0) > self._process.clock.seconds()
+
+    def overdue_changes(self) -> int:
+        return 0
 
     def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
         return self._ask(lambda: self._store.routing_table.viewers(topic))
 
     def nodes(self) -> Deferred[Sequence[NodeStatus]]:
         def tell(nodes: Sequence[NodeStatus]) -> Sequence[NodeStatus]:
-            self._swept(nodes)
+            now = self._process.clock.seconds()
+            for node in nodes:
+                self._leases[node.frontend] = now + node.lease_seconds_left
+            leases = {ref.incarnation: ref for ref in self._leases}
+            self._swept(lambda name: name in leases and self.has_lease(leases[name]))
             return nodes
 
         return self._ask(lambda: self._store.routing_table.nodes()).addCallback(tell)

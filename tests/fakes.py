@@ -1,7 +1,7 @@
 """Stand-ins that keep the promises of rtdeliver.interfaces, for tests without sockets."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from treq.testing import RequestTraversalAgent
@@ -40,11 +40,13 @@ from rtdeliver.interfaces import (
 from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
+    Applied,
     NodeStatus,
     Presence,
     PresenceChange,
     PresenceHeartbeat,
     PresenceSweep,
+    Route,
 )
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Member, Topic
 from rtdeliver.wheel import TimingWheel
@@ -199,7 +201,12 @@ class TableDispatcherClient:
         self.announcements.append(announcement)
         applied = self.routing_table.apply(announcement)
         return applied.addCallbacks(
-            lambda known: Acknowledgement(lease_seconds=announcement.lease_seconds, full=not known),
+            lambda applied: Acknowledgement(
+                lease_seconds=announcement.lease_seconds,
+                full=not applied.known and not applied.replaced,
+                replaced=applied.replaced,
+                restored=applied.restored,
+            ),
             _answer_no,
         )
 
@@ -260,11 +267,17 @@ class FailingRoutingTable:
     def missing(self) -> list[str]:
         return ["the table is away"]
 
-    def apply(self, announcement: Announcement) -> Deferred[bool]:
+    def apply(self, announcement: Announcement) -> Deferred[Applied]:
         return fail(Unavailable("the table is away"))
 
-    def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
+    def route(self, topic: Topic) -> Deferred[Route]:
         return fail(Unavailable("the table is away"))
+
+    def has_lease(self, frontend: FrontendRef) -> bool:
+        return False
+
+    def overdue_changes(self) -> int:
+        return 0
 
     def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
         return fail(Unavailable("the table is away"))
@@ -479,6 +492,7 @@ def new_frontend(
         presence=presence or ScriptedPresenceClient(),
         new_backoff=new_backoff,
         clock=clock,
+        now=clock.seconds,
         run_queue=RunQueue(clock=clock, slice_seconds=1),
         wheel=TimingWheel(clock=clock, tick_seconds=0.25),
     )
@@ -507,8 +521,12 @@ def new_dispatcher(
     routing_table: IRoutingTable,
     frontends: IFrontendClient,
     peers: Mapping[str, IPeerClient] | None = None,
+    now: Callable[[], float] | None = None,
 ) -> Dispatcher:
-    """A dispatcher that sweeps every five seconds."""
+    """A dispatcher that sweeps every five seconds.
+
+    :param now: the wall clock; ``clock`` if it is not given.
+    """
     run_queue = RunQueue(clock=clock, slice_seconds=1)
     return Dispatcher(
         routing_table=routing_table,
@@ -522,6 +540,7 @@ def new_dispatcher(
             new_backoff=new_backoff,
         ),
         clock=clock,
+        now=clock.seconds if now is None else now,
         run_queue=run_queue,
         new_backoff=new_backoff,
     )

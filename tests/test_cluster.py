@@ -8,7 +8,7 @@ import enum
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -34,7 +34,6 @@ from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import Unavailable
 from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.frontend import Frontend
-from rtdeliver.messages import NodeStatus
 from rtdeliver.metrics import Sample
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.wheel import TimingWheel
@@ -90,6 +89,7 @@ def build_frontend(process: Process[Frontend], network: Network) -> Frontend:
         presence=ScriptedPresenceClient(),
         new_backoff=new_backoff,
         clock=process.clock,
+        now=process.clock.seconds,
         run_queue=process.run_queue,
         wheel=TimingWheel(clock=process.clock, tick_seconds=0.25),
     )
@@ -110,6 +110,7 @@ def build_dispatcher(
             new_backoff=new_backoff,
         ),
         clock=process.clock,
+        now=process.clock.seconds,
         run_queue=process.run_queue,
         new_backoff=new_backoff,
     )
@@ -121,9 +122,9 @@ class Account:
     All is by incarnation. ``routed``: the events that a dispatcher accepted while the table had
     this frontend for their topic, with the dispatcher and the moment. ``arrived``: those that
     reached the frontend. ``posted``: to how many viewers the frontend had to send them.
-    ``closed``: those that waited in a link when it was closed, because the table lacked the
-    frontend at two sweeps or had another process in its place; the dispatcher counts them and
-    cannot tell.
+    ``closed``: those that waited in a link when it was closed, because the lease of the frontend
+    had ended or another process was in its place; the dispatcher counts them, and tells the next
+    process of the node.
     """
 
     def __init__(self) -> None:
@@ -134,7 +135,6 @@ class Account:
         self.posted: Counter[str] = Counter()
         self.closed: dict[str, set[Event]] = {}
         self._nodes: dict[str, str] = {}
-        self._missing: dict[str, set[str]] = {}
 
     def route(self, event: Event, dispatcher: str, frontends: Sequence[FrontendRef]) -> None:
         self.moment += 1
@@ -148,11 +148,10 @@ class Account:
             )
             self.routed_by[dispatcher] += 1
 
-    def sweep(self, dispatcher: str, nodes: Sequence[NodeStatus]) -> None:
-        missing = self.routed.keys() - {node.frontend.incarnation for node in nodes}
-        for incarnation in missing & self._missing.get(dispatcher, set()):
-            self._close(dispatcher, incarnation)
-        self._missing[dispatcher] = missing
+    def sweep(self, dispatcher: str, lives: Callable[[str], bool]) -> None:
+        for incarnation in self.routed:
+            if not lives(incarnation):
+                self._close(dispatcher, incarnation)
 
     def arrive(self, frontend: str, event: Event, viewers: int) -> None:
         arrived = self.arrived.setdefault(frontend, set())
@@ -356,7 +355,7 @@ class Cluster:
         routing_table = self._connections[process.incarnation] = StoreConnection(
             store=self.store,
             process=process,
-            swept=lambda nodes: self.account.sweep(process.incarnation, nodes),
+            swept=lambda lives: self.account.sweep(process.incarnation, lives),
         )
         frontends = SimulatedFrontends(
             process=process, network=self.network, delivered=self._note_delivered
@@ -552,7 +551,7 @@ class ClusterMachine(RuleBasedStateMachine):
         told = result_of(browser.process.role.subscriptions(browser.id))
         assert sorted(browser.since) == list(told.topics)
         for topic in set(told.topics).difference(told.pending):
-            routes = result_of(self.cluster.store.routing_table.frontends(topic))
+            routes = result_of(self.cluster.store.routing_table.route(topic)).frontends
             assert browser.process.incarnation in [ref.incarnation for ref in routes], topic
 
     def teardown(self) -> None:
@@ -581,7 +580,7 @@ class ClusterMachine(RuleBasedStateMachine):
         for topic in TOPICS:
             viewers = {node: count[topic] for node, count in counts.items() if count[topic]}
             assert result_of(routing_table.viewers(topic)) == viewers, topic
-            routes = result_of(routing_table.frontends(topic))
+            routes = result_of(routing_table.route(topic)).frontends
             assert {ref.incarnation for ref in routes} == {
                 cluster.processes[node].incarnation for node in viewers
             }
@@ -633,17 +632,23 @@ class ClusterMachine(RuleBasedStateMachine):
     def check_publishing(self) -> None:
         """An event for each topic from each dispatcher reaches all its viewers, and once."""
         cluster = self.cluster
+        # The first events after a loss make links, which tell what was lost with earlier ones.
+        self.publish_everywhere()
         before = {browser: set(browser.received) for browser in cluster.browsers}
         told = {browser: browser.told_in_all for browser in cluster.browsers}
-        for node in DISPATCHERS:
-            for topic in TOPICS:
-                cluster.publish(node, topic)
-        cluster.pass_seconds(1)
+        self.publish_everywhere()
         for process in cluster.running(*FRONTENDS):
             for browser in cluster.browsers_of(process):
                 new = Counter(topic for topic, _ in browser.received - before[browser])
                 assert new == dict.fromkeys(browser.since, len(DISPATCHERS))
                 assert browser.told_in_all == told[browser]
+
+    def publish_everywhere(self) -> None:
+        """Publish an event for each topic at each dispatcher, and let it arrive."""
+        for node in DISPATCHERS:
+            for topic in TOPICS:
+                self.cluster.publish(node, topic)
+        self.cluster.pass_seconds(1)
 
 
 class ClusterTests(SynchronousTestCase):

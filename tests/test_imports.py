@@ -239,6 +239,28 @@ class LayerTests(SynchronousTestCase):
         }
         self.assertEqual(found, {("rtdeliver.tap", True)})
 
+    def test_everyone_else_is_given_the_clock_that_measures_and_the_wall_clock(self) -> None:
+        found = {
+            (module, ast.unparse(node))
+            for module, tree in MODULES.items()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and ast.unparse(node.value) == "time"
+            and not within(module, "rtdeliver.bench")
+        }
+        self.assertEqual(
+            found,
+            {
+                ("rtdeliver.process.monotonic", "time.monotonic"),
+                # Python calls a handler of a signal without arguments of ours.
+                ("rtdeliver.process.signals", "time.monotonic"),
+                ("rtdeliver.roles.base", "time.time"),
+            },
+        )
+        others = ("datetime", "time.time", "time.monotonic", "twisted.python.runtime")
+        for name in others:
+            self.assertEqual(importers(name), set(), name)
+
     def test_nothing_else_is_imported_within_a_function(self) -> None:
         found = {
             (module, imported.name)
@@ -286,8 +308,7 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual(others, {"rtdeliver.roles.combined", "rtdeliver.roles.likes"})
 
     def test_only_the_database_module_of_the_app_knows_which_database_it_is(self) -> None:
-        for package in ("sqlite3", "twisted.enterprise"):
-            self.assertEqual(importers(package), {"rtdeliver.likes.database"}, package)
+        self.assertEqual(importers("sqlite3"), {"rtdeliver.likes.database_file"})
 
     def test_the_benchmarks_and_the_roles_know_nothing_of_each_other(self) -> None:
         inside = {module for module in MODULES if within(module, "rtdeliver.bench")}

@@ -11,11 +11,12 @@ from typing import Any
 import jwt
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.errors import ConfigError, Unauthorized
 from rtdeliver.model import Member
-from rtdeliver.tokens import Identity, TokenKey, application_key, make_token_key, read_token_key
+from rtdeliver.tokens import ApplicationKey, Identity, TokenKey, make_token_key, read_token_key
 
 KEY = b"k" * 32
 ANN = Identity(Member("ann"), 1000.0)
@@ -40,6 +41,15 @@ class TokenKeyTests(SynchronousTestCase):
         token = jwt.encode(claims, KEY, algorithm="HS256")
         self.assertEqual(TokenKey(KEY).check(token, now=0), ANN)
 
+    def test_only_the_time_that_is_given_decides(self) -> None:
+        """The system's clock, and when the token was issued, do not."""
+        key, far = TokenKey(KEY), 99_999_999_999
+        claims = {"sub": "ann", "exp": far + 9, "nbf": far, "iat": far + 8}
+        token = jwt.encode(claims, KEY, algorithm="HS256")
+        self.assertEqual(key.check(token, now=far), Identity(Member("ann"), far + 9))
+        refusal = self.assertRaises(Unauthorized, key.check, token, now=far - 0.1)
+        self.assertIn("not valid yet", str(refusal))
+
     def test_what_is_not_signed_for_here_is_refused(self) -> None:
         def signed(claims: dict[str, Any], key: bytes = KEY, algorithm: str = "HS256") -> str:
             return jwt.encode(claims, key, algorithm=algorithm)
@@ -58,6 +68,7 @@ class TokenKeyTests(SynchronousTestCase):
             "an end that is no number": signed({"sub": "ann", "exp": "soon"}),
             "an end in quotes": signed({"sub": "ann", "exp": "1000"}),
             "an end that is not finite": signed({"sub": "ann", "exp": float("inf")}),
+            "a beginning that is no number": signed({**good, "nbf": "soon"}),
             "not yet": signed({**good, "nbf": 99_999_999_999}),
         }
         for name, token in refused.items():
@@ -101,15 +112,83 @@ class KeyFileTests(SynchronousTestCase):
         Path(self.path).write_bytes(b"x" * 31 + b"\n")
         self.assertIn("32 bytes", str(self.assertRaises(ConfigError, read_token_key, self.path)))
 
-    def test_an_application_has_the_key_that_it_names(self) -> None:
-        Path(self.path).write_bytes(KEY)
-        token = application_key(self.path, "/none/app.sqlite").sign(ANN)
-        self.assertEqual(TokenKey(KEY).check(token, now=0), ANN)
+    def test_a_key_that_every_user_can_read_is_warned_of_and_keeps_its_mode(self) -> None:
+        for mode, warnings in ((0o600, 0), (0o640, 0), (0o644, 1), (0o604, 1)):
+            Path(self.path).write_bytes(KEY)
+            os.chmod(self.path, mode)
+            with capturedLogs() as logs:
+                read_token_key(self.path)
+            self.assertEqual(len(logs), warnings, oct(mode))
+            self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), mode)
+            for event in logs:
+                self.assertEqual(event["log_level"], LogLevel.warn)
+                self.assertIn(f"chmod o= {self.path}", formatEvent(event))
 
-    def test_an_application_that_names_no_key_makes_one_beside_its_database(self) -> None:
-        token = application_key("", self.path).sign(ANN)
-        self.assertEqual(read_token_key(f"{self.path}.key").check(token, now=0), ANN)
-        self.assertEqual(application_key("", self.path).check(token, now=0), ANN)
+    def test_a_key_that_exists_is_not_made_again(self) -> None:
+        """Nothing is written, as the time of the last change in the folder shows."""
+        make_token_key(self.path)
+        folder = Path(self.path).parent
+        os.utime(folder, (1, 1))
+        make_token_key(self.path)
+        self.assertEqual(folder.stat().st_mtime, 1)
 
     def test_a_key_that_cannot_be_written_is_one_clear_line(self) -> None:
         self.assertRaises(ConfigError, make_token_key, self.path + "/none/key")
+
+
+class ApplicationKeyTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.database = str(Path(self.folder.name) / "app.sqlite")
+
+    def kept(self) -> TokenKey:
+        """The key of an application that has started."""
+        own = ApplicationKey("", self.database)
+        own.keep()
+        return own.key
+
+    def files(self) -> list[str]:
+        return os.listdir(self.folder.name)
+
+    def test_an_application_has_the_key_that_it_names(self) -> None:
+        path = Path(self.folder.name) / "key"
+        path.write_bytes(KEY)
+        named = ApplicationKey(str(path), "/none/app.sqlite")
+        named.keep()
+        self.assertEqual(TokenKey(KEY).check(named.key.sign(ANN), now=0), ANN)
+        self.assertEqual(path.read_bytes(), KEY)
+
+    def test_a_key_that_is_named_is_not_made(self) -> None:
+        self.assertRaises(ConfigError, ApplicationKey, f"{self.database}.key", self.database)
+        self.assertEqual(self.files(), [])
+
+    def test_one_that_names_no_key_keeps_its_own_beside_its_database(self) -> None:
+        token = self.kept().sign(ANN)
+        self.assertEqual(read_token_key(f"{self.database}.key").check(token, now=0), ANN)
+        self.assertEqual(self.kept().check(token, now=0), ANN)
+
+    def test_a_new_key_has_no_file_until_it_is_kept(self) -> None:
+        own = ApplicationKey("", self.database)
+        self.assertEqual(self.files(), [])
+        own.keep()
+        self.assertEqual(self.files(), ["app.sqlite.key"])
+
+    def test_a_key_that_exists_is_kept_without_writing_anything(self) -> None:
+        token = self.kept().sign(ANN)
+        os.utime(self.folder.name, (1, 1))
+        self.assertEqual(self.kept().check(token, now=0), ANN)
+        self.assertEqual(os.stat(self.folder.name).st_mtime, 1)
+
+    def test_of_two_that_start_at_once_both_have_the_key_of_the_first(self) -> None:
+        first, second = (ApplicationKey("", self.database) for _ in range(2))
+        held = second.key
+        first.keep()
+        second.keep()
+        self.assertEqual(held.check(first.key.sign(ANN), now=0), ANN)
+        self.assertEqual(first.key.check(held.sign(ANN), now=0), ANN)
+
+    def test_a_new_key_that_cannot_be_written_is_one_clear_line(self) -> None:
+        own = ApplicationKey("", f"{self.folder.name}/none/app.sqlite")
+        error = self.assertRaises(ConfigError, own.keep)
+        self.assertIn("none/app.sqlite.key cannot be written: No such file", str(error))

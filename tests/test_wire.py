@@ -419,10 +419,14 @@ class AnnouncementTests(Table):
     @settings(deadline=None)
     @given(
         frontend=st.builds(FrontendRef, names, st.just("http://10.0.0.5:8081"), names),
-        counts=st.dictionaries(topics.map(Topic), st.integers(0, 1 << 40)),
+        counts=st.dictionaries(topics.map(Topic), st.integers(0, (1 << 31) - 1)),
+        held=st.dictionaries(topics.map(Topic), st.integers(0, (1 << 31) - 1)),
         full=st.booleans(),
+        part=st.integers(0, 1 << 53),
+        more=st.booleans(),
         lease_seconds=st.floats(0, 3600),
-        sequence=st.integers(0, 1 << 60),
+        sequence=st.integers(0, 1 << 53),
+        after=st.integers(0, 1 << 53),
     )
     def test_an_announcement_arrives_as_it_was_sent(self, **fields: Any) -> None:
         announcement = Announcement(**fields)
@@ -456,6 +460,14 @@ class AnnouncementTests(Table):
                 b'{%b,"counts":[]}' % FRONTEND: "bad_request",
                 b'{%b,"counts":{"t":-1}}' % FRONTEND: "bad_request",
                 b'{%b,"counts":{"t":1.5}}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{"t":2147483648}}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{"t":9223372036854775807}}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{},"held":{"t":2147483648}}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{},"held":{"":1}}' % FRONTEND: "bad_topic",
+                b'{%b,"counts":{},"part":-1}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{},"sequence":-1}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{},"sequence":9007199254740993}' % FRONTEND: "bad_request",
+                b'{%b,"counts":{},"after":9007199254740993}' % FRONTEND: "bad_request",
                 b'{%b,"counts":{"t":"1"}}' % FRONTEND: "bad_request",
                 b'{%b,"counts":{"t":null}}' % FRONTEND: "bad_request",
                 b'{%b,"counts":{},"full":1}' % FRONTEND: "bad_request",

@@ -37,6 +37,7 @@ _LESS = (
         "viewers.recent_seconds",
         "a frontend must still recognize a presence change that is published twice",
     ),
+    ("redis.fresh_seconds", "redis.command_seconds", ""),
     (
         "http.client_idle_seconds",
         "http.idle_seconds",

@@ -111,8 +111,8 @@ class Http(Section, frozen=True, kw_only=True):
     """
 
     internal_body_bytes: Bytes = 33_554_432
-    """The largest body of a request to an internal listener. A frontend's first announcement has
-    all its topics. It is also the largest answer that a node accepts from another one.
+    """The largest body of a request to an internal listener, and the largest answer that a node
+    accepts from another one.
     """
 
     bodies_bytes: Bytes = 134_217_728
@@ -167,12 +167,16 @@ class Redis(Section, frozen=True, kw_only=True):
     """All keys, and the channel of changes, begin with this."""
 
     command_seconds: Seconds = 2
-    """How long one command may take. The longest command is a frontend's announcement of all its
-    topics: it takes about 0.6 s for 100,000 topics.
-    """
+    """How long one command may take."""
 
     reconnect_seconds: Seconds = 1
     """The longest pause between attempts to connect."""
+
+    fresh_seconds: Seconds = 0.05
+    """How long a dispatcher may use rows in its memory without a word from Redis; while there are
+    events, it asks twice in this time. An announcement is answered once all dispatchers have
+    acknowledged it, or after this time. It must be less than command_seconds.
+    """
 
     grace_seconds: Seconds = 10
     """When Redis has come back, perhaps empty: how long a dispatcher goes on using the old rows of
@@ -201,6 +205,17 @@ class Routing(Section, frozen=True, kw_only=True):
 
     confirm_seconds: Seconds = 2
     """How long a subscriber waits for a dispatcher's confirmation before it gets the answer 202."""
+
+    part_topics: Annotated[int, Meta(gt=0, le=1000)] = 1000
+    """The most topics in one announcement; a frontend with more sends several."""
+
+    part_bytes: Bytes = 262_144
+    """The most bytes of topics in one announcement; a single topic always fits."""
+
+    compare_seconds: Seconds = 300
+    """How long it takes to repeat all topics, some with each renewal of the lease, so that rows
+    that the routing table has lost come back.
+    """
 
 
 class Viewers(Section, frozen=True, kw_only=True):
@@ -309,6 +324,14 @@ class Deliveries(LinkSettings, frozen=True, kw_only=True):
     sweep_seconds: Seconds = 5
     """How often a dispatcher closes the links to frontends whose lease has ended."""
 
+    settle_seconds: Seconds = 1
+    """How often a dispatcher that delivered while the routing table could not be reached checks
+    which frontends did not get these events, so that their viewers get gap frames.
+    """
+
+    uncertain_topics: Count = 10_000
+    """For how many topics it remembers such events; further events are refused."""
+
 
 class Forwards(LinkSettings, frozen=True, kw_only=True):
     """rtcombined, rtdispatcher: the link to each peer datacenter."""
@@ -409,8 +432,9 @@ class Likes(Section, frozen=True, kw_only=True):
     """How long a member's token is valid."""
 
     behind_proxy: bool = False
-    """Takes the address of a visitor from the last entry of X-Forwarded-For. Turn it on only if all
-    requests come through a proxy that sets this field.
+    """Takes the address of a visitor from the last entry of X-Forwarded-For. Turn it on if all
+    requests come through a proxy that sets this field, and only then. Behind a proxy without it,
+    all visitors share the limits of one address.
     """
 
     comment_characters: Count = 500
@@ -435,17 +459,25 @@ class LikesDatabase(Section, frozen=True, kw_only=True):
     busy_seconds: Seconds = 5
     """How long a write waits for another process that has locked the file."""
 
+    check_seconds: ShortSeconds = 2
+    """How often the app checks that it can write to the file. While it cannot, it is not ready, and
+    refuses requests.
+    """
+
     waiting: Count = 1_000
     """How many reads and writes may wait; further requests are refused."""
 
 
 class LikesLimits(Section, frozen=True, kw_only=True):
     """rtlikes, and rtcombined with listeners.app: how much one member may do, or all visitors
-    without a name at one address.
+    without a name at one address; and how much all at one address may do, with and without names.
+    An address is one of IPv4, or the first 64 bits of one of IPv6.
     """
 
     likes_per_second: Rate = 10
-    """Likes per second, on average."""
+    """Likes per second, on average. Typing counts as a like. What was seen of a conversation has
+    the same limits, and is counted apart.
+    """
 
     likes_burst: Count = 20
     """Likes in one burst, after a while without any."""
@@ -462,9 +494,15 @@ class LikesLimits(Section, frozen=True, kw_only=True):
     sessions_burst: Count = 100
     """Names in one burst."""
 
+    address_members: Annotated[float, Meta(ge=1, le=10_000)] = 10
+    """One address may do as much as this many members: by default, 100 likes per second. It is more
+    than one, since several people may share an address. It is limited, since one visitor may take
+    many names. See likes.behind_proxy for what the address is.
+    """
+
     visitors: Count = 100_000
-    """How many visitors the app remembers; beyond that, it forgets those who did nothing for
-    longest.
+    """How many visitors the app remembers, and how many addresses; beyond that, it forgets those
+    who did nothing for longest.
     """
 
 

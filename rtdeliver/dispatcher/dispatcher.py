@@ -1,6 +1,7 @@
 """What a dispatcher does: accept events, deliver them to frontends, forward them to peers."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -14,6 +15,7 @@ from rtdeliver.config.sections import Deliveries
 from rtdeliver.deferreds import flush
 from rtdeliver.dispatcher.links import Links
 from rtdeliver.dispatcher.peers import Peers
+from rtdeliver.dispatcher.uncertain import UncertainDeliveries
 from rtdeliver.errors import Unavailable
 from rtdeliver.event_ids import EventIds
 from rtdeliver.interfaces import IFrontendClient, IRoutingTable
@@ -37,6 +39,7 @@ class Dispatcher:
     """Routes events. It keeps nothing that another dispatcher would miss.
 
     :param peers: the other datacenters. All events that are published here are forwarded to them.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
     def __init__(
@@ -47,12 +50,14 @@ class Dispatcher:
         settings: Deliveries,
         peers: Peers,
         clock: IReactorTime,
+        now: Callable[[], float],
         run_queue: RunQueue,
         new_backoff: Callable[[], Backoff],
     ) -> None:
         self._routing_table = routing_table
         self._clock = clock
-        self._ids = EventIds(clock=clock)
+        self._now = now
+        self._ids = EventIds(now=now)
         self._links = Links(
             client=frontends,
             settings=settings,
@@ -60,6 +65,12 @@ class Dispatcher:
             run_queue=run_queue,
             new_backoff=new_backoff,
             stale=self._forget,
+        )
+        self._uncertain = UncertainDeliveries(
+            settings=settings,
+            route=routing_table.route,
+            post=self._links.post,
+            clock=clock,
         )
         self._peers = peers
         self._sweep_seconds = settings.sweep_seconds
@@ -76,6 +87,8 @@ class Dispatcher:
         """Deliver and forward waiting events, ``flush_seconds`` at most; then close the links."""
         if self._sweep.running:
             self._sweep.stop()
+        self._uncertain.stop()
+        await self._uncertain.settle()
         await flush(self._waiting_events, at_most_seconds=flush_seconds, clock=self._clock)
         self._links.close()
         self._peers.close()
@@ -89,7 +102,7 @@ class Dispatcher:
 
         :raises Unavailable: if the routing table cannot be reached. Then nothing is published.
         """
-        at = int(self._clock.seconds() * 1000)
+        at = int(self._now() * 1000)
         events = [encode_event(draft, id=draft.id or self._ids.next(), at=at) for draft in drafts]
         await self.deliver_local(events)
         self._peers.post(*events)
@@ -105,13 +118,15 @@ class Dispatcher:
         :raises Unavailable: if the routing table cannot be reached. Then nothing is delivered.
         """
         shares: dict[FrontendRef, list[Event | Gap]] = {}
-        routes = {
-            topic: [
-                shares.setdefault(frontend, [])
-                for frontend in await self._routing_table.frontends(topic)
-            ]
-            for topic in {item.topic: None for item in batch}
-        }
+        routes: dict[Topic, list[list[Event | Gap]]] = {}
+        uncertain: dict[Topic, Sequence[FrontendRef]] = {}
+        for topic in {item.topic: None for item in batch}:
+            route = await self._routing_table.route(topic)
+            routes[topic] = [shares.setdefault(frontend, []) for frontend in route.frontends]
+            if not route.certain:
+                uncertain[topic] = route.frontends
+        if uncertain:
+            self._note_uncertain(batch, uncertain)
         for item in batch:
             for share in routes[item.topic]:
                 share.append(item)
@@ -126,8 +141,13 @@ class Dispatcher:
         if announcement.lease_seconds == 0:
             await self._routing_table.forget(announcement.frontend)
             return Acknowledgement(lease_seconds=0)
-        known = await self._routing_table.apply(announcement)
-        return Acknowledgement(lease_seconds=announcement.lease_seconds, full=not known)
+        applied = await self._routing_table.apply(announcement)
+        return Acknowledgement(
+            lease_seconds=announcement.lease_seconds,
+            full=not applied.known and not applied.replaced,
+            replaced=applied.replaced,
+            restored=applied.restored,
+        )
 
     async def topic(self, topic: Topic) -> TopicStatus:
         """Return who watches ``topic`` in this datacenter."""
@@ -145,9 +165,24 @@ class Dispatcher:
     def samples(self) -> list[Sample]:
         return [
             counter("published", "Events accepted from producers.", self._published),
+            counter(
+                "changes_overdue",
+                "Changes of the routing table that some dispatcher did not acknowledge in time.",
+                self._routing_table.overdue_changes(),
+            ),
             *self._links.samples(),
+            *self._uncertain.samples(),
             *self._peers.samples(),
         ]
+
+    def _note_uncertain(
+        self, batch: Sequence[Event | Gap], routes: Mapping[Topic, Sequence[FrontendRef]]
+    ) -> None:
+        events = Counter[Topic]()
+        for item in batch:
+            events[item.topic] += item.lost if isinstance(item, Gap) else 1
+        for topic, frontends in routes.items():
+            self._uncertain.note(topic, events[topic], frontends)
 
     def _waiting_events(self) -> int:
         return self._links.waiting_events + self._peers.waiting_events
@@ -175,4 +210,5 @@ class Dispatcher:
         except Exception:
             log.failure("the links to dead frontends could not be closed")
             return
-        self._links.retain([node.frontend for node in nodes])
+        alive = {node.frontend for node in nodes}
+        self._links.retain(lambda link: link in alive or self._routing_table.has_lease(link))

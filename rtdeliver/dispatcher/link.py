@@ -59,6 +59,7 @@ class Link:
         arrived), `AnswerLost` (the batch may have arrived) or `AnsweredNo`. Any other failure ends
         the link.
     :param broken: called with the link when an unexpected error ends it; must close the link.
+    :param left: called with the gaps that a closed link cannot report any more.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Link:
         backoff: Backoff,
         counts: LinkCounts,
         broken: Callable[["Link"], None],
+        left: Callable[[Sequence[Gap]], None],
     ) -> None:
         self.queued = False
         self._name = name
@@ -82,6 +84,7 @@ class Link:
         self._backoff = backoff
         self._counts = counts
         self._broken = broken
+        self._left = left
         self._mailbox: Mailbox[Event] = Mailbox(settings)
         self._gaps: Counter[Topic] = Counter()
         self._batch: list[Event | Gap] = []
@@ -100,6 +103,10 @@ class Link:
         """How many events wait, including those of the batch in flight."""
         return len(self._mailbox) + _events_in(self._batch)
 
+    @property
+    def is_closed(self) -> bool:
+        return self._state is _CLOSED
+
     def post(self, *items: Event | Gap) -> None:
         """Send events soon, after those that wait already. A full mailbox drops its oldest events.
 
@@ -117,6 +124,8 @@ class Link:
                     self._drop(dropped, "full")
         if self._state is _State.IDLE:
             self._run_queue.add(self)
+        elif self._state is _CLOSED:
+            self._leave_gaps()
 
     def close(self, reason: str) -> None:
         """Send nothing more. Drop the waiting events, and count them under ``reason``."""
@@ -129,6 +138,7 @@ class Link:
         self._drop(self._mailbox.clear(), reason)
         if not in_flight:
             self._drop_batch(reason)
+        self._leave_gaps()
 
     def turn(self) -> None:
         if self._state is not _State.IDLE:
@@ -150,8 +160,7 @@ class Link:
         self._broken(self)
 
     def _next_batch(self) -> list[Event | Gap]:
-        gaps = [Gap(topic=topic, lost=lost) for topic, lost in self._gaps.items()]
-        self._gaps.clear()
+        gaps = self._take_gaps()
         events = self._mailbox.take(
             at_most_bytes=self._settings.batch_bytes, at_most_events=self._settings.batch_events
         )
@@ -169,6 +178,7 @@ class Link:
         error = failure.value
         if self._state is _State.CLOSED:
             self._drop_batch(self._close_reason)
+            self._leave_gaps()
         elif isinstance(error, Unreachable):
             self._pause_after(error)
         elif isinstance(error, AnswerLost) and self._repeat_until is None:
@@ -216,6 +226,16 @@ class Link:
         self._counts.dropped[reason] += _events_in(lost)
         for item in lost:
             self._note_gap(item.topic, item.lost if isinstance(item, Gap) else 1)
+
+    def _leave_gaps(self) -> None:
+        gaps = self._take_gaps()
+        if gaps:
+            self._left(gaps)
+
+    def _take_gaps(self) -> list[Gap]:
+        gaps = [Gap(topic=topic, lost=lost) for topic, lost in self._gaps.items()]
+        self._gaps.clear()
+        return gaps
 
     def _note_gap(self, topic: Topic, lost: int) -> None:
         # The number of topics is bounded. The losses of further topics are only counted.

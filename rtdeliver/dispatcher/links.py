@@ -1,6 +1,7 @@
 """The links from this dispatcher to the frontends, at most one to each."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from rtdeliver.dispatcher.link import Link, LinkCounts
 from rtdeliver.errors import StaleIncarnation
 from rtdeliver.interfaces import IFrontendClient
 from rtdeliver.metrics import Sample, counter, dropped, gauge
-from rtdeliver.model import Event, FrontendRef, Gap
+from rtdeliver.model import Event, FrontendRef, Gap, Topic
 
 _DROP_REASONS = {
     "full": "link_full",
@@ -26,6 +27,9 @@ _DROP_REASONS = {
     "closed": "closed",
     "failed": "failed",
 }
+
+# How many nodes are remembered that have no link, but gaps that nobody has told them of.
+_LEFT_NODES = 1000
 
 
 class _FrontendLink(NamedTuple):
@@ -58,7 +62,7 @@ class Links:
         self._new_backoff = new_backoff
         self._stale = stale
         self._links: dict[str, _FrontendLink] = {}
-        self._absent: set[FrontendRef] = set()
+        self._left_gaps: dict[str, Counter[Topic]] = {}
         self._counts = LinkCounts()
 
     def __len__(self) -> int:
@@ -76,19 +80,14 @@ class Links:
             entry = self._replace(entry, frontend)
         entry.link.post(*items)
 
-    def retain(self, frontends: Collection[FrontendRef]) -> None:
-        """Close the links to frontends that neither this call nor the one before it names.
+    def retain(self, lives: Callable[[FrontendRef], bool]) -> None:
+        """Close the links to frontends that do not live any more.
 
-        The leases of such frontends have ended. If the routing table has lost everything, the
-        live frontends are back in it by the second call.
-
-        :param frontends: the frontends that are in the routing table now.
+        :param lives: whether the lease of a frontend still runs.
         """
-        absent = {entry.frontend for entry in self._links.values()}.difference(frontends)
         for entry in list(self._links.values()):
-            if entry.frontend in absent & self._absent:
+            if not lives(entry.frontend):
                 self._close(entry, "lease_ended")
-        self._absent = absent
 
     def close(self) -> None:
         """Close all links."""
@@ -134,8 +133,11 @@ class Links:
             backoff=self._new_backoff(),
             counts=self._counts,
             broken=partial(self._end_broken, frontend),
+            left=partial(self._leave_gaps, frontend.node),
         )
         entry = self._links[frontend.node] = _FrontendLink(frontend, link)
+        left = self._left_gaps.pop(frontend.node, Counter())
+        link.post(*(Gap(topic=topic, lost=lost) for topic, lost in left.items()))
         return entry
 
     def _deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
@@ -158,3 +160,17 @@ class Links:
     def _close(self, entry: _FrontendLink, reason: str) -> None:
         del self._links[entry.frontend.node]
         entry.link.close(reason)
+
+    def _leave_gaps(self, node: str, gaps: Sequence[Gap]) -> None:
+        """Let the link to ``node``, or the next one, report what a closed one has lost."""
+        entry = self._links.get(node)
+        if entry is not None:
+            entry.link.post(*gaps)
+            return
+        left = self._left_gaps.setdefault(node, Counter())
+        for gap in gaps:
+            # Like a link, this has a bound; the losses of further topics are only counted.
+            if gap.topic in left or len(left) < self._settings.batch_events:
+                left[gap.topic] += gap.lost
+        if len(self._left_gaps) > _LEFT_NODES:
+            del self._left_gaps[next(iter(self._left_gaps))]

@@ -1,6 +1,6 @@
 """The links from this dispatcher to the peer datacenters, one to each."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
@@ -11,7 +11,7 @@ from rtdeliver.config.sections import Forwards
 from rtdeliver.dispatcher.link import Link, LinkCounts
 from rtdeliver.interfaces import IPeerClient
 from rtdeliver.metrics import Sample, counter, dropped, gauge
-from rtdeliver.model import Event
+from rtdeliver.model import Event, Gap
 
 _DROP_REASONS = ("full", "answer_lost", "refused", "closed", "failed")
 
@@ -91,8 +91,14 @@ class Peers:
             backoff=self._new_backoff(),
             counts=self._counts[name],
             broken=partial(self._replace, name),
+            left=partial(self._leave_gaps, name),
         )
 
     def _replace(self, name: str, broken: Link) -> None:
-        broken.close("failed")
         self._links[name] = self._new_link(name)
+        broken.close("failed")
+
+    def _leave_gaps(self, name: str, gaps: Sequence[Gap]) -> None:
+        """Let the link that has replaced a broken one report what that one has lost."""
+        if not self._links[name].is_closed:
+            self._links[name].post(*gaps)

@@ -1,6 +1,7 @@
 """One browser's stream, as an actor: its mailbox, its turns, its end."""
 
 import enum
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -16,7 +17,6 @@ from rtdeliver.frontend import sse
 from rtdeliver.frontend.feed import Cursor, Feed
 from rtdeliver.interfaces import IActor, IStream, IStreamOwner, IVisited
 from rtdeliver.model import CloseReason, ConnectionId, Member, Topic
-from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
 
 
@@ -48,8 +48,8 @@ class Connection:
     It becomes its transport's protocol. The feeds of its topics wake it when they have new events.
     A turn sends what has accumulated since the last one, in one send.
 
-    :param identity: who the viewer is, and when the stream must end; ``None`` for an anonymous
-        viewer.
+    :param member: the member who watches; ``None`` for an anonymous viewer.
+    :param expires_at: when the stream must end, by the clock of ``wheel``.
     :param lost: called once, with the connection and the reason, when the stream is gone.
     """
 
@@ -58,8 +58,8 @@ class Connection:
         "_control",
         "_counts",
         "_cursors",
+        "_expires_at",
         "_gaps",
-        "_identity",
         "_last_progress",
         "_lost",
         "_reason",
@@ -71,6 +71,7 @@ class Connection:
         "_unsent_bytes",
         "_wheel",
         "id",
+        "member",
         "queued",
     )
 
@@ -78,7 +79,8 @@ class Connection:
         self,
         *,
         id: ConnectionId,
-        identity: Identity | None = None,
+        member: Member | None = None,
+        expires_at: float = math.inf,
         settings: Viewers,
         run_queue: RunQueue,
         wheel: TimingWheel,
@@ -86,8 +88,9 @@ class Connection:
         lost: Callable[["Connection", CloseReason], None],
     ) -> None:
         self.id = id
+        self.member = member
         self.queued = False
-        self._identity = identity
+        self._expires_at = expires_at
         self._settings = settings
         self._run_queue = run_queue
         self._wheel = wheel
@@ -102,11 +105,6 @@ class Connection:
         self._gaps: Counter[Topic] | None = None
         self._unsent_bytes = 0
         self._last_progress = wheel.now
-
-    @property
-    def member(self) -> Member | None:
-        """The member who watches; ``None`` for an anonymous viewer."""
-        return None if self._identity is None else self._identity.member
 
     @property
     def mailbox_bytes(self) -> int:
@@ -248,7 +246,7 @@ class Connection:
             return None
         if self._state is _State.CLOSING:
             self._check_end(now)
-        elif self._identity is not None and now >= self._identity.expires_at:
+        elif now >= self._expires_at:
             self.end(sse.expired_frame(), CloseReason.EXPIRED)
         elif self._state is _State.BLOCKED:
             self._check_stall(now)
@@ -273,8 +271,8 @@ class Connection:
         else:
             # Often enough to notice a stall in time, since a stream may become blocked at any time.
             seconds = min(settings.heartbeat_seconds - quiet, settings.stall_seconds)
-        if self._identity is not None and self._state is not _State.CLOSING:
-            return max(0.0, min(seconds, self._identity.expires_at - now))
+        if self._state is not _State.CLOSING:
+            return max(0.0, min(seconds, self._expires_at - now))
         return seconds
 
     def _take(self) -> tuple[bytes, int]:

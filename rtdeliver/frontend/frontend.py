@@ -49,6 +49,7 @@ class Frontend:
     :param node: the name of this frontend among all frontends.
     :param incarnation: the name of this process among all that run as the same node.
     :param max_connections: the largest number of streams at a time.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Frontend:
         presence: IPresenceClient,
         new_backoff: Callable[[], Backoff],
         clock: IReactorTime,
+        now: Callable[[], float],
         run_queue: RunQueue,
         wheel: TimingWheel,
     ) -> None:
@@ -90,6 +92,7 @@ class Frontend:
             max_connections=max_connections,
             settings=settings,
             clock=clock,
+            now=now,
             run_queue=run_queue,
             wheel=wheel,
             ended=self._ended,
@@ -122,7 +125,7 @@ class Frontend:
 
     def missing(self) -> list[str]:
         """What keeps this frontend from accepting viewers; empty when it is ready."""
-        missing = [] if self._interest.answered else ["no dispatcher answers"]
+        missing = self._interest.missing()
         busy = self._supervisor.busy
         return missing if busy is None else [*missing, f"this frontend is {busy}"]
 
@@ -214,8 +217,8 @@ class Frontend:
         if connection.member is not None and self._members.discard(connection.member):
             self._presence_heartbeats.left(connection.member)
 
-    def _report_unknown_gaps(self) -> None:
-        for topic in self._table.counts():
+    def _report_unknown_gaps(self, topics: Iterable[Topic]) -> None:
+        for topic in topics:
             for viewer in self._table.viewers(topic):
                 viewer.miss(topic, 0)
 

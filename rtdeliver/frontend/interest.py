@@ -1,6 +1,6 @@
 """Keeps the dispatchers' routing table equal to this frontend's subscriptions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -10,46 +10,45 @@ from twisted.python.failure import Failure
 from rtdeliver.backoff import Backoff
 from rtdeliver.config.sections import Routing
 from rtdeliver.errors import RemoteFailure
+from rtdeliver.frontend.difference import Difference
 from rtdeliver.interfaces import IDispatcherClient
 from rtdeliver.messages import Acknowledgement, Announcement
 from rtdeliver.model import FrontendRef, Topic
 
 log = Logger()
 
-# These stand in for the acknowledged count of a topic while an announcement of it is not answered.
-# They differ from every count. `_UNCERTAIN`: the routing table may or may not have the topic.
-# `_COUNT_UNCERTAIN`: the topic had viewers before and still has some, so the routing table has it
-# whether or not the announcement arrived.
-_UNCERTAIN = -1
-_COUNT_UNCERTAIN = -2
-
 
 class Interest:
-    """Compares the subscriptions with what was last acknowledged, and announces the difference.
+    """Announces how the subscriptions differ from what was last acknowledged.
 
-    One announcement is in flight at a time. A topic's first viewer, and the end of its last one,
-    are announced at once; other changes with the next renewal of the lease. If the answer to an
-    announcement is lost, its topics are uncertain, and the next announcement contains them again.
-    A dispatcher that does not know this frontend is sent all topics.
+    One announcement is in flight at a time, and has a bound; what does not fit follows at once. A
+    topic's first viewer, and the end of its last one, are announced at once; other changes with the
+    next renewal of the lease. If the answer to an announcement is lost, its topics are uncertain,
+    and a later announcement contains them again. A dispatcher that does not know this frontend is
+    sent all topics. Renewals also repeat some acknowledged topics, all of them by and by, so that
+    rows that the routing table has lost come back.
+
+    A frontend whose place another process has taken announces nothing but that it is still there,
+    until the other one's lease has ended.
 
     :param wanted: returns the current number of viewers of a topic.
     :param all_wanted: returns the current number of viewers of every topic that has any.
-    :param lapsed: called after the dispatchers had forgotten this frontend and know it again. What
-        was published in between was not delivered to it.
+    :param lapsed: called with the topics that the dispatchers had forgotten and know again. What
+        was published in between was not delivered here.
     """
 
     def __init__(
         self,
         *,
         wanted: Callable[[Topic], int],
-        all_wanted: Callable[[], dict[Topic, int]],
-        lapsed: Callable[[], None],
+        all_wanted: Callable[[], Mapping[Topic, int]],
+        lapsed: Callable[[Iterable[Topic]], None],
         client: IDispatcherClient,
         clock: IReactorTime,
         settings: Routing,
         backoff: Backoff,
     ) -> None:
-        self._wanted = wanted
+        self._difference = Difference(wanted=wanted, all_wanted=all_wanted, settings=settings)
         self._all_wanted = all_wanted
         self._lapsed = lapsed
         self._client = client
@@ -57,13 +56,9 @@ class Interest:
         self._settings = settings
         self._backoff = backoff
         self._frontend: FrontendRef | None = None
-        self._acknowledged: dict[Topic, int] = {}
-        self._changed: dict[Topic, None] = {}
-        self._full = True
         self._forgotten = False
-        self._urgent = False
-        self._sequence = 0
-        self._acknowledged_sequence = 0
+        self._replaced = False
+        self._renewal_at = 0.0
         self._round: Deferred[None] = succeed(None)
         self._timer: IDelayedCall | None = None
         self._waiters: dict[Callable[[], None], list[Topic]] = {}
@@ -71,7 +66,13 @@ class Interest:
     @property
     def answered(self) -> bool:
         """Whether the last announcement was answered by a dispatcher that knows this frontend."""
-        return not self._full and not self._backoff.failures
+        return not (self._difference.everything or self._replaced or self._backoff.failures)
+
+    def missing(self) -> list[str]:
+        """Why the dispatchers do not deliver here; empty if they do."""
+        if self._replaced:
+            return ["another process announces itself as this node; give each a name of its own"]
+        return [] if self.answered else ["no dispatcher answers"]
 
     def start(self, frontend: FrontendRef) -> None:
         """Announce as ``frontend`` from now on."""
@@ -88,11 +89,11 @@ class Interest:
             self._timer.cancel()
             self._timer = None
         await self._round
-        if frontend is None or self._full:
+        if frontend is None or not self._difference.acknowledged_sequence:
             return
         try:
             await self._client.announce(
-                self._announcement(frontend, {}, full=True, lease_seconds=0)
+                self._difference.announcement(frontend, {}, full=True, lease_seconds=0)
             )
         except RemoteFailure as failure:
             log.warn(
@@ -101,19 +102,22 @@ class Interest:
 
     def changed(self, topic: Topic) -> None:
         """Note that the number of viewers of ``topic`` has changed."""
-        wanted, acknowledged = self._wanted(topic), self._acknowledged.get(topic, 0)
-        if wanted == acknowledged:
-            self._changed.pop(topic, None)
-            return
-        self._changed[topic] = None
-        if acknowledged == _UNCERTAIN or (wanted == 0) != (acknowledged == 0):
-            self._announce_soon()
+        was_urgent = self._difference.is_urgent
+        self._difference.changed(topic)
+        if (
+            self._difference.is_urgent
+            and not was_urgent
+            and self._round.called
+            and not self._backoff.failures
+            and not self._replaced
+        ):
+            self._announce_in(0)
 
     def unconfirmed(self, topics: Iterable[Topic]) -> list[Topic]:
         """Return those of ``topics`` for which no dispatcher has confirmed its deliveries."""
         if not self.answered:
             return list(topics)
-        return [topic for topic in topics if not self._is_confirmed(topic)]
+        return [topic for topic in topics if not self._difference.is_confirmed(topic)]
 
     def confirmed(self, topics: Iterable[Topic]) -> Deferred[list[Topic]]:
         """Wait until a dispatcher confirms that it delivers ``topics`` to this frontend.
@@ -137,15 +141,6 @@ class Interest:
         timeout = self._clock.callLater(self._settings.confirm_seconds, settle)
         return done
 
-    def _is_confirmed(self, topic: Topic) -> bool:
-        return self._acknowledged.get(topic, 0) not in (0, _UNCERTAIN)
-
-    def _announce_soon(self) -> None:
-        if not self._urgent:
-            self._urgent = True
-            if self._round.called and not self._backoff.failures:
-                self._announce_in(0)
-
     def _announce_in(self, seconds: float) -> None:
         if self._frontend is not None:
             if self._timer is not None:
@@ -154,75 +149,75 @@ class Interest:
 
     def _start_round(self, frontend: FrontendRef) -> None:
         self._timer = None
-        self._urgent = False
         self._round = Deferred.fromCoroutine(self._announce(frontend))
         self._round.addErrback(self._failed_unexpectedly)
 
     async def _announce(self, frontend: FrontendRef) -> None:
-        announcement = self._difference(frontend)
+        announcement = self._next(frontend)
         try:
             answer = await self._client.announce(announcement)
-        except RemoteFailure as failure:
-            self._fail(failure)
+        except Exception as error:
+            self._difference.fail(announcement)
+            if not isinstance(error, RemoteFailure):
+                raise
+            self._fail(error)
         else:
-            self._acknowledge(answer, announcement)
+            self._take_answer(answer, announcement)
+
+    def _next(self, frontend: FrontendRef) -> Announcement:
+        if self._replaced:
+            return self._difference.announcement(frontend, {})
+        # Topics are repeated with the renewals, not with what is announced between them.
+        is_renewal = self._clock.seconds() >= self._renewal_at
+        if is_renewal:
+            self._renewal_at = self._clock.seconds() + self._settings.announce_seconds
+        return self._difference.next(frontend, repeats=is_renewal)
 
     def _failed_unexpectedly(self, failure: Failure) -> None:
         log.failure("an announcement failed with an unexpected error", failure)
         self._fail(RemoteFailure("an unexpected error in this process"))
 
-    def _difference(self, frontend: FrontendRef) -> Announcement:
-        if self._full:
-            counts = self._all_wanted()
-            self._acknowledged = dict.fromkeys([*self._acknowledged, *counts], _UNCERTAIN)
-        else:
-            counts = {topic: self._wanted(topic) for topic in self._changed}
-            for topic, count in counts.items():
-                certain = count and self._is_confirmed(topic)
-                self._acknowledged[topic] = _COUNT_UNCERTAIN if certain else _UNCERTAIN
-        return self._announcement(
-            frontend, counts, full=self._full, lease_seconds=self._settings.lease_seconds
-        )
-
-    def _announcement(
-        self, frontend: FrontendRef, counts: dict[Topic, int], *, full: bool, lease_seconds: float
-    ) -> Announcement:
-        self._sequence += 1
-        return Announcement(
-            frontend=frontend,
-            counts=counts,
-            full=full,
-            lease_seconds=lease_seconds,
-            sequence=self._sequence,
-            after=self._acknowledged_sequence,
-        )
-
-    def _acknowledge(self, answer: Acknowledgement, announcement: Announcement) -> None:
+    def _take_answer(self, answer: Acknowledgement, announcement: Announcement) -> None:
         if self._backoff.succeed():
             log.info("a dispatcher answers again")
-        self._full = answer.full and not announcement.full
-        if self._full:
+        self._note_replaced(answer.replaced)
+        if answer.replaced:
+            self._difference.fail(announcement)
+            self._announce_in(self._settings.announce_seconds)
+            return
+        if answer.full and not (announcement.full and not announcement.more):
             log.info("the dispatchers do not know this frontend; it announces all its topics")
-            self._forgotten = self._acknowledged_sequence > 0
+            self._forgotten = self._forgotten or self._difference.acknowledged_sequence > 0
+            self._difference.fail(announcement)
+            self._difference.begin_anew()
             self._announce_in(0)
             return
-        self._acknowledged_sequence = announcement.sequence
-        if announcement.full:
-            self._acknowledged.clear()
-        for topic, count in announcement.counts.items():
-            if count:
-                self._acknowledged[topic] = count
-            else:
-                self._acknowledged.pop(topic, None)
-        for topic in {*self._changed, *announcement.counts}:
-            self.changed(topic)
-        self._announce_in(0 if self._urgent else self._settings.announce_seconds)
+        self._difference.acknowledge(announcement)
+        self._announce_in(0 if self._difference.is_urgent else self._settings.announce_seconds)
+        if self._difference.everything:
+            return
         for settle, topics in list(self._waiters.items()):
             if not self.unconfirmed(topics):
                 settle()
         if self._forgotten:
             self._forgotten = False
-            self._lapsed()
+            self._lapsed(self._all_wanted())
+        elif answer.restored:
+            log.warn(
+                "the routing table had lost {count} topics of this frontend, and has them again",
+                count=len(answer.restored),
+            )
+            self._lapsed(answer.restored)
+
+    def _note_replaced(self, replaced: bool) -> None:
+        if replaced and not self._replaced:
+            log.warn(
+                "another process announces itself as this node, so this one gets no events; give"
+                " each frontend a name of its own"
+            )
+        elif self._replaced and not replaced:
+            log.info("this process is the only one of its node again")
+        self._replaced = replaced
 
     def _fail(self, failure: RemoteFailure) -> None:
         if not self._backoff.failures:

@@ -27,6 +27,7 @@ class Supervisor:
 
     :param node: the node's name, which connection ids contain.
     :param max_connections: the largest number of connections at a time.
+    :param now: the wall clock, in seconds since the epoch.
     :param ended: called with each connection whose stream is gone.
     :param draw: returns a random number between two others.
     """
@@ -38,6 +39,7 @@ class Supervisor:
         max_connections: int,
         settings: Viewers,
         clock: IReactorTime,
+        now: Callable[[], float],
         run_queue: RunQueue,
         wheel: TimingWheel,
         ended: Callable[[Connection], None],
@@ -48,6 +50,7 @@ class Supervisor:
         self._settings = settings
         self._draw = draw
         self._clock = clock
+        self._now = now
         self._run_queue = run_queue
         self._wheel = wheel
         self._ended = ended
@@ -78,11 +81,13 @@ class Supervisor:
         """Return a new connection.
 
         :param attach: gives it its stream.
-        :param identity: who the viewer is; ``None`` for an anonymous viewer.
+        :param identity: who the viewer is, and when the stream must end; ``None`` for an anonymous
+            viewer.
         """
         connection = Connection(
             id=make_connection_id(self._node),
-            identity=identity,
+            member=None if identity is None else identity.member,
+            expires_at=math.inf if identity is None else self._deadline(identity.expires_at),
             settings=self._settings,
             run_queue=self._run_queue,
             wheel=self._wheel,
@@ -159,6 +164,10 @@ class Supervisor:
                 actor="connection",
             ),
         ]
+
+    def _deadline(self, expires_at: float) -> float:
+        """Return when a time of the wall clock comes, by the clock that measures durations."""
+        return self._clock.seconds() + expires_at - self._now()
 
     def _end_more(self, waiting: list[Connection], started_at: float, seconds: float) -> None:
         """End as many of ``waiting`` as are due. Later steps end the rest, evenly spread."""

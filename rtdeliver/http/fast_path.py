@@ -99,6 +99,7 @@ class FastPathSite(BoundedSite):
     :param resource: serves all other requests, and requests for these paths that are not plain.
     :param posts: the handlers of plain POSTs, by path.
     :param run_queue: gives the connections their turns.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class FastPathSite(BoundedSite):
         intake: Intake,
         gate: Gate,
         reactor: IReactorTime,
+        now: Callable[[], float],
     ) -> None:
         super().__init__(
             resource,
@@ -125,6 +127,7 @@ class FastPathSite(BoundedSite):
         self._posts = {path.encode(): handler for path, handler in posts.items()}
         self._gate = gate
         self._clock = reactor
+        self._now = now
         self._heads: dict[bytes, Head | None] = {}
         self._date = (-1, b"")
 
@@ -162,7 +165,7 @@ class FastPathSite(BoundedSite):
             reply.status,
             RESPONSES[reply.status],
             version,
-            self._now(),
+            self._date_now(),
             b"".join(fields),
             len(body),
             body,
@@ -177,8 +180,8 @@ class FastPathSite(BoundedSite):
         )
         return None if refusal else read
 
-    def _now(self) -> bytes:
-        second = int(self._clock.seconds())
+    def _date_now(self) -> bytes:
+        second = int(self._now())
         if second != self._date[0]:
             self._date = (second, datetimeToString(second))
         return self._date[1]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 from twisted.web.server import Request
 
@@ -15,7 +16,7 @@ from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.conversations import Conversations
 from rtdeliver.likes.crowd import Crowd
 from rtdeliver.likes.database import Database
-from rtdeliver.likes.limits import Allowance, RateLimit
+from rtdeliver.likes.limits import Allowance, RateLimit, VisitorLimit, refused
 from rtdeliver.likes.model import Video, parse_video
 from rtdeliver.likes.page import read_page
 from rtdeliver.likes.people import People
@@ -29,8 +30,8 @@ from rtdeliver.likes.routes import (
 from rtdeliver.likes.store import Store
 from rtdeliver.likes.videos import Videos
 from rtdeliver.likes.viewers import ViewerCounts
-from rtdeliver.metrics import Sample, counter
-from rtdeliver.tokens import TokenKey
+from rtdeliver.metrics import Sample
+from rtdeliver.tokens import ApplicationKey
 
 
 class LikesApp:
@@ -38,6 +39,7 @@ class LikesApp:
 
     :param platform: where the app publishes, and all that it knows of the platform.
     :param key: signs the members' tokens.
+    :param now: the wall clock, in seconds since the epoch.
     :raises ConfigError: if ``likes.videos`` is empty, repeats a name, or has an invalid one.
     """
 
@@ -49,11 +51,14 @@ class LikesApp:
         limits: LikesLimits,
         crowd: LikesCrowd,
         platform: IPlatform,
-        key: TokenKey,
+        key: ApplicationKey,
         reactor: Any,
+        now: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._reactor = reactor
+        self._now = now
+        self._key = key
         videos = _videos(settings.videos)
         self._database = Database(settings=database, reactor=reactor)
         store = Store(self._database.run)
@@ -64,17 +69,23 @@ class LikesApp:
             every_seconds=settings.viewers_seconds,
             clock=reactor,
         )
+        likes = Allowance(limits.likes_per_second, limits.likes_burst)
         comments = Allowance(limits.comments_per_second, limits.comments_burst)
-        allowances = {
-            "likes": Allowance(limits.likes_per_second, limits.likes_burst),
-            "comments": comments,
-            "messages": comments,
-            "sessions": Allowance(limits.sessions_per_second, limits.sessions_burst),
-        }
         self._limits = {
-            what: RateLimit(what=what, allowance=allowance, visitors=limits.visitors, clock=reactor)
-            for what, allowance in allowances.items()
+            what: _visitor_limit(what, allowance, limits, reactor)
+            for what, allowance in {
+                "likes": likes,
+                "comments": comments,
+                "messages": comments,
+                "seen": likes,
+            }.items()
         }
+        self._sessions = RateLimit(
+            what="names from your address",
+            allowance=Allowance(limits.sessions_per_second, limits.sessions_burst),
+            visitors=limits.visitors,
+            clock=reactor,
+        )
         self._videos = Videos(
             videos=videos,
             store=store,
@@ -82,19 +93,23 @@ class LikesApp:
             viewers=self._viewers,
             likes=self._limits["likes"],
             comments=self._limits["comments"],
-            clock=reactor,
+            now=now,
         )
         self._conversations = Conversations(
-            store=store, publisher=self._publisher, messages=self._limits["messages"], clock=reactor
+            store=store,
+            publisher=self._publisher,
+            messages=self._limits["messages"],
+            seen=self._limits["seen"],
+            now=now,
         )
         self._people = People(
             store=store,
             publisher=self._publisher,
             platform=platform,
-            key=key,
-            sessions=self._limits["sessions"],
+            key=key.key,
+            sessions=self._sessions,
             token_seconds=settings.token_seconds,
-            clock=reactor,
+            now=now,
         )
         self._crowd = Crowd(videos=self._videos, settings=crowd, clock=reactor)
         self._frontend: Callable[[str], str] = str
@@ -109,7 +124,7 @@ class LikesApp:
             settings=settings,
             crowd=self._crowd.settings,
             frontend=self._frontend_of,
-            clock=self._reactor,
+            now=self._now,
         )
         add_video_routes(app, self._videos, self._crowd, self._people, settings)
         add_conversation_routes(app, self._conversations, self._people, settings)
@@ -118,13 +133,15 @@ class LikesApp:
         return resource
 
     def start(self, *, frontend: Callable[[str], str]) -> None:
-        """Open the database, and begin to poll the numbers of viewers.
+        """Keep the key, open the database, and begin to poll the numbers of viewers.
 
         :param frontend: returns the URL at which browsers reach the frontends, for the host at
             which they reach the app.
-        :raises ConfigError: if the database cannot be used.
+        :raises ConfigError: if a new key cannot be written, there is no database and none can be
+            made, or it has a schema that this program does not know.
         """
         self._frontend = frontend
+        self._key.keep()
         self._database.open()
         self._viewers.start()
 
@@ -145,18 +162,33 @@ class LikesApp:
     def _frontend_of(self, request: Request) -> str:
         return self._frontend(host_of(request))
 
+    def missing(self) -> list[str]:
+        """What keeps the app from serving visitors; empty when it is ready."""
+        return self._database.missing()
+
     def samples(self) -> list[Sample]:
-        refused = [
-            counter("app_refused", "Requests over a rate limit.", limit.refused, of=what)
-            for what, limit in self._limits.items()
-        ]
         return [
             *self._videos.samples(),
             *self._conversations.samples(),
             *self._publisher.samples(),
             *self._crowd.samples(),
-            *refused,
+            *(sample for of, limit in self._limits.items() for sample in limit.samples(of)),
+            refused(self._sessions, "sessions", by="address"),
         ]
+
+
+def _visitor_limit(
+    what: str, allowance: Allowance, limits: LikesLimits, clock: IReactorTime
+) -> VisitorLimit:
+    return VisitorLimit(
+        visitors=RateLimit(what=what, allowance=allowance, visitors=limits.visitors, clock=clock),
+        addresses=RateLimit(
+            what=f"{what} from your address",
+            allowance=allowance.times(limits.address_members),
+            visitors=limits.visitors,
+            clock=clock,
+        ),
+    )
 
 
 def _videos(texts: Sequence[str]) -> Sequence[Video]:

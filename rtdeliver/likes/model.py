@@ -45,7 +45,7 @@ class Visitor(msgspec.Struct, frozen=True):
     """Who makes a request.
 
     :param member: ``None`` for a visitor without a name.
-    :param address: the client's, as far as it is known.
+    :param address: of the client, as far as it is known; see `rtdeliver.likes.limits.one_client`.
     """
 
     member: Member | None

@@ -1,9 +1,8 @@
 """Who is a member: names, the tokens of those who took them, and who is online."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
-from twisted.internet.interfaces import IReactorTime
 
 from rtdeliver.errors import BadRequest, RemoteFailure, Unauthorized, Unavailable
 from rtdeliver.interfaces import IPlatform
@@ -43,8 +42,9 @@ class MemberStatus(msgspec.Struct, frozen=True):
 class People:
     """Gives visitors tokens for names, checks the tokens, and lists the members.
 
-    :param sessions: limits the names that one address takes.
+    :param sessions: limits how many names each address takes.
     :param token_seconds: how long a token is valid.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class People:
         key: TokenKey,
         sessions: RateLimit,
         token_seconds: float,
-        clock: IReactorTime,
+        now: Callable[[], float],
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -64,7 +64,7 @@ class People:
         self._key = key
         self._sessions = sessions
         self._token_seconds = token_seconds
-        self._clock = clock
+        self._now = now
 
     async def enter(self, member: Member, *, address: str) -> Session:
         """Give a member a token, and publish that it has come.
@@ -73,7 +73,7 @@ class People:
         """
         self._sessions.take(address)
         await self._note(member, away_milliseconds=0)
-        expires_at = int(self._clock.seconds() + self._token_seconds)
+        expires_at = int(self._now() + self._token_seconds)
         return Session(member, self._key.sign(Identity(member, expires_at)), expires_at * 1000)
 
     async def resume(self, token: str) -> Session:
@@ -91,7 +91,7 @@ class People:
         :raises Unauthorized: if the token is invalid, has expired, or is for a name that nobody can
             take here: another application may sign with the same key.
         """
-        identity = self._key.check(token, now=self._clock.seconds())
+        identity = self._key.check(token, now=self._now())
         try:
             is_a_name = check_name(identity.member) == identity.member
         except BadRequest:
@@ -112,6 +112,6 @@ class People:
         return [MemberStatus(presence.member, presence.online) for presence in there]
 
     async def _note(self, member: Member, *, away_milliseconds: int) -> None:
-        now = int(self._clock.seconds() * 1000)
-        if await self._store.come(member, at=now, away_milliseconds=away_milliseconds):
+        at = int(self._now() * 1000)
+        if await self._store.come(member, at=at, away_milliseconds=away_milliseconds):
             await self._publisher.publish(MEMBERS_TOPIC, "joined", {"member": member})

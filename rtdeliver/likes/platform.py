@@ -1,9 +1,8 @@
 """How the live-video app reaches the platform: by any dispatcher, and the next one if it fails."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import urlencode
 
-from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from rtdeliver.deferreds import as_deferred
@@ -23,12 +22,15 @@ class HttpPlatform:
 
     :param dispatchers: the URLs, any of which may be asked.
     :param client: its timeout limits how long one dispatcher may take.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
-    def __init__(self, *, dispatchers: Failover, client: NodeClient, clock: IReactorTime) -> None:
+    def __init__(
+        self, *, dispatchers: Failover, client: NodeClient, now: Callable[[], float]
+    ) -> None:
         self._dispatchers = dispatchers
         self._client = client
-        self._ids = EventIds(clock=clock)
+        self._ids = EventIds(now=now)
 
     @as_deferred
     async def publish(self, topic: Topic, type: str, data: object) -> None:

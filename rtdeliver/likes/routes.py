@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from klein import Klein
-from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
 from rtdeliver.config.sections import Likes, LikesCrowd
@@ -29,6 +28,7 @@ from rtdeliver.likes.bodies import (
 )
 from rtdeliver.likes.conversations import Conversations
 from rtdeliver.likes.crowd import Crowd
+from rtdeliver.likes.limits import one_client
 from rtdeliver.likes.model import NAME_CHARACTERS, REACTIONS, Visitor, check_name
 from rtdeliver.likes.page import PageFile
 from rtdeliver.likes.people import People
@@ -60,11 +60,12 @@ def add_session_routes(
     settings: Likes,
     crowd: LikesCrowd,
     frontend: Callable[[Request], str],
-    clock: IReactorTime,
+    now: Callable[[], float],
 ) -> None:
     """Add what a page asks first: the settings, who the visitor is, and the members.
 
     :param frontend: returns the URL at which the browser of a request reaches the frontends.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
     @app.route("/settings", methods=["GET"])
@@ -76,16 +77,15 @@ def add_session_routes(
             "comment_characters": settings.comment_characters,
             "crowd_likes_per_second": crowd.likes_per_second,
             "crowd_seconds": crowd.seconds,
-            "now": int(clock.seconds() * 1000),
+            "now": int(now() * 1000),
         }
         return answer(request, 200, value)
 
     @app.route("/session", methods=["POST"])
     async def enter(request: Request) -> bytes:
         member = decode_session(_body(request))
-        address = client_address(request, behind_proxy=settings.behind_proxy)
-        session = await shield(people.enter(member, address=address))
-        _set_cookie(request, session.token, session.expires_at / 1000 - clock.seconds())
+        session = await shield(people.enter(member, address=_address(request, settings)))
+        _set_cookie(request, session.token, session.expires_at / 1000 - now())
         return answer(request, 201, session)
 
     @app.route("/session", methods=["GET"])
@@ -133,14 +133,20 @@ def add_video_routes(
         commented = videos.video(video)
         member = _member(request, people)
         text = decode_text(_body(request), max_characters=settings.comment_characters)
-        return answer(request, 201, await shield(videos.comment(commented, member, text)))
+        address = _address(request, settings)
+        return answer(
+            request, 201, await shield(videos.comment(commented, member, text, address=address))
+        )
 
     @app.route("/videos/<video>/typing", methods=["POST"])
     async def typing(request: Request, video: str) -> bytes:
         commented = videos.video(video)
         member = _member(request, people)
         decode_nothing(_body(request))
-        return answer(request, 202, {"delivery": await shield(videos.typing(commented, member))})
+        delivery = await shield(
+            videos.typing(commented, member, address=_address(request, settings))
+        )
+        return answer(request, 202, {"delivery": delivery})
 
     @app.route("/videos/<video>/crowd", methods=["POST"])
     def come(request: Request, video: str) -> bytes:
@@ -175,17 +181,17 @@ def add_conversation_routes(
     async def send(request: Request, other: str) -> bytes:
         member = _member(request, people)
         text = decode_text(_body(request), max_characters=settings.comment_characters)
-        return answer(
-            request, 201, await shield(conversations.send(member, check_name(other), text))
-        )
+        address = _address(request, settings)
+        sent = await shield(conversations.send(member, check_name(other), text, address=address))
+        return answer(request, 201, sent)
 
     @app.route("/conversations/<other>/seen", methods=["POST"])
     async def see(request: Request, other: str) -> bytes:
         member = _member(request, people)
         message = decode_seen(_body(request))
-        return answer(
-            request, 201, await shield(conversations.see(member, check_name(other), message))
-        )
+        address = _address(request, settings)
+        seen = await shield(conversations.see(member, check_name(other), message, address=address))
+        return answer(request, 201, seen)
 
 
 def _body(request: Request) -> bytes:
@@ -218,8 +224,11 @@ def _member(request: Request, people: People) -> Member:
 
 def _visitor(request: Request, people: People, settings: Likes) -> Visitor:
     identity = _identity(request, people)
-    address = client_address(request, behind_proxy=settings.behind_proxy)
-    return Visitor(None if identity is None else identity.member, address)
+    return Visitor(None if identity is None else identity.member, _address(request, settings))
+
+
+def _address(request: Request, settings: Likes) -> str:
+    return one_client(client_address(request, behind_proxy=settings.behind_proxy))
 
 
 def _set_cookie(request: Request, token: str, seconds: float) -> None:

@@ -1,12 +1,11 @@
 """What visitors do with videos: look at them, like them, comment on them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
-from twisted.internet.interfaces import IReactorTime
 
 from rtdeliver.errors import NotFound
-from rtdeliver.likes.limits import RateLimit
+from rtdeliver.likes.limits import VisitorLimit
 from rtdeliver.likes.model import Comment, Minute, Video, Visitor
 from rtdeliver.likes.publisher import Publisher, PublishOutcome
 from rtdeliver.likes.store import Store
@@ -61,7 +60,8 @@ class Videos:
     """Stores likes and comments, and then publishes them.
 
     :param likes: limits how often each visitor likes, or publishes that it is typing.
-    :param comments: limits the comments of each member.
+    :param comments: limits how often each visitor comments.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class Videos:
         store: Store,
         publisher: Publisher,
         viewers: ViewerCounts,
-        likes: RateLimit,
-        comments: RateLimit,
-        clock: IReactorTime,
+        likes: VisitorLimit,
+        comments: VisitorLimit,
+        now: Callable[[], float],
     ) -> None:
         self._videos = {video.name: video for video in videos}
         self._store = store
@@ -81,7 +81,7 @@ class Videos:
         self._viewers = viewers
         self._likes = likes
         self._comments = comments
-        self._clock = clock
+        self._now = now
         self._liked = 0
         self._commented = 0
 
@@ -124,34 +124,36 @@ class Videos:
     async def like(self, video: Video, visitor: Visitor, reaction: str) -> Liked:
         """Store and publish a visitor's like.
 
-        :raises TooManyRequests: if the visitor exceeds the limit.
+        :raises TooManyRequests: if the visitor or its address exceeds the limit.
         """
-        self._likes.take(visitor.key)
+        self._likes.take(visitor)
         return await self.count_like(video, visitor.member, reaction)
 
     async def count_like(self, video: Video, member: Member | None, reaction: str) -> Liked:
         """Store and publish a like without a limit."""
-        likes = await self._store.like(video.name, reaction, at=self._now())
+        likes = await self._store.like(video.name, reaction, at=self._milliseconds())
         self._liked += 1
         data = {"member": member, "reaction": reaction, "likes": likes}
         return Liked(likes, reaction, await self._publisher.publish(video.live, "like", data))
 
-    async def comment(self, video: Video, member: Member, text: str) -> Commented:
+    async def comment(self, video: Video, member: Member, text: str, *, address: str) -> Commented:
         """Store and publish a member's comment.
 
-        :raises TooManyRequests: if the member exceeds the limit.
+        :param address: where it comes from.
+        :raises TooManyRequests: if the member or the address exceeds the limit.
         """
-        self._comments.take(member)
-        comment = await self._store.comment(video.name, member, text, at=self._now())
+        self._comments.take(Visitor(member, address))
+        comment = await self._store.comment(video.name, member, text, at=self._milliseconds())
         self._commented += 1
         return Commented(comment, await self._publisher.publish(video.comments, "comment", comment))
 
-    async def typing(self, video: Video, member: Member) -> PublishOutcome:
+    async def typing(self, video: Video, member: Member, *, address: str) -> PublishOutcome:
         """Publish that a member is typing a comment; nothing is stored.
 
-        :raises TooManyRequests: if the member exceeds the limit for likes.
+        :param address: where it types.
+        :raises TooManyRequests: if the member or the address exceeds the limit for likes.
         """
-        self._likes.take(member)
+        self._likes.take(Visitor(member, address))
         return await self._publisher.publish(video.comments, "typing", {"member": member})
 
     def samples(self) -> list[Sample]:
@@ -160,5 +162,5 @@ class Videos:
             counter("app_comments", "Comments stored.", self._commented),
         ]
 
-    def _now(self) -> int:
-        return int(self._clock.seconds() * 1000)
+    def _milliseconds(self) -> int:
+        return int(self._now() * 1000)

@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
@@ -16,22 +16,25 @@ from rtdeliver.model import Member
 
 
 class _Entry(msgspec.Struct):
-    """The state of a member. All times are in milliseconds since the epoch.
+    """The state of a member.
+
+    All times are in milliseconds: the first three since the epoch, and the others by the clock that
+    measures durations.
 
     :param heartbeat_at: when its last heartbeat came.
-    :param ends_at: when it goes offline, unless another heartbeat comes before.
     :param changed_at: when it last came online or went offline.
     :param before_at: when the change before that happened; 0 if there was none, or if that change
         is marked as published.
+    :param ends_at: when it goes offline, unless another heartbeat comes before.
     :param claimed_until: when another caller may publish the change; 0 once it is published.
     :param queued_at: the time under which the sweep's queue has it.
     """
 
     online: bool
     heartbeat_at: int
-    ends_at: int
     changed_at: int
     before_at: int
+    ends_at: int
     claimed_until: int
     queued_at: float = math.inf
 
@@ -44,35 +47,41 @@ class _Entry(msgspec.Struct):
 
 @implementer(IPresenceStore)
 class MemoryPresenceStore:
-    """Serves a single dispatcher."""
+    """Serves a single dispatcher.
 
-    def __init__(self, *, settings: PresenceSettings, clock: IReactorTime) -> None:
+    :param now: the wall clock, in seconds since the epoch.
+    """
+
+    def __init__(
+        self, *, settings: PresenceSettings, clock: IReactorTime, now: Callable[[], float]
+    ) -> None:
         self._twice_grace_milliseconds = round(2000 * settings.grace_seconds)
         self._claim_milliseconds = round(1000 * settings.claim_seconds)
         self._clock = clock
+        self._now = now
         self._entries: dict[Member, _Entry] = {}
         # Times and members. Each entry is queued here for the time when it is due, or earlier.
         self._queue: list[tuple[float, Member]] = []
 
     def heartbeat(self, heartbeat: PresenceHeartbeat) -> Deferred[Sequence[PresenceChange]]:
-        now = self._now()
+        at, now = _milliseconds(self._now()), _milliseconds(self._clock.seconds())
         ends_at = now + round(1000 * heartbeat.heartbeat_seconds) + self._twice_grace_milliseconds
         changes: list[PresenceChange] = []
         for member in heartbeat.members:
             entry = self._entries.get(member)
             if entry is None:
-                entry = _Entry(True, now, ends_at, now, 0, now + self._claim_milliseconds)
+                entry = _Entry(True, at, at, 0, ends_at, now + self._claim_milliseconds)
                 self._entries[member] = entry
                 changes.extend(_changes(member, entry))
             elif not entry.online:
-                self._flip(entry, now)
+                self._flip(entry, at, now)
                 changes.extend(_changes(member, entry))
-            entry.heartbeat_at, entry.ends_at = now, ends_at
+            entry.heartbeat_at, entry.ends_at = at, ends_at
             self._put(member, entry)
         return succeed(changes)
 
     def sweep(self, limit: int) -> Deferred[PresenceSweep]:
-        now = self._now()
+        at, now = _milliseconds(self._now()), _milliseconds(self._clock.seconds())
         changes: list[PresenceChange] = []
         while limit and self._queue and self._queue[0][0] <= now:
             queued_at, member = heapq.heappop(self._queue)
@@ -83,7 +92,7 @@ class MemoryPresenceStore:
             if entry.due_at <= now:
                 limit -= 1
                 if entry.online and entry.ends_at <= now:
-                    self._flip(entry, now)
+                    self._flip(entry, at, now)
                 else:
                     entry.claimed_until = now + self._claim_milliseconds
                 changes.extend(_changes(member, entry))
@@ -115,10 +124,10 @@ class MemoryPresenceStore:
             ]
         )
 
-    def _flip(self, entry: _Entry, now: int) -> None:
+    def _flip(self, entry: _Entry, at: int, now: int) -> None:
         entry.online = not entry.online
         entry.before_at = entry.changed_at if entry.claimed_until else 0
-        entry.changed_at = max(now, entry.changed_at + 1)
+        entry.changed_at = max(at, entry.changed_at + 1)
         entry.claimed_until = now + self._claim_milliseconds
 
     def _put(self, member: Member, entry: _Entry) -> None:
@@ -126,8 +135,9 @@ class MemoryPresenceStore:
             entry.queued_at = entry.due_at
             heapq.heappush(self._queue, (entry.queued_at, member))
 
-    def _now(self) -> int:
-        return int(self._clock.seconds() * 1000)
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 def _changes(member: Member, entry: _Entry) -> Iterator[PresenceChange]:

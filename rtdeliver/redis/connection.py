@@ -1,6 +1,8 @@
-"""A lasting connection to one Redis: scripts with a time limit, and a channel of changes."""
+"""A lasting connection to one Redis: scripts with a time limit, and channels of messages."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any
 
 import txredisapi
@@ -50,58 +52,60 @@ class _Factory(txredisapi.RedisFactory):
         self.lost()
 
 
-class _Changes(txredisapi.SubscriberProtocol):
-    """Subscribes to the channel of changes, and passes its messages to the factory."""
+class _Subscriber(txredisapi.SubscriberProtocol):
+    """Subscribes to the factory's channels, and passes their messages to it."""
 
     async def _subscribe(self) -> None:
-        try:
-            # Unlike `subscribe`, this has the time limit of any command.
-            await self.execute_command("SUBSCRIBE", self.factory.channel)
-        except txredisapi.RedisError as error:
-            self.factory.refused(f"cannot subscribe to {self.factory.channel}: {error}")
-            self.transport.abortConnection()
-        else:
-            self.factory.subscribed()
+        for channel in self.factory.channels:
+            try:
+                # Unlike `subscribe`, this has the time limit of any command. One channel at a time,
+                # because txredisapi would take a second answer for that to the next command.
+                await self.execute_command("SUBSCRIBE", channel)
+            except txredisapi.RedisError as error:
+                self.factory.refused(f"cannot subscribe to {channel}: {error}")
+                self.transport.abortConnection()
+                return
+        self.factory.subscribed()
 
     def connectionMade(self) -> Any:
         made = super().connectionMade()
         self.whenConnected().addCallback(lambda _: Deferred.fromCoroutine(self._subscribe()))
         return made
 
-    def messageReceived(self, _pattern: object, _channel: bytes, message: bytes) -> None:
-        self.factory.changed(message)
+    def messageReceived(self, _pattern: object, channel: bytes, message: bytes) -> None:
+        self.factory.channels[channel.decode()](message.decode())
 
 
-class _ChangesFactory(_Factory):
-    """Keeps a subscription to the channel of changes.
+class _SubscriberFactory(_Factory):
+    """Keeps subscriptions to some channels.
 
-    :param subscribed: called whenever a subscription begins.
-    :param changed: called with each message.
+    :param channels: what is called with each message, by channel.
+    :param subscribed: called whenever all subscriptions have begun.
     """
 
-    protocol = _Changes
+    protocol = _Subscriber
 
     def __init__(
         self,
-        channel: str,
+        channels: Mapping[str, Callable[[str], None]],
         *args: Any,
         subscribed: Callable[[], None],
-        changed: Callable[[bytes], None],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.channel = channel
+        self.channels = channels
         self.subscribed = subscribed
-        self.changed = changed
 
 
 class RedisConnection:
-    """Runs scripts on one Redis, and subscribes to its channel of changes.
+    """Runs scripts on one Redis, and subscribes to channels of messages.
 
-    :param lost: called when a connection to Redis is lost, before another one is used. The next
-        connection may lead to an empty Redis.
-    :param subscribed: called whenever a subscription begins; cached data may be outdated then.
-    :param changed: called with the lines of each message on the channel.
+    :param channels: what is called with each message, by the name of the channel without the
+        prefix.
+    :param lost: called when the connection for commands is lost, before another one is used. The
+        next connection may lead to an empty Redis.
+    :param unsubscribed: called when messages may be missed from now on.
+    :param subscribed: called whenever the subscriptions begin; messages may have been missed.
     """
 
     def __init__(
@@ -111,15 +115,16 @@ class RedisConnection:
         address: RedisAddress,
         settings: Redis,
         clock: IReactorTime,
+        channels: Mapping[str, Callable[[str], None]],
         lost: Callable[[], None],
+        unsubscribed: Callable[[], None],
         subscribed: Callable[[], None],
-        changed: Callable[[Sequence[str]], None],
     ) -> None:
         self._endpoint = endpoint
         self._settings = settings
         self._clock = clock
-        self._changed = changed
         self._lost = lost
+        self._on_unsubscribed = unsubscribed
         self._on_subscribed = subscribed
         self._refusals: set[str] = set()
         self._hangs = False
@@ -136,15 +141,21 @@ class RedisConnection:
             "refused": self._refused,
         }
         self._commands = _Factory(lost=self._lose_commands, **shared)
-        self._changes = _ChangesFactory(
-            settings.prefix + "changes",
+        self._subscriber = _SubscriberFactory(
+            {settings.prefix + name: heard for name, heard in channels.items()},
             subscribed=self._subscribed,
             lost=self._unsubscribed,
-            changed=self._message_received,
             **shared,
         )
-        self._ping = LoopingCall(self._ping_changes)
-        self._ping.clock = clock
+        self._ping_numbers = count(1)
+        self._heard_at = -math.inf
+        self._hearers: list[Deferred[None]] = []
+        self._asked_at = -math.inf
+        # Without a ping, a cut cable looks like a channel without messages.
+        self._slow_pings = LoopingCall(self.hear_all)
+        self._slow_pings.clock = clock
+        self._fast_pings = LoopingCall(self._keep_hearing)
+        self._fast_pings.clock = clock
 
     @property
     def reachable(self) -> bool:
@@ -157,18 +168,53 @@ class RedisConnection:
 
     def start(self) -> None:
         """Connect, and reconnect whenever a connection is lost."""
-        for factory in (self._commands, self._changes):
+        for factory in (self._commands, self._subscriber):
             factory.initialDelay = min(0.1, self._settings.reconnect_seconds)
             factory.maxDelay = self._settings.reconnect_seconds
             factory.startConnecting(self._endpoint)
-        self._ping.start(self._settings.command_seconds, now=False)
+        self._slow_pings.start(self._settings.command_seconds, now=False)
 
     async def stop(self) -> None:
         """Disconnect."""
-        if self._ping.running:
-            self._ping.stop()
+        for pings in (self._slow_pings, self._fast_pings):
+            if pings.running:
+                pings.stop()
         await self._commands.disconnect()
-        await self._changes.disconnect()
+        await self._subscriber.disconnect()
+
+    def hears_since(self, seconds: float) -> bool:
+        """Whether all messages that Redis sent until so many seconds ago have been heard.
+
+        Whoever asks this often finds it true, because each question keeps pings going for a while.
+        """
+        self._asked_at = now = self._clock.seconds()
+        if not self._fast_pings.running and self.is_subscribed:
+            self._fast_pings.start(self._settings.fresh_seconds / 2)
+        return now - self._heard_at < seconds
+
+    def hear_all(self) -> Deferred[None]:
+        """Ping Redis on the subscription; fires when all messages that it sent before are heard.
+
+        It fires too when the subscription is lost. Calls during one ping share it.
+        """
+        if not self.is_subscribed:
+            return succeed(None)
+        heard: Deferred[None] = Deferred()
+        self._hearers.append(heard)
+        if len(self._hearers) == 1:
+            Deferred.fromCoroutine(self._ping()).addBoth(lambda _: self._end_ping())
+        return heard
+
+    def publish(self, channel: str, message: str) -> None:
+        """Publish a message, if Redis can be reached.
+
+        :param channel: the name of the channel without the prefix.
+        """
+        if self.reachable:
+            published: Deferred[Any] = self._commands.handler.publish(
+                self._settings.prefix + channel, message
+            )
+            published.addErrback(lambda failure: failure.trap(txredisapi.RedisError))
 
     async def run(self, script: str, *arguments: str | int) -> Any:
         """Run a script with the prefix and ``arguments``, and return its result.
@@ -196,7 +242,7 @@ class RedisConnection:
             ) from None
 
     def _reconnect(self) -> None:
-        for connection in (*self._commands.pool, *self._changes.pool):
+        for connection in (*self._commands.pool, *self._subscriber.pool):
             connection.transport.abortConnection()
 
     def _refused(self, why: str) -> None:
@@ -206,30 +252,42 @@ class RedisConnection:
 
     def _lose_commands(self) -> None:
         # The next commands may go to another Redis than the one that this subscription is at.
-        for connection in self._changes.pool:
+        for connection in self._subscriber.pool:
             connection.transport.abortConnection()
         self._unsubscribed()
+        self._lost()
 
     def _subscribed(self) -> None:
         self.is_subscribed = True
         self._hangs = False
         self._refusals.clear()
-        log.info("subscribed to changes in Redis")
+        log.info("subscribed to messages of Redis")
         self._on_subscribed()
 
     def _unsubscribed(self) -> None:
+        self._heard_at = -math.inf
         if self.is_subscribed:
             self.is_subscribed = False
-            log.warn("the subscription to changes in Redis is lost")
-        self._lost()
+            log.warn("the subscription to messages of Redis is lost")
+        self._on_unsubscribed()
 
-    def _message_received(self, message: bytes) -> None:
-        self._changed(message.decode().split("\n"))
+    async def _ping(self) -> None:
+        sent_at, number = self._clock.seconds(), str(next(self._ping_numbers)).encode()
+        try:
+            answer = await self._subscriber.handler.execute_command("PING", number)
+        except txredisapi.RedisError:
+            self._unsubscribed()
+        else:
+            if self.is_subscribed and answer == [b"pong", number]:
+                self._heard_at = sent_at
 
-    async def _ping_changes(self) -> None:
-        # Without a ping, a cut cable looks like a channel without messages.
-        if self.is_subscribed:
-            try:
-                await self._changes.handler.ping()
-            except txredisapi.RedisError:
-                self._unsubscribed()
+    def _end_ping(self) -> None:
+        hearers, self._hearers = self._hearers, []
+        for heard in hearers:
+            heard.callback(None)
+
+    def _keep_hearing(self) -> None:
+        if self._clock.seconds() - self._asked_at > self._settings.command_seconds:
+            self._fast_pings.stop()
+        elif not self._hearers:
+            self.hear_all()

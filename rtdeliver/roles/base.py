@@ -1,5 +1,6 @@
 """The parts that every role has: HTTP clients, a run queue, listeners and a service."""
 
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -31,10 +32,12 @@ class RoleBase:
     """Makes the parts that every role has, from the sections that every role reads.
 
     :param host: binds the listeners.
+    :ivar now: the wall clock, in seconds since the epoch; the reactor measures durations only.
     """
 
     def __init__(self, config: Config, reactor: Any, host: IHost) -> None:
         self.reactor = reactor
+        self.now: Callable[[], float] = time.time
         self.run_queue = RunQueue(clock=reactor, slice_seconds=config.process.turn_slice_seconds)
         self.new_backoff = partial(Backoff, config.retry)
         self._config = config
@@ -106,6 +109,7 @@ class RoleBase:
                 intake=self._internal_intake,
                 gate=Gate(secret=self._secret, any_host=any_host),
                 reactor=self.reactor,
+                now=self.now,
             ),
         )
 

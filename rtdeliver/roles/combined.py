@@ -46,7 +46,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         heartbeat=lambda heartbeat: presence.heartbeat(heartbeat),
     )
     frontend = new_frontend(config, base, incarnation, dispatchers, dispatchers)
-    table, store = new_tables(config.redis, config.presence, reactor)
+    table, store = new_tables(config.redis, config.presence, base)
     dispatcher = new_dispatcher(
         config,
         base,
@@ -60,17 +60,22 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     # The app, if it is asked for.
     apps: list[LikesApp] = []
     if config.listeners.app:
-        key = likes_key(config)
+        app_key = likes_key(config)
+        key = app_key.key
         platform = LocalPlatform(
             publish=dispatcher.publish, viewers=table.viewers, presence=presence.presence
         )
-        apps.append(new_likes_app(config, platform, key, reactor))
+        apps.append(new_likes_app(config, platform, app_key, base))
     internal = new_app()
     add_routing_routes(internal, config, dispatcher, presence)
     add_topics_routes(internal, frontend)
     base.add_operator_routes(
         internal,
-        missing=lambda: [*dispatcher.missing(), *frontend.missing()],
+        missing=lambda: [
+            *dispatcher.missing(),
+            *frontend.missing(),
+            *(lacking for app in apps for lacking in app.missing()),
+        ],
         samples=[
             dispatcher.samples,
             presence.samples,

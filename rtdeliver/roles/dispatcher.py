@@ -43,7 +43,7 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
             "workers.count: several dispatchers need a routing table that they share: give --redis"
         )
     base = RoleBase(config, reactor, host)
-    table, store = new_tables(config.redis, config.presence, reactor)
+    table, store = new_tables(config.redis, config.presence, base)
     dispatcher = new_dispatcher(config, base, table, HttpFrontendClient(base.fast_client))
     presence = new_presence_tracker(config, base, store, dispatcher)
     app = new_app()
@@ -70,20 +70,20 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
 
 
 def new_tables(
-    redis: Redis, presence: Presence, reactor: Any
+    redis: Redis, presence: Presence, base: RoleBase
 ) -> tuple[IRoutingTable, IPresenceStore]:
     """Return the routing table and the presence store; the table's connections serve both."""
     if not redis.urls:
         return (
-            MemoryRoutingTable(clock=reactor),
-            MemoryPresenceStore(settings=presence, clock=reactor),
+            MemoryRoutingTable(clock=base.reactor),
+            MemoryPresenceStore(settings=presence, clock=base.reactor, now=base.now),
         )
     tables = {
         address.name: RedisRoutingTable(
-            endpoint=redis_endpoint(reactor, address, ca_file=redis.ca_file),
+            endpoint=redis_endpoint(base.reactor, address, ca_file=redis.ca_file),
             address=address,
             settings=redis,
-            clock=reactor,
+            clock=base.reactor,
         )
         for address in map(parse_redis_url, redis.urls)
     }
@@ -118,6 +118,7 @@ def new_dispatcher(
             new_backoff=base.new_backoff,
         ),
         clock=base.reactor,
+        now=base.now,
         run_queue=base.run_queue,
         new_backoff=base.new_backoff,
     )

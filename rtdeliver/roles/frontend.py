@@ -92,6 +92,7 @@ def new_frontend(
         presence=presence,
         new_backoff=base.new_backoff,
         clock=base.reactor,
+        now=base.now,
         run_queue=base.run_queue,
         wheel=TimingWheel(clock=base.reactor, tick_seconds=config.process.tick_seconds),
     )
@@ -107,7 +108,6 @@ def stream_listener(
     origins: Sequence[str],
 ) -> Listener:
     """Return the listener at which browsers open streams and change their topics."""
-    now = base.reactor.seconds
     app = new_app()
     connections = OwnedConnections(
         node=node_name(config.node.name),
@@ -122,7 +122,7 @@ def stream_listener(
         app,
         frontend,
         config.sockets,
-        identify=None if key is None else lambda token: key.check(token, now=now()),
+        identify=None if key is None else lambda token: key.check(token, now=base.now()),
     )
     resource = CorsResource(origins, ValidatingResource(app.resource()))
     return base.public_listener("public", config.listeners.public, resource)

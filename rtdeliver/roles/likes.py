@@ -18,7 +18,7 @@ from rtdeliver.process.host import IHost
 from rtdeliver.process.listeners import Listener, browser_url
 from rtdeliver.process.service import RoleService
 from rtdeliver.roles.base import RoleBase
-from rtdeliver.tokens import TokenKey, application_key
+from rtdeliver.tokens import ApplicationKey
 
 log = Logger()
 
@@ -41,14 +41,14 @@ def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
     platform = HttpPlatform(
         dispatchers=base.failover(config.node.dispatchers, at_random),
         client=base.client_within(config.likes.publish_seconds),
-        clock=reactor,
+        now=base.now,
     )
-    app = new_likes_app(config, platform, likes_key(config), reactor)
+    app = new_likes_app(config, platform, likes_key(config), base)
     description = config.listeners.listen or _LISTEN
     listeners = [likes_listener(base, "listen", description, app)]
     if config.listeners.internal:
         internal = new_app()
-        base.add_operator_routes(internal, missing=list, samples=[app.samples])
+        base.add_operator_routes(internal, missing=app.missing, samples=[app.samples])
         listeners.append(
             base.internal_listener("internal", config.listeners.internal, internal, {})
         )
@@ -62,15 +62,17 @@ def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
     )
 
 
-def likes_key(config: Config) -> TokenKey:
+def likes_key(config: Config) -> ApplicationKey:
     """Return the key that the app signs members' tokens with.
 
-    :raises ConfigError: if the key cannot be read or made.
+    :raises ConfigError: if the key cannot be read.
     """
-    return application_key(config.access.token_key_file, config.likes_database.path)
+    return ApplicationKey(config.access.token_key_file, config.likes_database.path)
 
 
-def new_likes_app(config: Config, platform: IPlatform, key: TokenKey, reactor: Any) -> LikesApp:
+def new_likes_app(
+    config: Config, platform: IPlatform, key: ApplicationKey, base: RoleBase
+) -> LikesApp:
     """Return the app with the configured settings."""
     return LikesApp(
         settings=config.likes,
@@ -79,7 +81,8 @@ def new_likes_app(config: Config, platform: IPlatform, key: TokenKey, reactor: A
         crowd=config.likes_crowd,
         platform=platform,
         key=key,
-        reactor=reactor,
+        reactor=base.reactor,
+        now=base.now,
     )
 
 

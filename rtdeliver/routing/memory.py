@@ -8,14 +8,16 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from rtdeliver.interfaces import IRoutingTable
-from rtdeliver.messages import Announcement, NodeStatus
+from rtdeliver.messages import Announcement, Applied, NodeStatus, Route
 from rtdeliver.model import FrontendRef, Topic
 
 
 class _Node(msgspec.Struct):
     """A frontend, and its part of the table.
 
-    :param known: whether this incarnation has been announced in full.
+    :param known: whether the table has all that this incarnation has announced.
+    :param parts: how many parts of a full announcement were applied; 0 if none is under way.
+    :param staged: the topics in these parts.
     """
 
     frontend: FrontendRef
@@ -23,6 +25,8 @@ class _Node(msgspec.Struct):
     counts: dict[Topic, int]
     sequence: int = 0
     known: bool = False
+    parts: int = 0
+    staged: set[Topic] = set()
 
 
 @implementer(IRoutingTable)
@@ -46,27 +50,33 @@ class MemoryRoutingTable:
     def missing(self) -> list[str]:
         return []
 
-    def apply(self, announcement: Announcement) -> Deferred[bool]:
+    def apply(self, announcement: Announcement) -> Deferred[Applied]:
         if self._is_late(announcement):
-            return succeed(False)
+            return succeed(Applied(known=False, replaced=True))
         node = self._node_of(announcement)
         if node.sequence < announcement.after:
             node.known = False
         if announcement.sequence and announcement.sequence <= node.sequence:
-            return succeed(node.known)
+            return succeed(Applied(known=node.known))
         node.sequence = announcement.sequence or node.sequence
         node.lease_ends_at = self._clock.seconds() + announcement.lease_seconds
-        node.known = node.known or announcement.full
-        if announcement.full:
-            for topic in node.counts.keys() - announcement.counts.keys():
-                self._set_row(node, topic, 0)
-        for topic, count in announcement.counts.items():
+        restored = tuple(topic for topic in announcement.held if topic not in node.counts)
+        for topic, count in {**announcement.held, **announcement.counts}.items():
             self._set_row(node, topic, count)
-        return succeed(node.known)
+        in_order = self._stage(node, announcement)
+        return succeed(Applied(known=node.known or in_order, restored=restored))
 
-    def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
+    def route(self, topic: Topic) -> Deferred[Route]:
         self._remove_dead(self._rows.get(topic, ()))
-        return succeed(tuple(self._rows.get(topic, {}).values()))
+        return succeed(Route(tuple(self._rows.get(topic, {}).values())))
+
+    def has_lease(self, frontend: FrontendRef) -> bool:
+        node = self._nodes.get(frontend.node)
+        return (
+            node is not None
+            and node.frontend == frontend
+            and node.lease_ends_at > self._clock.seconds()
+        )
 
     def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
         self._remove_dead(self._rows.get(topic, ()))
@@ -94,6 +104,29 @@ class MemoryRoutingTable:
         if node is not None and node.frontend.incarnation == frontend.incarnation:
             self._remove(node)
         return succeed(None)
+
+    def overdue_changes(self) -> int:
+        return 0
+
+    def _stage(self, node: _Node, announcement: Announcement) -> bool:
+        """Take the next part of a full announcement.
+
+        :return: whether ``announcement`` is such a part.
+        """
+        if announcement.full:
+            node.known, node.parts, node.staged = False, 0, set()
+        elif not announcement.part:
+            return False
+        elif announcement.part != node.parts:
+            node.known = False
+            return False
+        node.parts += 1
+        node.staged.update(topic for topic, count in announcement.counts.items() if count)
+        if not announcement.more:
+            for topic in node.counts.keys() - node.staged:
+                self._set_row(node, topic, 0)
+            node.known, node.parts, node.staged = True, 0, set()
+        return True
 
     def _is_late(self, announcement: Announcement) -> bool:
         """Whether ``announcement`` is from a process that another has replaced."""

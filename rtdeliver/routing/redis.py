@@ -1,69 +1,35 @@
 """The routing table in Redis, which any number of dispatchers share."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import msgspec
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rtdeliver.config.sections import Redis
 from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IRoutingTable
-from rtdeliver.messages import Announcement, NodeStatus
+from rtdeliver.messages import Announcement, Applied, NodeStatus, Route
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.redis.connection import RedisConnection
-from rtdeliver.redis.scripts import read_script
 from rtdeliver.redis.url import RedisAddress
-from rtdeliver.wire import encode
+from rtdeliver.routing.acknowledgements import Acknowledgements, owner_of
+from rtdeliver.routing.rows import Rows
+from rtdeliver.routing.scripts import RoutingScripts
 
 log = Logger()
-
-_APPLY = read_script("rtdeliver.routing", "common", "apply")
-_FORGET = read_script("rtdeliver.routing", "common", "forget")
-_ROW = read_script("rtdeliver.routing", "row")
-_NODES = read_script("rtdeliver.routing", "nodes")
-
-
-class _RowEntry(msgspec.Struct, frozen=True):
-    """A node in a row that was read from Redis.
-
-    :param frontend: ``None`` if the node is dead.
-    :param known: whether its incarnation has been announced in full.
-    """
-
-    node: str
-    viewers: int
-    frontend: FrontendRef | None
-    known: bool
-    lease_ends_at: float
-
-
-class _Row(msgspec.Struct):
-    """A row in the cache.
-
-    :param fresh: whether Redis has published no change of the row since it was read. A suspect row
-        is never fresh.
-    :param suspect: whether Redis may lack some of these frontends, since it may have lost data
-        after the row was read.
-    """
-
-    frontends: tuple[FrontendRef, ...]
-    fresh: bool
-    suspect: bool
 
 
 @implementer(IRoutingTable)
 class RedisRoutingTable:
-    """Caches rows, and reads a row again when Redis publishes that it has changed.
+    """Changes rows by scripts, and serves them from `Rows`.
 
-    While Redis cannot be reached, cached rows are still served. After Redis has come back, perhaps
-    empty, a cached row keeps its frontends until they have announced everything again, for at most
-    ``grace_seconds``.
+    Redis publishes which rows a change concerns, with a token. Each dispatcher that hears this
+    acknowledges the token to the one that made the change, which waits for as many as Redis has
+    published it to. A dispatcher that does not acknowledge in time cannot serve the row from its
+    cache any more: see `Rows`.
 
     Other stores may use its connection, ``redis``, too.
     """
@@ -76,22 +42,29 @@ class RedisRoutingTable:
         settings: Redis,
         clock: IReactorTime,
     ) -> None:
-        self._settings = settings
-        self._clock = clock
+        self._acknowledgements = Acknowledgements(clock=clock, wait_seconds=settings.fresh_seconds)
         self.redis = RedisConnection(
             endpoint=endpoint,
             address=address,
             settings=settings,
             clock=clock,
-            lost=lambda: self._suspect_all(math.inf),
-            subscribed=lambda: self._suspect_all(settings.grace_seconds),
-            changed=self._mark_changed,
+            channels={
+                "changes": self._note_changes,
+                f"acknowledgements:{self._acknowledgements.name}": self._acknowledgements.note,
+            },
+            lost=lambda: self._rows.suspect_all(),
+            unsubscribed=lambda: self._rows.mark_all_changed(),
+            subscribed=lambda: self._rows.expect_again(),
         )
-        self._rows: dict[Topic, _Row] = {}
-        self._leases: dict[FrontendRef, float] = {}
-        self._suspect_until = 0.0
-        self._readers: dict[Topic, list[Deferred[Sequence[FrontendRef]]]] = {}
-        self._changed_while_read: set[Topic] = set()
+        self._scripts = RoutingScripts(self.redis)
+        self._rows = Rows(
+            redis=self.redis,
+            scripts=self._scripts,
+            settings=settings,
+            clock=clock,
+            dead=self._remove_dead,
+        )
+        self._taking_out = False
 
     def start(self) -> None:
         self.redis.start()
@@ -105,177 +78,80 @@ class RedisRoutingTable:
         return [] if usable else ["Redis cannot be reached"]
 
     @as_deferred
-    async def apply(self, announcement: Announcement) -> bool:
-        frontend = announcement.frontend
-        known = await self.redis.run(
-            _APPLY,
-            frontend.node,
-            frontend.url,
-            frontend.incarnation,
-            announcement.sequence,
-            announcement.after,
-            round(announcement.lease_seconds * 1000),
-            int(announcement.full),
-            int(announcement.is_sequel),
-            encode(announcement.counts).decode(),
-        )
-        self._leases[frontend] = self._clock.seconds() + announcement.lease_seconds
-        # Redis publishes this change too, but this dispatcher does not wait for that.
-        self._mark_changed(
-            topic
-            for topic, count in announcement.counts.items()
-            if topic not in self._rows or (count > 0) != (frontend in self._rows[topic].frontends)
-        )
-        return bool(known)
+    async def apply(self, announcement: Announcement) -> Applied:
+        token = self._acknowledgements.new_token()
+        try:
+            applied, listeners = await self._scripts.apply(announcement, token)
+        except BaseException:
+            self._acknowledgements.forget(token)
+            raise
+        if not applied.replaced:
+            self._rows.note_lease(announcement.frontend, announcement.lease_seconds)
+        await self._acknowledgements.wait(token, listeners)
+        if announcement.full or announcement.part:
+            self._take_out_rest()
+        return applied
 
-    def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
-        row = self._rows.get(topic)
-        if row is not None and row.fresh and self.redis.is_subscribed and self._leases_hold(row):
-            return succeed(row.frontends)
-        return self._read_once(topic)
+    def route(self, topic: Topic) -> Deferred[Route]:
+        return self._rows.route(topic)
+
+    def has_lease(self, frontend: FrontendRef) -> bool:
+        return self._rows.has_lease(frontend)
 
     @as_deferred
     async def viewers(self, topic: Topic) -> Mapping[str, int]:
-        return {
-            entry.node: entry.viewers
-            for entry in await self._read_entries(topic)
-            if entry.frontend is not None
-        }
+        row = await self._scripts.row(topic)
+        return {entry.node: entry.viewers for entry in row.entries if entry.frontend is not None}
 
     @as_deferred
     async def nodes(self) -> Sequence[NodeStatus]:
-        now = self._clock.seconds()
-        nodes = []
-        for name, viewers, url, incarnation, topics, milliseconds in await self.redis.run(_NODES):
-            if not url:
-                await self._forget(name.decode(), "")
-                continue
-            frontend = FrontendRef(
-                node=name.decode(), url=url.decode(), incarnation=incarnation.decode()
-            )
-            self._leases[frontend] = now + milliseconds / 1000
-            nodes.append(
-                NodeStatus(
-                    frontend=frontend,
-                    topics=topics,
-                    viewers=int(viewers),
-                    lease_seconds_left=milliseconds / 1000,
-                )
-            )
-        self._leases = {frontend: ends for frontend, ends in self._leases.items() if ends > now}
-        return sorted(nodes, key=lambda status: status.frontend.node)
+        alive, dead = await self._scripts.nodes()
+        self._rows.note_leases(alive)
+        for node in dead:
+            await self._scripts.forget(node, "")
+        self._take_out_rest()
+        return alive
 
     @as_deferred
     async def forget(self, frontend: FrontendRef) -> None:
-        await self._forget(frontend.node, frontend.incarnation)
+        await self._scripts.forget(frontend.node, frontend.incarnation)
+        self._take_out_rest()
 
-    async def _forget(self, node: str, incarnation: str) -> None:
-        await self.redis.run(_FORGET, node, incarnation)
+    def overdue_changes(self) -> int:
+        return self._acknowledgements.overdue
 
-    async def _read_entries(self, topic: Topic, further: Iterable[str] = ()) -> list[_RowEntry]:
-        now = self._clock.seconds()
-        answer = await self.redis.run(_ROW, topic, *further)
-        return [
-            _RowEntry(
-                node=name.decode(),
-                viewers=int(viewers),
-                frontend=FrontendRef(
-                    node=name.decode(), url=url.decode(), incarnation=incarnation.decode()
-                )
-                if url
-                else None,
-                known=known == b"1",
-                lease_ends_at=now + milliseconds / 1000,
-            )
-            for name, viewers, url, incarnation, known, milliseconds in answer
-        ]
-
-    def _read_once(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
-        """Read a row once for all calls that come during the read, and answer them in order."""
-        readers = self._readers.get(topic)
-        result: Deferred[Sequence[FrontendRef]] = Deferred()
-        if readers is not None:
-            readers.append(result)
-            return result
-        self._readers[topic] = [result]
-        Deferred.fromCoroutine(self._read(topic)).addBoth(self._hand_out, topic)
-        return result
-
-    def _hand_out(self, row: Sequence[FrontendRef] | Failure, topic: Topic) -> None:
-        self._changed_while_read.discard(topic)
-        for reader in self._readers.pop(topic):
-            reader.callback(row)
-
-    async def _read(self, topic: Topic) -> Sequence[FrontendRef]:
-        old = self._rows.get(topic)
-        suspect = old.frontends if old is not None and self._is_suspect(old) else ()
-        try:
-            entries = await self._read_entries(topic, (frontend.node for frontend in suspect))
-        except Unavailable:
-            if old is None:
-                raise
-            # A row that was right a short while ago is better than none.
-            return old.frontends
-        for entry in entries:
-            if entry.frontend is not None:
-                self._leases[entry.frontend] = entry.lease_ends_at
-            elif entry.viewers:
-                self._remove_dead(entry.node)
-        found = [entry.frontend for entry in entries if entry.frontend and entry.viewers]
-        unconfirmed = _unconfirmed(suspect, entries)
-        row = _Row(
-            frontends=tuple(dict.fromkeys([*found, *unconfirmed])),
-            fresh=not unconfirmed and topic not in self._changed_while_read,
-            suspect=bool(unconfirmed),
-        )
-        self._keep(topic, row)
-        return row.frontends
+    def _note_changes(self, message: str) -> None:
+        token, *topics = message.split("\n")
+        self._rows.mark_changed(topics)
+        if not token:
+            return
+        if owner_of(token) == self._acknowledgements.name:
+            self._acknowledgements.note(token)
+        else:
+            self.redis.publish(f"acknowledgements:{owner_of(token)}", token)
 
     def _remove_dead(self, node: str) -> None:
         """Remove a dead node soon. Until then, reads of its rows ignore it."""
-        Deferred.fromCoroutine(self._forget(node, "")).addErrback(
+        Deferred.fromCoroutine(self._scripts.forget(node, "")).addErrback(
             lambda failure: log.warn(
                 "{node} is dead and could not be removed: {e}", node=node, e=failure.value
             )
         )
 
-    def _is_suspect(self, row: _Row) -> bool:
-        return row.suspect and self._clock.seconds() < self._suspect_until
+    def _take_out_rest(self) -> None:
+        """Take nodes out of the rows that they have left, bit by bit."""
+        if not self._taking_out:
+            self._taking_out = True
+            Deferred.fromCoroutine(self._take_out_all()).addErrback(
+                lambda failure: log.failure("rows could not be cleaned up", failure)
+            )
 
-    def _keep(self, topic: Topic, row: _Row) -> None:
-        self._rows.pop(topic, None)
-        self._rows[topic] = row
-        if len(self._rows) > self._settings.cached_topics:
-            del self._rows[next(iter(self._rows))]
-
-    def _leases_hold(self, row: _Row) -> bool:
-        now = self._clock.seconds()
-        return all(self._leases.get(frontend, 0) > now for frontend in row.frontends)
-
-    def _mark_changed(self, topics: Iterable[str]) -> None:
-        for topic in map(Topic, topics):
-            if topic in self._rows:
-                self._rows[topic].fresh = False
-            if topic in self._readers:
-                self._changed_while_read.add(topic)
-
-    def _suspect_all(self, seconds: float) -> None:
-        """Mark all rows: changes may have been missed, and Redis may have lost everything.
-
-        :param seconds: how long the rows keep frontends that Redis does not confirm.
-        """
-        self._suspect_until = self._clock.seconds() + seconds
-        for row in self._rows.values():
-            row.fresh, row.suspect = False, True
-        self._changed_while_read.update(self._readers)
-
-
-def _unconfirmed(suspect: Sequence[FrontendRef], entries: Sequence[_RowEntry]) -> list[FrontendRef]:
-    """Return those of ``suspect`` that Redis lacks, or that have not announced everything again."""
-    alive = {entry.node: entry for entry in entries if entry.frontend is not None}
-    return [
-        frontend
-        for frontend in suspect
-        if frontend.node not in alive
-        or (alive[frontend.node].frontend == frontend and not alive[frontend.node].known)
-    ]
+    async def _take_out_all(self) -> None:
+        try:
+            while await self._scripts.take_out():
+                pass
+        except Unavailable:
+            # The next sweep goes on.
+            return
+        finally:
+            self._taking_out = False

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from rtdeliver.deferreds import all_of, as_deferred
 from rtdeliver.interfaces import IRoutingTable
-from rtdeliver.messages import Announcement, NodeStatus
+from rtdeliver.messages import Announcement, Applied, NodeStatus, Route
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.redis.sharding import shard_of
 
@@ -38,18 +38,23 @@ class ShardedRoutingTable:
         return [what for shard in self._shards.values() for what in shard.missing()]
 
     @as_deferred
-    async def apply(self, announcement: Announcement) -> bool:
-        counts: dict[str, dict[Topic, int]] = {name: {} for name in self._shards}
-        for topic, count in announcement.counts.items():
-            counts[self._shard_of(topic)][topic] = count
-        known = await all_of(
-            shard.apply(msgspec.structs.replace(announcement, counts=counts[name]))
+    async def apply(self, announcement: Announcement) -> Applied:
+        counts, held = self._share(announcement.counts), self._share(announcement.held)
+        applied: list[Applied] = await all_of(
+            shard.apply(msgspec.structs.replace(announcement, counts=counts[name], held=held[name]))
             for name, shard in self._shards.items()
         )
-        return all(known)
+        return Applied(
+            known=all(of_shard.known for of_shard in applied),
+            replaced=any(of_shard.replaced for of_shard in applied),
+            restored=tuple(topic for of_shard in applied for topic in of_shard.restored),
+        )
 
-    def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
-        return self._shards[self._shard_of(topic)].frontends(topic)
+    def route(self, topic: Topic) -> Deferred[Route]:
+        return self._shards[self._shard_of(topic)].route(topic)
+
+    def has_lease(self, frontend: FrontendRef) -> bool:
+        return any(shard.has_lease(frontend) for shard in self._shards.values())
 
     def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
         return self._shards[self._shard_of(topic)].viewers(topic)
@@ -61,6 +66,16 @@ class ShardedRoutingTable:
     @as_deferred
     async def forget(self, frontend: FrontendRef) -> None:
         await all_of(shard.forget(frontend) for shard in self._shards.values())
+
+    def overdue_changes(self) -> int:
+        return sum(shard.overdue_changes() for shard in self._shards.values())
+
+    def _share(self, counts: Mapping[Topic, int]) -> dict[str, dict[Topic, int]]:
+        """Return the part of ``counts`` that each shard has."""
+        shares: dict[str, dict[Topic, int]] = {name: {} for name in self._shards}
+        for topic, count in counts.items():
+            shares[self._shard_of(topic)][topic] = count
+        return shares
 
     def _shard_of(self, topic: Topic) -> str:
         return shard_of(self._shards, topic)

@@ -169,7 +169,7 @@ class DispatcherPlatformContract(PlatformContract):
         self.clock.advance(1_795_417_956)
         self.world = World(
             MemoryRoutingTable(clock=self.clock),
-            MemoryPresenceStore(settings=TIMES, clock=self.clock),
+            MemoryPresenceStore(settings=TIMES, clock=self.clock, now=self.clock.seconds),
             self.clock,
         )
         self.platform = self.platform_of(self.world)

@@ -39,7 +39,7 @@ class PresenceClientContract(SynchronousContract):
         self.clock.advance(1_795_417_956)
         self.published: list[Draft] = []
         times = PresenceSettings(grace_seconds=5, claim_seconds=5)
-        self.store = MemoryPresenceStore(settings=times, clock=self.clock)
+        self.store = MemoryPresenceStore(settings=times, clock=self.clock, now=self.clock.seconds)
         self.client = self.make_client(self.tracker(self.store))
         self.away = self.make_client(self.tracker(FailingPresenceStore()))
 

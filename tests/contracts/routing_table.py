@@ -1,6 +1,6 @@
 """The contract of IRoutingTable, for every implementation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IRoutingTable
-from rtdeliver.messages import Announcement
+from rtdeliver.messages import Announcement, Applied, Route
 from rtdeliver.model import FrontendRef, Topic
 from tests.contracts.contract import Contract
 
@@ -21,9 +21,12 @@ N2 = FrontendRef(node="n2", url="http://10.0.0.6:8081", incarnation="other")
 
 def announcement(
     frontend: FrontendRef,
-    counts: dict[Topic, int],
+    counts: Mapping[Topic, int],
     *,
+    held: Mapping[Topic, int] | None = None,
     full: bool = False,
+    part: int = 0,
+    more: bool = False,
     lease_seconds: float = LEASE_SECONDS,
     sequence: int = 0,
     after: int = 0,
@@ -31,7 +34,10 @@ def announcement(
     return Announcement(
         frontend=frontend,
         counts=counts,
+        held=held or {},
         full=full,
+        part=part,
+        more=more,
         lease_seconds=lease_seconds,
         sequence=sequence,
         after=after,
@@ -56,13 +62,20 @@ class RoutingTableContract(Contract):
         """Return what ``deferred`` fires with, or raise what it fails with."""
         raise NotImplementedError
 
+    def settle(self, condition: Callable[[], object]) -> None:
+        """Wait until ``condition()`` is true."""
+        assert condition()
+
     # Short for the tests below.
 
     def apply(self, *announcements: Announcement) -> list[bool]:
-        return [self.get(self.routing_table.apply(told)) for told in announcements]
+        """Apply announcements; return for each whether its incarnation is known."""
+        return [self.get(self.routing_table.apply(told)).known for told in announcements]
 
     def frontends(self, topic: Topic) -> set[FrontendRef]:
-        found: Sequence[FrontendRef] = self.get(self.routing_table.frontends(topic))
+        route: Route = self.get(self.routing_table.route(topic))
+        assert route.certain
+        found = route.frontends
         assert len(found) == len(set(found)), found
         return set(found)
 
@@ -366,6 +379,121 @@ class RoutingTableContract(Contract):
         assert self.frontends(RED) == {N1_AGAIN}
         assert self.viewers(RED) == {"n1": 2}
 
+    # Full announcements in parts.
+
+    def test_a_full_announcement_in_parts_replaces_all(self) -> None:
+        self.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True, sequence=1))
+        parts = (
+            announcement(N1, {BLUE: 2}, full=True, more=True, sequence=2, after=1),
+            announcement(N1, {GREEN: 3}, part=1, more=True, sequence=3, after=2),
+            announcement(N1, {}, part=2, sequence=4, after=3),
+        )
+        assert self.apply(*parts) == [True, True, True]
+        assert self.frontends(RED) == set()
+        assert self.viewers(GREEN) == {"n1": 3}
+        assert self.viewers(BLUE) == {"n1": 2}
+        assert self.nodes() == [(N1, 2, 5)]
+
+    def test_rows_stay_until_the_last_part_has_come(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1}, full=True, sequence=1),
+            announcement(N1, {BLUE: 2}, full=True, more=True, sequence=2, after=1),
+        )
+        assert self.frontends(RED) == {N1}
+        assert self.frontends(BLUE) == {N1}
+
+    def test_a_topic_may_end_between_the_parts(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1}, full=True, more=True, sequence=1),
+            announcement(N1, {RED: 0, GREEN: 1}, part=1, sequence=2, after=1),
+        )
+        assert self.frontends(RED) == set()
+        assert self.frontends(GREEN) == {N1}
+
+    def test_a_part_that_does_not_follow_the_one_before_it_asks_for_all(self) -> None:
+        self.apply(announcement(N1, {RED: 1}, full=True, more=True, sequence=1))
+        assert self.apply(announcement(N1, {GREEN: 1}, part=2, sequence=3, after=2)) == [False]
+        assert self.apply(announcement(N1, {GREEN: 1}, full=True, sequence=4)) == [True]
+
+    def test_a_part_at_a_table_that_lacks_the_others_asks_for_all(self) -> None:
+        assert self.apply(announcement(N1, {GREEN: 1}, part=1, sequence=3, after=2)) == [False]
+        assert self.apply(announcement(N1, {}, sequence=4)) == [False]
+
+    def test_between_the_parts_it_does_not_have_all(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1}, full=True, sequence=1),
+            announcement(N1, {RED: 1}, full=True, more=True, sequence=2),
+        )
+        assert self.apply(announcement(N1, {}, sequence=3)) == [False]
+
+    def test_thousands_of_topics_leave_by_and_by(self) -> None:
+        many = [Topic(f"many:{number}") for number in range(2500)]
+        for sequence, begin in enumerate(range(0, 2500, 1000), 1):
+            part = dict.fromkeys(many[begin : begin + 1000], 1)
+            more = begin < 2000
+            told = announcement(
+                N1, part, full=begin == 0, part=begin // 1000, more=more, sequence=sequence
+            )
+            assert self.apply(told) == [True]
+        assert self.nodes() == [(N1, 2500, 2500)]
+        assert self.apply(announcement(N1, {many[7]: 1}, full=True, sequence=9)) == [True]
+        assert self.nodes() == [(N1, 1, 1)]
+        self.settle(lambda: not any(self.viewers(many[number]) for number in (0, 8, 1200, 2499)))
+        assert self.viewers(many[7]) == {"n1": 1}
+        # Another incarnation has none of what the first one has left.
+        self.apply(announcement(N1_AGAIN, {many[8]: 1}, full=True))
+        assert self.frontends(many[8]) == {N1_AGAIN}
+        self.settle(lambda: self.frontends(many[7]) == set())
+
+    # Rows that were lost.
+
+    def test_rows_that_are_there_are_not_restored(self) -> None:
+        self.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True, sequence=1))
+        told = announcement(N1, {GREEN: 0}, held={RED: 1}, sequence=2, after=1)
+        assert self.get(self.routing_table.apply(told)) == Applied(known=True, restored=())
+        assert self.nodes() == [(N1, 1, 1)]
+
+    def test_a_row_that_is_missing_is_restored(self) -> None:
+        self.apply(announcement(N1, {RED: 1}, full=True, sequence=1))
+        told = announcement(N1, {}, held={RED: 1, GREEN: 2}, sequence=2, after=1)
+        assert self.get(self.routing_table.apply(told)) == Applied(known=True, restored=(GREEN,))
+        assert self.viewers(GREEN) == {"n1": 2}
+        assert self.nodes() == [(N1, 2, 3)]
+
+    # Two processes of one name.
+
+    def test_a_process_that_was_replaced_is_told_so(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1}, full=True, sequence=1),
+            announcement(N1_AGAIN, {GREEN: 1}, full=True, sequence=1),
+        )
+        told = self.get(self.routing_table.apply(announcement(N1, {}, sequence=2, after=1)))
+        assert told == Applied(known=False, replaced=True)
+        assert self.frontends(GREEN) == {N1_AGAIN}
+
+    def test_a_process_whose_successor_is_gone_is_asked_for_all(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1}, full=True, sequence=1),
+            announcement(N1_AGAIN, {GREEN: 1}, full=True, sequence=1),
+        )
+        self.advance(LEASE_SECONDS)
+        told = self.get(self.routing_table.apply(announcement(N1, {}, sequence=2, after=1)))
+        assert told == Applied(known=False, replaced=False)
+
+    # Leases.
+
+    def test_a_lease_that_was_announced_here_is_known(self) -> None:
+        assert not self.routing_table.has_lease(N1)
+        self.apply(announcement(N1, {RED: 1}, full=True))
+        assert self.routing_table.has_lease(N1)
+        assert not self.routing_table.has_lease(N2)
+        self.advance(LEASE_SECONDS)
+        assert not self.routing_table.has_lease(N1)
+
+    def test_no_change_is_overdue(self) -> None:
+        self.apply(announcement(N1, {RED: 1}, full=True))
+        assert self.routing_table.overdue_changes() == 0
+
 
 class AwayRoutingTableContract(Contract):
     """What holds while the table cannot be reached; to be mixed into a test case likewise."""
@@ -393,7 +521,7 @@ class AwayRoutingTableContract(Contract):
     def test_everything_fails(self) -> None:
         for ask in (
             lambda: self.routing_table.apply(announcement(N1, {RED: 1}, full=True)),
-            lambda: self.routing_table.frontends(RED),
+            lambda: self.routing_table.route(RED),
             lambda: self.routing_table.viewers(RED),
             lambda: self.routing_table.nodes(),
             lambda: self.routing_table.forget(N1),

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.dispatcher.dispatcher import TopicStatus
 from rtdeliver.errors import StaleIncarnation, Unavailable, Unreachable
-from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus
+from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus, Route
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.wire import Draft
@@ -43,10 +43,10 @@ class SwitchableRoutingTable(MemoryRoutingTable):
     away = False
     away_for: tuple[Topic, ...] = ()
 
-    def frontends(self, topic: Topic) -> Deferred[Sequence[FrontendRef]]:
+    def route(self, topic: Topic) -> Deferred[Route]:
         if self.away or topic in self.away_for:
             return fail(Unavailable("the table is away"))
-        return super().frontends(topic)
+        return super().route(topic)
 
     def nodes(self) -> Deferred[Sequence[NodeStatus]]:
         return fail(Unavailable("the table is away")) if self.away else super().nodes()
@@ -75,7 +75,11 @@ class DispatcherTestCase(SynchronousTestCase):
         self.routing_table = SwitchableRoutingTable(clock=self.clock)
         self.client = ScriptedFrontendClient()
         self.client.answer_at_once = True
-        self.dispatcher = new_dispatcher(self.clock, self.routing_table, self.client)
+        self.wall = Clock()
+        self.wall.advance(1_795_417_956.553)
+        self.dispatcher = new_dispatcher(
+            self.clock, self.routing_table, self.client, now=self.wall.seconds
+        )
 
     def begin(self, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         return Deferred.fromCoroutine(coroutine)
@@ -119,6 +123,19 @@ class PublishTests(DispatcherTestCase):
         self.publish(*first)
         self.publish(draft(RED, id="50"))
         self.assertEqual({"n1": [str(n) for n in range(51)]}, self.delivered())
+
+    def test_after_the_wall_clock_is_set_back_at_follows_it_and_ids_go_on(self) -> None:
+        events = self.publish(draft(RED))
+        self.wall.advance(-3600)
+        events += self.publish(draft(RED), draft(RED))
+        self.assertEqual(
+            [1795417956553, 1795414356553, 1795414356553],
+            [json.loads(event.line)["at"] for event in events],
+        )
+        self.assertEqual(
+            ["1795417956553-0", "1795417956553-1", "1795417956553-2"],
+            [event.id.rpartition("-")[0] for event in events],
+        )
 
     def test_an_event_is_one_line_made_once(self) -> None:
         self.announce(N1, {RED: 1})

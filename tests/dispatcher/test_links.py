@@ -32,6 +32,10 @@ def event(number: int, topic: Topic = RED, size: int = 10) -> Event:
     return Event(topic=topic, id=str(number), line=b"." * size)
 
 
+def nobody(_: FrontendRef) -> bool:
+    return False
+
+
 def ids(batch: Sequence[Event | Gap]) -> list[str | tuple[Topic, int]]:
     """The ids of events, and what gaps tell."""
     return [item.id if isinstance(item, Event) else (item.topic, item.lost) for item in batch]
@@ -134,6 +138,7 @@ class LinkContractTests(ActorContract, SynchronousTestCase):
             backoff=new_backoff(),
             counts=self.counts,
             broken=lambda link: link.close("failed"),
+            left=lambda _: None,
         )
         return self.link
 
@@ -438,8 +443,7 @@ class ClosingTests(SynchronousTestCase):
         subject = Subject()
         subject.post(1)
         subject.post(2, to=N2)
-        for _ in range(2):
-            subject.links.retain([N2])
+        subject.links.retain(lambda frontend: frontend == N2)
         subject.turns()
         self.assertEqual([["2"]], subject.delivered())
         self.assertEqual({"lease_ended": 1}, subject.dropped())
@@ -448,18 +452,30 @@ class ClosingTests(SynchronousTestCase):
     def test_a_link_to_an_earlier_incarnation_is_not_retained(self) -> None:
         subject = Subject()
         subject.post(1)
-        for _ in range(2):
-            subject.links.retain([N1_AGAIN])
+        subject.links.retain(lambda frontend: frontend == N1_AGAIN)
         self.assertEqual(0, len(subject.links))
 
-    def test_a_link_to_a_frontend_that_is_back_the_next_time_stays(self) -> None:
+    def test_the_next_link_to_a_node_tells_of_what_the_closed_one_lost(self) -> None:
+        subject = Subject()
+        subject.post(1, 2)
+        subject.links.retain(nobody)
+        subject.post(3, to=N2)
+        subject.post(4, to=N1_AGAIN)
+        subject.turns()
+        self.assertEqual(
+            [(N2, [event(3)]), (N1_AGAIN, [Gap(topic=RED, lost=2), event(4)])],
+            subject.client.deliveries,
+        )
+
+    def test_what_fails_after_its_link_was_closed_is_told_too(self) -> None:
         subject = Subject()
         subject.post(1)
-        for frontends in ([], [N1], []):
-            subject.links.retain(frontends)
         subject.turns()
-        self.assertEqual([["1"]], subject.delivered())
-        self.assertEqual({}, subject.dropped())
+        subject.links.retain(nobody)
+        subject.answer(Unreachable("refused"))
+        subject.post(2)
+        subject.turns()
+        self.assertEqual([Gap(topic=RED, lost=1), event(2)], subject.client.deliveries[-1][1])
 
     def test_closing_drops_what_waits(self) -> None:
         subject = Subject()
@@ -477,8 +493,7 @@ class ClosingTests(SynchronousTestCase):
         subject.post(1, 2)
         subject.turns()
         subject.post(3)
-        for _ in range(2):
-            subject.links.retain([])
+        subject.links.retain(nobody)
         subject.answer()
         self.assertEqual({"lease_ended": 1}, subject.dropped())
         self.assertEqual(2, subject.samples()["delivered.dispatcher"])
@@ -496,8 +511,7 @@ class ClosingTests(SynchronousTestCase):
             subject.post(1, 2)
             subject.turns()
             subject.post(3)
-            for _ in range(2):
-                subject.links.retain([])
+            subject.links.retain(nobody)
             subject.answer(error)
             subject.pass_seconds(10)
             self.assertEqual({"lease_ended": 3}, subject.dropped(), error)

@@ -465,6 +465,17 @@ def test_others_see_who_is_typing_until_the_comment_comes(tabs: Tabs, site: Site
     assert ann.input_value("#say-text") == ""
 
 
+def test_others_see_who_types_again_after_the_clock_was_set_back(tabs: Tabs, site: Site) -> None:
+    name = new_name("ann")
+    ann, bob = visit(tabs, site, name), visit(tabs, site, new_name("bob"))
+    ann.fill("#say-text", "once")
+    bob.wait_for_selector(f"#typing:text-is('{name} is typing…')")
+    ann.evaluate("const now = Date.now; Date.now = () => now() - 3_600_000;")
+    bob.wait_for_selector("#typing:empty", state="attached")
+    ann.fill("#say-text", "and again")
+    bob.wait_for_selector(f"#typing:text-is('{name} is typing…')")
+
+
 # Members.
 
 

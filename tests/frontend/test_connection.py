@@ -1,6 +1,7 @@
 """Tests of rtdeliver.frontend.connection."""
 
 import json
+import math
 import re
 from collections import Counter
 from itertools import count
@@ -18,7 +19,6 @@ from rtdeliver.frontend.feed import Feed, Frames
 from rtdeliver.frontend.sse import gap_frame
 from rtdeliver.interfaces import IActor, IStreamOwner, IVisited
 from rtdeliver.model import CloseReason, ConnectionId, Member, Topic
-from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
 from tests.contracts.actor import ActorContract
 from tests.contracts.stream_owner import StreamOwnerContract
@@ -79,7 +79,7 @@ class Subject:
         mailbox_events: int = ENDLESS,
         send_bytes: int = ENDLESS,
         overflow: Any = "drop_oldest",
-        expires_at: float | None = None,
+        expires_at: float = math.inf,
     ) -> None:
         self.clock = Clock()
         self.run_queue = RunQueue(clock=self.clock, slice_seconds=1)
@@ -96,7 +96,8 @@ class Subject:
         )
         self.connection = Connection(
             id=ConnectionId("n1-x"),
-            identity=None if expires_at is None else Identity(Member("ann"), expires_at),
+            member=None if expires_at == math.inf else Member("ann"),
+            expires_at=expires_at,
             settings=settings,
             run_queue=self.run_queue,
             wheel=TimingWheel(clock=self.clock, tick_seconds=TICK_SECONDS),

@@ -17,7 +17,7 @@ from rtdeliver.errors import AnswerLost, Unavailable, Unreachable
 from rtdeliver.frontend.interest import Interest
 from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.interfaces import IDispatcherClient, IRoutingTable
-from rtdeliver.messages import Acknowledgement, Announcement
+from rtdeliver.messages import Acknowledgement, Announcement, Applied
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.dispatcher_client import DispatcherClientContract
@@ -45,11 +45,11 @@ class Node:
             changed=lambda topic: self.interest.changed(topic),
             topics_per_viewer=100,
         )
-        self.lapses: list[float] = []
+        self.lapses: list[tuple[float, list[Topic]]] = []
         self.interest = Interest(
             wanted=self.table.count,
             all_wanted=self.table.counts,
-            lapsed=lambda: self.lapses.append(clock.seconds()),
+            lapsed=lambda topics: self.lapses.append((clock.seconds(), sorted(topics))),
             client=client,
             clock=clock,
             settings=SETTINGS,
@@ -237,10 +237,10 @@ class AnnouncingTests(InterestTestCase):
         self.fail_announcement()
         self.pass_seconds(0.1)
         self.answer()
-        self.assertEqual([3.1], self.lapses)
+        self.assertEqual([(3.1, [RED])], self.lapses)
         self.pass_seconds(3)
         self.answer()
-        self.assertEqual([3.1], self.lapses)
+        self.assertEqual([(3.1, [RED])], self.lapses)
 
     def test_who_was_never_known_was_not_forgotten(self) -> None:
         self.table.change("ann", add=[RED])
@@ -503,9 +503,9 @@ class LeavingTests(InterestTestCase):
         node.table.change("ann", add=[RED])
         node.interest.start(N1)
         self.pass_seconds(0)
-        self.assertEqual((N1,), self.successResultOf(routing_table.frontends(RED)))
+        self.assertEqual((N1,), self.successResultOf(routing_table.route(RED)).frontends)
         self.successResultOf(Deferred.fromCoroutine(node.interest.leave()))
-        self.assertEqual((), self.successResultOf(routing_table.frontends(RED)))
+        self.assertEqual((), self.successResultOf(routing_table.route(RED)).frontends)
         self.assertEqual([], self.successResultOf(routing_table.nodes()))
 
 
@@ -543,7 +543,7 @@ class UnreliableDispatchers:
             return fail(Unreachable("nobody there"))
         applied_after, answered_after = self.weather.value
         answer: Deferred[Acknowledgement] = Deferred()
-        known: list[bool] = []
+        known: list[Applied] = []
         if applied_after is not None:
             self._clock.callLater(applied_after, self._apply, announcement, known)
         heard = self.weather in (Weather.FINE, Weather.SLOW)
@@ -557,18 +557,18 @@ class UnreliableDispatchers:
         return TableDispatcherClient(self.routing_table).frontends()
 
     def holds(self, topic: Topic) -> bool:
-        return N1 in result_of(self.routing_table.frontends(topic))
+        return N1 in result_of(self.routing_table.route(topic)).frontends
 
-    def _apply(self, announcement: Announcement, known: list[bool]) -> None:
+    def _apply(self, announcement: Announcement, known: list[Applied]) -> None:
         applied = self.routing_table.apply(announcement)
         applied.addCallbacks(known.append, lambda failure: failure.trap(Unavailable))
         self.emptied = self.emptied and not announcement.full
 
     def _answer(
-        self, answer: Deferred[Acknowledgement], known: list[bool], lease_seconds: float
+        self, answer: Deferred[Acknowledgement], known: list[Applied], lease_seconds: float
     ) -> None:
         if known:
-            answer.callback(Acknowledgement(lease_seconds=lease_seconds, full=not known[0]))
+            answer.callback(Acknowledgement(lease_seconds=lease_seconds, full=not known[0].known))
         else:
             answer.errback(AnswerLost("no answer came"))
 

@@ -15,7 +15,8 @@ from rtdeliver.frontend.feed import Feed, Frames
 from rtdeliver.frontend.supervisor import Supervisor
 from rtdeliver.interfaces import IStreamOwner
 from rtdeliver.metrics import Sample
-from rtdeliver.model import CloseReason, ConnectionId, Topic, node_of
+from rtdeliver.model import CloseReason, ConnectionId, Member, Topic, node_of
+from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
 from tests.fakes import PromptStream
 
@@ -60,6 +61,8 @@ class BreakableStream(PromptStream):
 class SupervisorTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
+        self.wall = Clock()
+        self.wall.advance(1_795_417_956)
         self.ended: list[Connection] = []
         self.supervisor = self.new_supervisor(max_connections=1000)
 
@@ -69,6 +72,7 @@ class SupervisorTestCase(SynchronousTestCase):
             max_connections=max_connections,
             settings=Viewers(send_bytes=1000),
             clock=self.clock,
+            now=self.wall.seconds,
             run_queue=RunQueue(clock=self.clock, slice_seconds=1),
             wheel=TimingWheel(clock=self.clock, tick_seconds=0.25),
             ended=self.ended.append,
@@ -95,6 +99,25 @@ class SupervisorTestCase(SynchronousTestCase):
 
 class StartTests(SupervisorTestCase):
     """Whom it takes, and how they are known."""
+
+    def test_a_members_stream_lasts_as_long_as_the_token_had_left(self) -> None:
+        """The wall clock may be set meanwhile, by as much as one likes."""
+        ann = Identity(Member("ann"), self.wall.seconds() + 100)
+        for change_seconds in (0, -3600, 3600):
+            with self.subTest(change_seconds=change_seconds):
+                self.wall.rightNow = ann.expires_at - 100
+                streams: list[PromptStream] = []
+
+                def attach(owner: IStreamOwner, streams: list[PromptStream] = streams) -> None:
+                    streams.append(PromptStream(owner, self.clock))
+                    owner.attached(streams[-1])
+
+                self.supervisor.start(attach, ann).open(b"first\n\n")
+                self.wall.advance(change_seconds)
+                self.pass_seconds(99)
+                self.assertNotIn(b"expired", streams[0].data)
+                self.pass_seconds(2)
+                self.assertIn(b"expired", streams[0].data)
 
     def test_ids_are_unique_and_name_the_node(self) -> None:
         self.start(200)

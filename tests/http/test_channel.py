@@ -206,6 +206,7 @@ class TlsTests(SynchronousTestCase):
                 intake=intake,
                 gate=Gate(secret="", any_host=True),
                 reactor=self.reactor,
+                now=self.reactor.seconds,
             ),
         ]
 

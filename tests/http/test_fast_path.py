@@ -130,6 +130,7 @@ class House:
         **posts: PostHandler,
     ) -> None:
         self.clock = Clock()
+        self.wall = Clock()
         self.posts = {f"/{name}": handler for name, handler in posts.items()}
         self.intake = Intake(settings, listeners="internal")
         gate = Gate(secret=secret, any_host=any_host)
@@ -142,6 +143,7 @@ class House:
             intake=self.intake,
             gate=gate,
             reactor=self.clock,
+            now=self.wall.seconds,
         )
         self.ordinary_site = BoundedSite(
             self._resource(),
@@ -570,6 +572,7 @@ class RoomTests(SynchronousTestCase):
             intake=Intake(Http(), listeners="internal"),
             gate=Gate(secret="", any_host=True),
             reactor=self.house.clock,
+            now=self.house.clock.seconds,
         )
         client = Client(site, self.house.clock)
         client.send(b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % (4 << 20))
@@ -604,6 +607,7 @@ class ActorContractTests(ActorContract, SynchronousTestCase):
             intake=Intake(Http(), listeners="internal"),
             gate=Gate(secret="", any_host=True),
             reactor=clock,
+            now=clock.seconds,
         )
         self.client = Client(site, clock)
         actor: IActor = self.client.protocol
@@ -662,6 +666,6 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual([400], self.client.statuses)
 
     def test_the_time_of_day_is_told(self) -> None:
-        self.house.clock.rightNow = 784111777
+        self.house.wall.rightNow = 784111777
         self.client.send(post())
         self.assertIn(b"\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n", self.client.transport.value())

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from html.parser import HTMLParser
@@ -764,8 +765,70 @@ def test_who_does_too_much_is_told_when_to_come_again(
         assert (page["likes"], len(page["comments"])) == (4, 2)
         assert len(strict.get(f"/conversations/{bob.name}", ann.token)["messages"]) == 2
         counted = metrics(strict.role)
-        for what, refused in {"likes": 6, "comments": 2, "messages": 2, "sessions": 2}.items():
-            assert counted[f'rtdeliver_app_refused_total{{of="{what}"}}'] == refused
+        for what, refused in {"likes": 6, "comments": 2, "messages": 2}.items():
+            assert counted[f'rtdeliver_app_refused_total{{by="visitor",of="{what}"}}'] == refused
+        assert counted['rtdeliver_app_refused_total{by="address",of="sessions"}'] == 2
+
+
+def test_many_names_at_one_address_do_no_more_than_the_address_may(
+    hub: RoleProcess, tmp_path: Path, write_config: WriteConfig
+) -> None:
+    """Each name may do everything twice, and an address three times as much."""
+    config = {
+        **STRICT,
+        "likes_limits.sessions_burst": 1000,
+        "likes_limits.address_members": 3,
+        "likes.behind_proxy": True,
+    }
+    options = [*write_config(config), "--internal", LOOPBACK]
+    with site([hub.url("listen")], NOBODY, tmp_path / "app.sqlite", *options) as strict:
+        names = [guest(strict, "name") for _ in range(40)]
+        to_eve = f"/conversations/{guest(strict, 'eve').name}"
+
+        def taken(path: str, body: object, address: str) -> int:
+            """How many requests are taken, of four of each name."""
+            statuses = Counter(
+                strict.client.post(
+                    path,
+                    json=body,
+                    headers={**bearer(who.token), "X-Forwarded-For": f"192.0.2.1, {address}"},
+                ).status_code
+                for who in names
+                for _ in range(4)
+            )
+            assert statuses.keys() <= {201, 202, 404, 429}
+            return statuses.total() - statuses[429]
+
+        everything: dict[str, object] = {
+            LIKES: {},
+            COMMENTS: {"text": "x"},
+            f"{to_eve}/messages": {"text": "x"},
+            # There is no such message, but whoever asks is counted.
+            f"{to_eve}/seen": {"message": 99},
+        }
+        for path, body in everything.items():
+            assert taken(path, body, "198.51.100.7") == 6, path
+        assert taken("/videos/green/typing", {}, "198.51.100.7") == 0, "it counts as a like"
+        # All of these are in one network. The first names have done what they may.
+        networks = itertools.cycle(f"2001:db8::{number}" for number in range(9))
+        assert sum(taken(LIKES, {}, next(networks)) for _ in range(2)) == 6
+        counted = metrics(strict.role)
+        for what in ("likes", "comments", "messages", "seen"):
+            assert counted[f'rtdeliver_app_refused_total{{by="address",of="{what}"}}'] > 0
+
+
+def test_without_a_proxy_nobody_chooses_its_address(
+    hub: RoleProcess, tmp_path: Path, write_config: WriteConfig
+) -> None:
+    config = write_config({**STRICT, "likes_limits.address_members": 1})
+    with site([hub.url("listen")], NOBODY, tmp_path / "app.sqlite", *config) as strict:
+        statuses = [
+            strict.client.post(
+                LIKES, json={}, headers={"X-Forwarded-For": f"198.51.100.{number}"}
+            ).status_code
+            for number in range(4)
+        ]
+        assert statuses == [201, 201, 429, 429]
 
 
 # What is kept when a process dies, and where two share a database.
@@ -908,7 +971,9 @@ def test_who_leaves_while_the_database_is_busy_leaves_no_traceback(
     hub: RoleProcess, tmp_path: Path, write_config: WriteConfig
 ) -> None:
     database = tmp_path / "app.sqlite"
-    config = write_config({**UNLIMITED, "likes_database.busy_seconds": 0.5})
+    config = write_config(
+        {**UNLIMITED, "likes_database.busy_seconds": 0.5, "likes_database.check_seconds": 0.1}
+    )
     with (
         site([hub.url("listen")], NOBODY, database, *config) as app,
         closing(sqlite3.connect(database, isolation_level=None)) as other,
@@ -918,6 +983,7 @@ def test_who_leaves_while_the_database_is_busy_leaves_no_traceback(
         # It waits behind the first one.
         assert_refused(app.post(LIKES), 503, "unavailable")
         other.execute("ROLLBACK")
+        eventually(lambda: app.client.get("/videos/red").is_success, "the database is used again")
         assert app.post(LIKES).json()["likes"] == 1
 
 

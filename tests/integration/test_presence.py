@@ -48,9 +48,10 @@ def connection(server: RedisServer, prefix: str) -> RedisConnection:
         address=address,
         settings=Redis(prefix=prefix, reconnect_seconds=0.2),
         clock=reactor,
+        channels={},
         lost=lambda: None,
+        unsubscribed=lambda: None,
         subscribed=lambda: None,
-        changed=lambda _: None,
     )
 
 

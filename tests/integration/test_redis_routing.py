@@ -116,6 +116,11 @@ def get(deferred: Deferred[Any]) -> Any:
     return pytest_twisted.blockon(deferred)
 
 
+def routed(table: IRoutingTable, topic: Topic) -> set[FrontendRef]:
+    """Where the events of ``topic`` go."""
+    return set(get(table.route(topic)).frontends)
+
+
 class _OnRedis(RoutingTableContract):
     servers: list[RedisServer]
     clock: LeapingClock
@@ -136,6 +141,9 @@ class _OnRedis(RoutingTableContract):
 
     def get(self, deferred: Deferred[Any]) -> Any:
         return get(deferred)
+
+    def settle(self, condition: Callable[[], object]) -> None:
+        wait_until(condition, "it is as expected")
 
 
 class TestRedisRoutingTable(_OnRedis):
@@ -175,33 +183,33 @@ class TestCache:
     def test_a_row_is_read_once(self, server: RedisServer, make_table: MakeTable) -> None:
         routing_table = make_table()
         get(routing_table.apply(announcement(N1, {RED: 1}, full=True)))
-        get(routing_table.frontends(RED))
+        get(routing_table.route(RED))
         before = server.client.info("stats")["total_commands_processed"]
         for _ in range(100):
-            assert set(get(routing_table.frontends(RED))) == {N1}
+            assert routed(routing_table, RED) == {N1}
         assert server.client.info("stats")["total_commands_processed"] - before < 50
 
     def test_another_dispatcher_hears_of_a_change(self, make_table: MakeTable) -> None:
         writing, reading = make_table(), make_table()
-        assert set(get(reading.frontends(RED))) == set()
+        assert routed(reading, RED) == set()
         get(writing.apply(announcement(N1, {RED: 1}, full=True)))
-        wait_until(lambda: set(get(reading.frontends(RED))) == {N1}, "it is subscribed of")
+        wait_until(lambda: routed(reading, RED) == {N1}, "it is subscribed of")
         get(writing.apply(announcement(N1, {RED: 0})))
-        wait_until(lambda: set(get(reading.frontends(RED))) == set(), "it is subscribed of")
+        wait_until(lambda: routed(reading, RED) == set(), "it is subscribed of")
 
     def test_another_dispatcher_hears_of_another_incarnation(self, make_table: MakeTable) -> None:
         writing, reading = make_table(), make_table()
         get(writing.apply(announcement(N1, {RED: 1}, full=True)))
-        assert set(get(reading.frontends(RED))) == {N1}
+        assert routed(reading, RED) == {N1}
         get(writing.apply(announcement(N1_AGAIN, {RED: 1}, full=True)))
-        wait_until(lambda: set(get(reading.frontends(RED))) == {N1_AGAIN}, "it is subscribed of")
+        wait_until(lambda: routed(reading, RED) == {N1_AGAIN}, "it is subscribed of")
 
     def test_the_cache_is_bounded(self, make_table: MakeTable) -> None:
         routing_table = make_table(cached_topics=2)
         get(routing_table.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True)))
         for number in range(10):
-            get(routing_table.frontends(Topic(f"topic:{number}")))
-        assert set(get(routing_table.frontends(RED))) == {N1}
+            get(routing_table.route(Topic(f"topic:{number}")))
+        assert routed(routing_table, RED) == {N1}
         assert len(routing_table._rows) == 2
 
     def test_dead_rows_are_cleaned_up_on_sight(
@@ -212,7 +220,7 @@ class TestCache:
         get(routing_table.apply(announcement(N2, {RED: 1}, full=True)))
         server.client.delete(f"{PREFIX}node:n1")
         reading = make_table()
-        assert set(get(reading.frontends(RED))) == {N2}
+        assert routed(reading, RED) == {N2}
         wait_until(lambda: not server.client.exists(f"{PREFIX}row:{GREEN}"), "all are taken out")
         assert server.client.smembers(f"{PREFIX}nodes") == {"n2"}
 
@@ -223,7 +231,7 @@ class TestCache:
         def note(_: object, number: int) -> None:
             order.append(number)
 
-        asked = [routing_table.frontends(RED).addCallback(note, n) for n in range(5)]
+        asked = [routing_table.route(RED).addCallback(note, n) for n in range(5)]
         for answer in asked:
             get(answer)
         assert order == [0, 1, 2, 3, 4]
@@ -242,11 +250,11 @@ class TestLoss:
     ) -> None:
         routing_table = make_table(own)
         get(routing_table.apply(announcement(N1, {RED: 1}, full=True)))
-        get(routing_table.frontends(RED))
+        get(routing_table.route(RED))
         own.kill()
         wait_until(routing_table.missing, "the loss is noticed")
         for asked in (
-            routing_table.frontends(GREEN),
+            routing_table.route(GREEN),
             routing_table.viewers(RED),
             routing_table.nodes(),
             routing_table.apply(announcement(N1, {})),
@@ -260,70 +268,70 @@ class TestLoss:
     ) -> None:
         routing_table = make_table(own)
         get(routing_table.apply(announcement(N1, {RED: 1}, full=True)))
-        get(routing_table.frontends(RED))
+        get(routing_table.route(RED))
         own.kill()
         wait_until(routing_table.missing, "the loss is noticed")
-        assert set(get(routing_table.frontends(RED))) == {N1}
+        assert routed(routing_table, RED) == {N1}
         own.start()
         wait_until(lambda: not routing_table.missing(), "Redis is back")
         # It is empty, and the frontend has not announced anew.
-        assert set(get(routing_table.frontends(RED))) == {N1}
+        assert routed(routing_table, RED) == {N1}
 
     def test_after_a_loss_a_frontend_that_announces_all_anew_is_believed(
         self, own: RedisServer, make_table: MakeTable
     ) -> None:
         routing_table = make_table(own)
         get(routing_table.apply(announcement(N1, {RED: 1, GREEN: 1}, full=True, sequence=1)))
-        get(routing_table.frontends(RED))
-        get(routing_table.frontends(GREEN))
+        get(routing_table.route(RED))
+        get(routing_table.route(GREEN))
         own.kill()
         wait_until(routing_table.missing, "the loss is noticed")
         own.start()
         wait_until(lambda: not routing_table.missing(), "Redis is back")
-        assert get(routing_table.apply(announcement(N1, {}, sequence=2))) is False
-        assert set(get(routing_table.frontends(RED))) == {N1}
-        assert get(routing_table.apply(announcement(N1, {GREEN: 1}, full=True, sequence=3))) is True
-        assert set(get(routing_table.frontends(RED))) == set()
-        assert set(get(routing_table.frontends(GREEN))) == {N1}
+        assert not get(routing_table.apply(announcement(N1, {}, sequence=2))).known
+        assert routed(routing_table, RED) == {N1}
+        assert get(routing_table.apply(announcement(N1, {GREEN: 1}, full=True, sequence=3))).known
+        assert routed(routing_table, RED) == set()
+        assert routed(routing_table, GREEN) == {N1}
 
     def test_after_a_loss_a_frontend_that_stays_away_is_given_up(
         self, own: RedisServer, clock: LeapingClock, make_table: MakeTable
     ) -> None:
         routing_table = make_table(own)
         get(routing_table.apply(announcement(N1, {RED: 1}, full=True)))
-        get(routing_table.frontends(RED))
+        get(routing_table.route(RED))
         own.kill()
         wait_until(routing_table.missing, "the loss is noticed")
         own.start()
         wait_until(lambda: not routing_table.missing(), "Redis is back")
         clock.advance(GRACE_SECONDS)
-        assert set(get(routing_table.frontends(RED))) == set()
+        assert routed(routing_table, RED) == set()
 
     def test_changes_while_it_did_not_hear_are_seen_afterwards(
         self, own: RedisServer, make_table: MakeTable
     ) -> None:
         routing_table, other = make_table(own), make_table(own)
         get(other.apply(announcement(N1, {RED: 1}, full=True)))
-        get(routing_table.frontends(RED))
+        get(routing_table.route(RED))
         own.client.client_kill_filter(_type="pubsub")
         get(other.apply(announcement(N1, {RED: 0})))
         wait_until(lambda: not routing_table.missing(), "it is_subscribed again")
-        wait_until(lambda: set(get(routing_table.frontends(RED))) == set(), "the change is seen")
+        wait_until(lambda: routed(routing_table, RED) == set(), "the change is seen")
 
     def test_a_redis_that_hangs_is_unavailable_in_time(
         self, own: RedisServer, make_table: MakeTable
     ) -> None:
         routing_table = make_table(own, command_seconds=1.0)
         get(routing_table.apply(announcement(N1, {RED: 1}, full=True)))
-        get(routing_table.frontends(RED))
+        get(routing_table.route(RED))
         own.pause()
         with pytest.raises(Unavailable):
-            get(routing_table.frontends(GREEN))
+            get(routing_table.route(GREEN))
         wait_until(routing_table.missing, "the loss is noticed")
-        assert set(get(routing_table.frontends(RED))) == {N1}
+        assert routed(routing_table, RED) == {N1}
         own.resume()
         wait_until(lambda: not routing_table.missing(), "Redis is back")
-        assert set(get(routing_table.frontends(RED))) == {N1}
+        assert routed(routing_table, RED) == {N1}
 
     def test_a_wrong_password_is_unavailable(self, own: RedisServer, clock: LeapingClock) -> None:
         address = parse_redis_url(own.url)
@@ -340,7 +348,7 @@ class TestLoss:
         )
         routing_table.start()
         with pytest.raises(Unavailable):
-            get(routing_table.frontends(RED))
+            get(routing_table.route(RED))
         assert routing_table.missing()
         get(routing_table.stop())
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, execute, fail, succeed
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IPlatform
-from rtdeliver.likes.database import connect, upgrade
+from rtdeliver.likes.database_file import connect, upgrade
+from rtdeliver.likes.limits import Allowance, RateLimit, VisitorLimit
 from rtdeliver.messages import Presence
 from rtdeliver.metrics import Sample
 from rtdeliver.model import Member, Topic
@@ -19,6 +21,7 @@ from rtdeliver.wire import encode
 T = TypeVar("T")
 
 ANN, BOB, EVE = Member("ann"), Member("bob"), Member("eve")
+HOME = "10.0.0.1"
 
 
 class Published(NamedTuple):
@@ -135,6 +138,18 @@ class AwayDatabase:
 
     def run(self, transaction: Callable[[Any], T]) -> Deferred[T]:
         return fail(Unavailable("the database is away"))
+
+
+def visitor_limit(clock: IReactorTime, *, burst: float = 2, at_address: float = 4) -> VisitorLimit:
+    """Return a limit of ``burst`` for each visitor, and of ``at_address`` for all at one address.
+
+    One a second comes back.
+    """
+    visitors, addresses = (
+        RateLimit(what=what, allowance=Allowance(1, most), visitors=10, clock=clock)
+        for what, most in (("things", burst), ("things from your address", at_address))
+    )
+    return VisitorLimit(visitors=visitors, addresses=addresses)
 
 
 def values(samples: Sequence[Sample]) -> Mapping[str, float]:

@@ -10,7 +10,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from rtdeliver.errors import BadRequest, NotFound, TooManyRequests, Unavailable
 from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.conversations import Conversations, Seen
-from rtdeliver.likes.limits import Allowance, RateLimit
 from rtdeliver.likes.publisher import Publisher, PublishOutcome
 from rtdeliver.likes.store import Store, Transactions
 from rtdeliver.model import Member
@@ -18,6 +17,7 @@ from tests.likes.fakes import (
     ANN,
     BOB,
     EVE,
+    HOME,
     AwayDatabase,
     AwayPlatform,
     HangingPlatform,
@@ -25,13 +25,14 @@ from tests.likes.fakes import (
     Published,
     RecordingPlatform,
     values,
+    visitor_limit,
 )
 
 NOW = 1_795_417_956.553
 
 
 class ConversationsTestCase(SynchronousTestCase):
-    """Lets ann, bob and eve send two messages at once."""
+    """Lets ann, bob and eve send two messages at once, and an address four."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -45,16 +46,19 @@ class ConversationsTestCase(SynchronousTestCase):
         self.conversations = self.conversations_with(self.platform)
 
     def conversations_with(
-        self, platform: IPlatform, run: Transactions | None = None, *, burst: int = 2
+        self,
+        platform: IPlatform,
+        run: Transactions | None = None,
+        *,
+        burst: int = 2,
+        at_address: int = 4,
     ) -> Conversations:
-        limit = RateLimit(
-            what="messages", allowance=Allowance(1, burst), visitors=10, clock=self.clock
-        )
         return Conversations(
             store=Store(run or self.database.run),
             publisher=Publisher(platform=platform, waiting=100),
-            messages=limit,
-            clock=self.clock,
+            messages=visitor_limit(self.clock, burst=burst, at_address=at_address),
+            seen=visitor_limit(self.clock, burst=burst, at_address=at_address),
+            now=self.clock.seconds,
         )
 
     def stored(self) -> list[tuple[str, bool]]:
@@ -70,13 +74,15 @@ class ConversationsTestCase(SynchronousTestCase):
 
     def send(self, member: Member, to: Member, text: str = "hello") -> int:
         """Have a message sent, and return its number."""
-        number: int = self.result(self.conversations.send(member, to, text)).message.message
+        number: int = self.result(
+            self.conversations.send(member, to, text, address=HOME)
+        ).message.message
         return number
 
 
 class SendTests(ConversationsTestCase):
     def test_a_message_is_told_as_it_is_stored(self) -> None:
-        sent = self.result(self.conversations.send(BOB, ANN, "hello ☃\n"))
+        sent = self.result(self.conversations.send(BOB, ANN, "hello ☃\n", address=HOME))
         told = {
             "message": sent.message.message,
             "from": "bob",
@@ -94,13 +100,17 @@ class SendTests(ConversationsTestCase):
         self.assertEqual(self.platform.looks, [[("hello", False)]])
 
     def test_it_is_stored_though_nobody_can_be_told(self) -> None:
-        sent = self.result(self.conversations_with(AwayPlatform()).send(ANN, BOB, "hello"))
+        sent = self.result(
+            self.conversations_with(AwayPlatform()).send(ANN, BOB, "hello", address=HOME)
+        )
         self.assertIs(sent.delivery, PublishOutcome.FAILED)
         self.assertEqual(self.stored(), [("hello", False)])
 
     def test_it_is_stored_while_a_dispatcher_is_slow(self) -> None:
         platform = HangingPlatform()
-        sent = Deferred.fromCoroutine(self.conversations_with(platform).send(ANN, BOB, "hello"))
+        sent = Deferred.fromCoroutine(
+            self.conversations_with(platform).send(ANN, BOB, "hello", address=HOME)
+        )
         self.assertEqual(self.stored(), [("hello", False)])
         self.assertNoResult(sent)
         platform.answers[0].callback(None)
@@ -109,25 +119,34 @@ class SendTests(ConversationsTestCase):
     def test_beyond_the_limit_it_is_neither_stored_nor_told(self) -> None:
         self.send(ANN, BOB, "a")
         self.send(ANN, EVE, "b")
-        self.refused(self.conversations.send(ANN, BOB, "c"), TooManyRequests)
+        self.refused(self.conversations.send(ANN, BOB, "c", address=HOME), TooManyRequests)
         self.assertEqual(self.stored(), [("a", False)])
         self.assertEqual(len(self.platform.events), 2)
         self.send(BOB, ANN)
 
+    def test_many_names_at_one_address_share_the_limit_of_the_address(self) -> None:
+        for member in (ANN, ANN, BOB, BOB):
+            self.send(member, EVE)
+        refused = self.conversations.send(EVE, ANN, "hello", address=HOME)
+        self.refused(refused, TooManyRequests)
+        self.result(self.conversations.send(EVE, ANN, "hello", address="10.0.0.2"))
+
     def test_one_to_nobody_is_refused_and_not_told(self) -> None:
-        self.refused(self.conversations.send(ANN, Member("nobody"), "hello"), NotFound)
+        self.refused(
+            self.conversations.send(ANN, Member("nobody"), "hello", address=HOME), NotFound
+        )
         self.assertEqual(self.platform.events, [])
 
     def test_one_to_oneself_is_refused_and_does_not_count(self) -> None:
         for _ in range(3):
-            self.refused(self.conversations.send(ANN, ANN, "hello"), BadRequest)
+            self.refused(self.conversations.send(ANN, ANN, "hello", address=HOME), BadRequest)
         self.assertEqual(self.platform.events, [])
         self.send(ANN, BOB)
 
     def test_what_is_not_stored_is_not_told(self) -> None:
         conversations = self.conversations_with(self.platform, AwayDatabase().run)
-        self.refused(conversations.send(ANN, BOB, "hello"), Unavailable)
-        self.refused(conversations.see(ANN, BOB, 1), Unavailable)
+        self.refused(conversations.send(ANN, BOB, "hello", address=HOME), Unavailable)
+        self.refused(conversations.see(ANN, BOB, 1, address=HOME), Unavailable)
         self.assertEqual(self.platform.events, [])
         self.assertEqual(values(conversations.samples()), {"app_messages": 0})
 
@@ -145,7 +164,7 @@ class SeeTests(ConversationsTestCase):
         self.platform.looks.clear()
 
     def test_what_was_seen_is_told_by_its_last_message(self) -> None:
-        seen = self.result(self.conversations.see(BOB, ANN, self.second))
+        seen = self.result(self.conversations.see(BOB, ANN, self.second, address=HOME))
         self.assertEqual(seen, Seen(self.second, PublishOutcome.ACCEPTED))
         self.assertEqual(
             self.platform.events,
@@ -153,18 +172,32 @@ class SeeTests(ConversationsTestCase):
         )
 
     def test_it_is_stored_before_it_is_told(self) -> None:
-        self.result(self.conversations.see(BOB, ANN, self.first))
+        self.result(self.conversations.see(BOB, ANN, self.first, address=HOME))
         self.assertEqual(self.platform.looks, [[("a", True), ("b", False)]])
 
     def test_it_is_stored_though_nobody_can_be_told(self) -> None:
         conversations = self.conversations_with(AwayPlatform())
-        seen = self.result(conversations.see(BOB, ANN, self.second))
+        seen = self.result(conversations.see(BOB, ANN, self.second, address=HOME))
         self.assertIs(seen.delivery, PublishOutcome.FAILED)
         self.assertEqual(self.stored(), [("a", True), ("b", True)])
 
+    def test_beyond_the_limit_it_is_neither_stored_nor_told(self) -> None:
+        for _ in range(2):
+            self.result(self.conversations.see(BOB, ANN, self.first, address=HOME))
+        refused = self.conversations.see(BOB, ANN, self.second, address=HOME)
+        self.refused(refused, TooManyRequests)
+        self.assertEqual(self.stored(), [("a", True), ("b", False)])
+        self.assertEqual(len(self.platform.events), 2)
+
+    def test_many_names_at_one_address_share_the_limit_of_the_address(self) -> None:
+        conversations = self.conversations_with(self.platform, at_address=1)
+        self.result(conversations.see(BOB, ANN, self.first, address=HOME))
+        self.refused(conversations.see(EVE, ANN, self.first, address=HOME), TooManyRequests)
+        self.result(conversations.see(BOB, ANN, self.second, address="10.0.0.2"))
+
     def test_what_another_was_sent_cannot_be_seen(self) -> None:
         for member, sender in ((ANN, BOB), (EVE, ANN), (BOB, EVE)):
-            self.refused(self.conversations.see(member, sender, self.first), NotFound)
+            self.refused(self.conversations.see(member, sender, self.first, address=HOME), NotFound)
         self.assertEqual(self.stored(), [("a", False), ("b", False)])
         self.assertEqual(self.platform.events, [])
 
@@ -182,7 +215,7 @@ class LookTests(ConversationsTestCase):
         self.assertEqual((page.topic, list(page.messages)), ("conv:ann.eve", []))
 
     def test_the_last_50_messages_are_shown(self) -> None:
-        self.conversations = self.conversations_with(self.platform, burst=60)
+        self.conversations = self.conversations_with(self.platform, burst=60, at_address=60)
         for number in range(60):
             self.send(ANN, BOB, str(number))
         messages = self.result(self.conversations.look(ANN, BOB)).messages
@@ -195,7 +228,7 @@ class LookTests(ConversationsTestCase):
         self.assertEqual([(found.member, found.unseen) for found in told], [(EVE, 1), (BOB, 0)])
 
     def test_a_member_is_told_of_30_of_them(self) -> None:
-        self.conversations = self.conversations_with(self.platform, burst=40)
+        self.conversations = self.conversations_with(self.platform, burst=40, at_address=40)
         for number in range(40):
             other = Member(f"m{number}")
             self.successResultOf(self.store.come(other, at=0, away_milliseconds=0))

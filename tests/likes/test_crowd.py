@@ -8,7 +8,6 @@ from rtdeliver.config.sections import LikesCrowd
 from rtdeliver.errors import TooManyRequests, Unavailable
 from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.crowd import Crowd
-from rtdeliver.likes.limits import Allowance, RateLimit
 from rtdeliver.likes.model import REACTIONS, Video
 from rtdeliver.likes.publisher import Publisher
 from rtdeliver.likes.store import Store, Transactions
@@ -21,6 +20,7 @@ from tests.likes.fakes import (
     PromptDatabase,
     RecordingPlatform,
     values,
+    visitor_limit,
 )
 
 RED, BLUE = Video("red", "Red"), Video("blue", "Blue")
@@ -38,7 +38,7 @@ class CrowdTestCase(SynchronousTestCase):
         self.use(self.platform, self.database.run)
 
     def use(self, platform: IPlatform, run: Transactions) -> None:
-        nothing = RateLimit(what="x", allowance=Allowance(1, 0), visitors=1, clock=self.clock)
+        nothing = visitor_limit(self.clock, burst=0, at_address=0)
         videos = Videos(
             videos=[RED, BLUE],
             store=Store(run),
@@ -48,7 +48,7 @@ class CrowdTestCase(SynchronousTestCase):
             ),
             likes=nothing,
             comments=nothing,
-            clock=self.clock,
+            now=self.clock.seconds,
         )
         self.crowd = Crowd(
             videos=videos,

@@ -1,25 +1,30 @@
 """Tests of rtdeliver.likes.database, on SQLite files."""
 
-import sqlite3
-import tempfile
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 
 from rtdeliver.config.sections import LikesDatabase
 from rtdeliver.errors import ConfigError, NotFound, Unavailable
-from rtdeliver.likes.database import SCHEMA, Database, connect, upgrade
+from rtdeliver.likes.database import Database
+from rtdeliver.likes.database_file import SCHEMA
+from tests.likes.test_database_file import TABLES, FolderTestCase
 
-TABLES = {"members", "likes", "likes_by_minute", "comments", "messages"}
+CHECK_SECONDS = 3
+NO_FOLDER = "unable to open database file: No such file or directory"
 
 
-class PatientReactor:
+class PatientReactor(Clock):
     """Starts when the test says, and calls what threads ask for when the test listens."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._first: list[Callable[[], object]] = []
         self._calls: list[Callable[[], object]] = []
 
@@ -27,13 +32,17 @@ class PatientReactor:
         while self._first:
             self._first.pop(0)()
 
-    def listen(self) -> None:
+    def listen(self) -> bool:
+        """Return whether any thread asked for a call."""
+        asked = bool(self._calls)
         while self._calls:
             self._calls.pop(0)()
+        return asked
 
-    def callWhenRunning(self, call: Callable[[], object]) -> object:
-        self._first.append(call)
-        return call
+    def callWhenRunning(self, call: Callable[..., object], *args: object) -> object:
+        trigger = partial(call, *args)
+        self._first.append(trigger)
+        return trigger
 
     def callFromThread(self, call: Callable[..., object], *args: object) -> None:
         self._calls.append(lambda: call(*args))
@@ -46,101 +55,6 @@ class PatientReactor:
             self._first.remove(trigger)
 
 
-class FolderTestCase(SynchronousTestCase):
-    """Has a folder for a database."""
-
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.path = str(Path(folder.name) / "live.sqlite")
-
-    def connect(self, *, busy_seconds: float = 0) -> sqlite3.Connection:
-        connection = connect(self.path, busy_seconds=busy_seconds)
-        self.addCleanup(connection.close)
-        return connection
-
-    def execute(self, statement: str) -> list[Any]:
-        """What a process that knows nothing of ours gets from the file."""
-        connection = sqlite3.connect(self.path)
-        try:
-            with connection:
-                return connection.execute(statement).fetchall()
-        finally:
-            connection.close()
-
-    def tables(self) -> set[str]:
-        rows = self.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        return {name for (name,) in rows} - {"sqlite_sequence"}
-
-    def version(self) -> int:
-        [(version,)] = self.execute("PRAGMA user_version")
-        return int(version)
-
-
-class UpgradeTests(FolderTestCase):
-    def test_an_empty_file_gets_the_schema_of_today(self) -> None:
-        upgrade(self.connect())
-        self.assertEqual(self.tables(), TABLES)
-        self.assertEqual(self.version(), len(SCHEMA))
-
-    def test_a_file_that_has_it_is_left_as_it_is(self) -> None:
-        upgrade(self.connect())
-        self.execute("INSERT INTO members VALUES ('ann', 1, 2)")
-        upgrade(self.connect())
-        self.assertEqual(self.execute("SELECT * FROM members"), [("ann", 1, 2)])
-        self.assertEqual(self.version(), len(SCHEMA))
-
-    def test_a_schema_that_is_newer_is_refused_and_left_as_it_is(self) -> None:
-        self.execute(f"PRAGMA user_version = {len(SCHEMA) + 1}")
-        error = self.assertRaises(ConfigError, upgrade, self.connect())
-        self.assertIn(f"has version {len(SCHEMA) + 1}", str(error))
-        self.assertEqual(self.tables(), set())
-        self.assertEqual(self.version(), len(SCHEMA) + 1)
-
-    def test_a_step_that_fails_leaves_nothing_behind(self) -> None:
-        """The last table is there already, of some other program."""
-        self.execute("CREATE TABLE messages (recipe TEXT)")
-        self.assertRaises(sqlite3.Error, upgrade, self.connect())
-        self.assertEqual(self.tables(), {"messages"})
-        self.assertEqual(self.version(), 0)
-
-    def test_one_that_finds_another_at_it_waits_and_then_has_nothing_to_do(self) -> None:
-        first, second = self.connect(), self.connect()
-        first.execute("BEGIN IMMEDIATE")
-        error = self.assertRaises(sqlite3.OperationalError, upgrade, second)
-        self.assertIn("locked", str(error))
-        first.rollback()
-        upgrade(first)
-        upgrade(second)
-        self.assertEqual(self.tables(), TABLES)
-        self.assertEqual(self.version(), len(SCHEMA))
-
-    def test_nobody_else_can_be_at_it_once_it_has_looked_what_there_is_to_do(self) -> None:
-        first, second = self.connect(), self.connect()
-        found: list[str] = []
-
-        def try_too(statement: str) -> None:
-            if "user_version" in statement:
-                try:
-                    second.execute("BEGIN IMMEDIATE")
-                    second.rollback()
-                except sqlite3.OperationalError as error:
-                    found.append(str(error))
-
-        first.set_trace_callback(try_too)
-        upgrade(first)
-        self.assertEqual(found, ["database is locked"] * 2)
-
-    def test_readers_do_not_wait_for_the_writer(self) -> None:
-        writer, reader = self.connect(), self.connect()
-        upgrade(writer)
-        self.assertEqual(self.execute("PRAGMA journal_mode"), [("wal",)])
-        writer.execute("INSERT INTO members VALUES ('ann', 1, 2)")
-        self.assertEqual(reader.execute("SELECT * FROM members").fetchall(), [])
-        writer.commit()
-        self.assertEqual(len(reader.execute("SELECT * FROM members").fetchall()), 1)
-
-
 class DatabaseTestCase(FolderTestCase):
     """Has a database, which takes two calls at a time."""
 
@@ -151,7 +65,10 @@ class DatabaseTestCase(FolderTestCase):
 
     def database_at(self, path: str) -> Database:
         return Database(
-            settings=LikesDatabase(path=path, busy_seconds=0, waiting=2), reactor=self.reactor
+            settings=LikesDatabase(
+                path=path, busy_seconds=0, check_seconds=CHECK_SECONDS, waiting=2
+            ),
+            reactor=self.reactor,
         )
 
 
@@ -297,3 +214,110 @@ class RunTests(DatabaseTestCase):
         self.finish()
         for answer in answers:
             self.successResultOf(answer)
+
+
+class MissingTests(DatabaseTestCase):
+    """Its folder is missing, and there again."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(self.database.close)
+        self.folder = Path(self.path).parent
+        self.away = Path(f"{self.folder}.away")
+
+    def open(self) -> None:
+        self.database.open()
+        self.reactor.start()
+
+    def pass_time(self, checks: int = 1) -> None:
+        """Let so many checks pass, and hear what came of them and of all calls before."""
+        for _ in range(checks):
+            self.reactor.advance(CHECK_SECONDS)
+            self.hear()
+
+    def hear(self) -> None:
+        """Wait for what the thread says next of checks and transactions."""
+        deadline = time.monotonic() + 60
+        while not self.reactor.listen():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.001)
+
+    def assert_missing(self) -> None:
+        [missing] = self.database.missing()
+        self.assertEqual(missing, f"the database {self.path} cannot be used: {NO_FOLDER}")
+
+    def test_one_that_is_not_open_is_missing(self) -> None:
+        [missing] = self.database.missing()
+        self.assertIn("it is not open", missing)
+
+    def test_one_that_can_be_used_is_not_missing(self) -> None:
+        self.open()
+        self.assertEqual(self.database.missing(), [])
+        self.pass_time(3)
+        self.assertEqual(self.database.missing(), [])
+
+    def test_a_file_that_is_locked_does_not_stop_the_start_and_is_used_once_it_is_not(self) -> None:
+        other = self.connect()
+        other.execute("BEGIN IMMEDIATE")
+        self.open()
+        self.assertIn("locked", self.database.missing()[0])
+        self.failureResultOf(self.database.run(len), Unavailable)
+        self.pass_time()
+        self.assertIn("locked", self.database.missing()[0])
+        other.rollback()
+        self.pass_time()
+        self.assertEqual(self.database.missing(), [])
+        self.assertEqual(self.tables(), TABLES)
+
+    def test_a_check_notices_it_and_calls_fail_at_once_until_a_check_succeeds(self) -> None:
+        self.open()
+        self.folder.rename(self.away)
+        self.pass_time()
+        self.assert_missing()
+        failure = self.failureResultOf(self.database.run(len), Unavailable)
+        self.assertEqual(failure.value.message, "the database cannot be used now")
+        self.away.rename(self.folder)
+        self.failureResultOf(self.database.run(len), Unavailable)
+        self.pass_time()
+        answer = self.database.run(lambda _: "done")
+        self.hear()
+        self.assertEqual(self.successResultOf(answer), "done")
+
+    def test_a_call_notices_it_and_those_behind_it_fail_as_well(self) -> None:
+        self.database.open()
+        self.folder.rename(self.away)
+        answers = [self.database.run(len) for _ in range(2)]
+        self.reactor.start()
+        while self.database.waiting:
+            self.hear()
+        for answer in answers:
+            self.failureResultOf(answer, Unavailable)
+        self.assert_missing()
+        self.assertEqual(self.database.waiting, 0)
+
+    def test_it_is_logged_once_when_it_is_missing_and_once_when_it_is_back(self) -> None:
+        self.open()
+        with capturedLogs() as logs:
+            self.folder.rename(self.away)
+            self.pass_time(3)
+            self.away.rename(self.folder)
+            self.pass_time(3)
+        lines = [formatEvent(event) for event in logs if "database" in formatEvent(event)]
+        self.assertEqual(
+            lines,
+            [
+                f"the database {self.path} cannot be used: {NO_FOLDER}",
+                f"the database {self.path} can be used again",
+            ],
+        )
+
+    def test_a_schema_that_became_newer_is_missing(self) -> None:
+        self.open()
+        self.execute(f"PRAGMA user_version = {len(SCHEMA) + 1}")
+        self.pass_time()
+        self.assertIn("its schema has version", self.database.missing()[0])
+
+    def test_after_a_close_it_is_not_checked(self) -> None:
+        self.open()
+        self.database.close()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])

@@ -19,6 +19,7 @@ from tests.likes.fakes import (
     ANN,
     BOB,
     EVE,
+    HOME,
     AwayDatabase,
     AwayPlatform,
     PromptDatabase,
@@ -27,7 +28,6 @@ from tests.likes.fakes import (
 )
 
 NOW = 1_795_417_956.553
-HOME = "10.0.0.1"
 ANN_JOINED = Published("members", "joined", {"member": "ann"})
 
 
@@ -53,7 +53,7 @@ class PeopleTestCase(SynchronousTestCase):
                 what="names", allowance=Allowance(0.1, 3), visitors=10, clock=self.clock
             ),
             token_seconds=3600,
-            clock=self.clock,
+            now=self.clock.seconds,
         )
 
     def stored(self) -> list[Member]:

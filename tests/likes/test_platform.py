@@ -52,7 +52,7 @@ class HttpPlatformContractTests(DispatcherPlatformContract, SynchronousTestCase)
         return HttpPlatform(
             dispatchers=new_failover("http://d1:8090", clock=self.clock, order=at_random),
             client=new_client(MemoryAgent({"d1:8090": app.resource()}), self.clock),
-            clock=self.clock,
+            now=self.clock.seconds,
         )
 
 
@@ -73,7 +73,7 @@ class HttpPlatformTestCase(SynchronousTestCase):
                 avoid_seconds=SHUN_SECONDS,
             ),
             client=new_client(self.agent, self.clock, secret=secret),
-            clock=self.clock,
+            now=self.clock.seconds,
         )
 
     def publish(self) -> Deferred[None]:

@@ -9,7 +9,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.errors import NotFound, TooManyRequests, Unavailable
 from rtdeliver.interfaces import IPlatform
-from rtdeliver.likes.limits import Allowance, RateLimit
 from rtdeliver.likes.model import Minute, Video, Visitor
 from rtdeliver.likes.publisher import Publisher, PublishOutcome
 from rtdeliver.likes.store import Store, Transactions
@@ -18,6 +17,8 @@ from rtdeliver.likes.viewers import ViewerCounts
 from tests.likes.fakes import (
     ANN,
     BOB,
+    EVE,
+    HOME,
     AwayDatabase,
     AwayPlatform,
     HangingPlatform,
@@ -25,6 +26,7 @@ from tests.likes.fakes import (
     Published,
     RecordingPlatform,
     values,
+    visitor_limit,
 )
 
 RED, BLUE = Video("red", "Canyon at dusk"), Video("blue", "blue")
@@ -33,7 +35,7 @@ SOMEBODY = Visitor(None, "10.0.0.1")
 
 
 class VideosTestCase(SynchronousTestCase):
-    """Has two videos, and lets visitors do everything twice."""
+    """Has two videos, and lets visitors do everything twice, and an address four times."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -53,13 +55,10 @@ class VideosTestCase(SynchronousTestCase):
             store=Store(run or self.database.run),
             publisher=Publisher(platform=platform, waiting=100),
             viewers=self.viewers,
-            likes=self.limit(),
-            comments=self.limit(),
-            clock=self.clock,
+            likes=visitor_limit(self.clock),
+            comments=visitor_limit(self.clock),
+            now=self.clock.seconds,
         )
-
-    def limit(self) -> RateLimit:
-        return RateLimit(what="things", allowance=Allowance(1, 2), visitors=10, clock=self.clock)
 
     def stored(self) -> tuple[int, list[str]]:
         """All likes and comments of the red video that are in the store now."""
@@ -123,6 +122,15 @@ class LikeTests(VideosTestCase):
         self.refused(self.videos.like(RED, SOMEBODY, "heart"), TooManyRequests)
         self.result(self.videos.like(RED, Visitor(None, "10.0.0.2"), "heart"))
 
+    def test_many_names_at_one_address_share_the_limit_of_the_address(self) -> None:
+        for member in (ANN, ANN, BOB, BOB):
+            self.result(self.videos.like(RED, Visitor(member, HOME), "heart"))
+        for visitor in (Visitor(EVE, HOME), Visitor(None, HOME)):
+            self.refused(self.videos.like(RED, visitor, "heart"), TooManyRequests)
+        self.refused(self.videos.typing(RED, EVE, address=HOME), TooManyRequests)
+        self.assertEqual(self.stored(), (4, []))
+        self.result(self.videos.like(RED, Visitor(EVE, "10.0.0.2"), "heart"))
+
     def test_who_may_like_as_much_as_they_want_is_not_limited(self) -> None:
         for number in range(5):
             liked = self.result(self.videos.count_like(RED, None, "fire"))
@@ -132,14 +140,14 @@ class LikeTests(VideosTestCase):
     def test_what_is_not_stored_is_not_told(self) -> None:
         videos = self.videos_with(self.platform, AwayDatabase().run)
         self.refused(videos.like(RED, SOMEBODY, "heart"), Unavailable)
-        self.refused(videos.comment(RED, ANN, "hello"), Unavailable)
+        self.refused(videos.comment(RED, ANN, "hello", address=HOME), Unavailable)
         self.assertEqual(self.platform.events, [])
         self.assertEqual(set(values(videos.samples()).values()), {0})
 
 
 class CommentTests(VideosTestCase):
     def test_a_comment_is_told_as_it_is_stored(self) -> None:
-        commented = self.result(self.videos.comment(RED, ANN, "hello ☃\n"))
+        commented = self.result(self.videos.comment(RED, ANN, "hello ☃\n", address=HOME))
         comment = commented.comment
         self.assertEqual((comment.member, comment.text), (ANN, "hello ☃\n"))
         self.assertEqual(comment.at, 1_795_417_956_553)
@@ -154,31 +162,42 @@ class CommentTests(VideosTestCase):
         self.assertEqual(self.successResultOf(self.store.comments("red", 50)), [comment])
 
     def test_it_is_stored_before_it_is_told(self) -> None:
-        self.result(self.videos.comment(RED, ANN, "hello"))
+        self.result(self.videos.comment(RED, ANN, "hello", address=HOME))
         self.assertEqual(self.platform.looks, [(0, ["hello"])])
 
     def test_it_is_stored_though_nobody_can_be_told(self) -> None:
-        commented = self.result(self.videos_with(AwayPlatform()).comment(RED, ANN, "hello"))
+        commented = self.result(
+            self.videos_with(AwayPlatform()).comment(RED, ANN, "hello", address=HOME)
+        )
         self.assertIs(commented.delivery, PublishOutcome.FAILED)
         self.assertEqual(self.stored(), (0, ["hello"]))
 
     def test_beyond_the_limit_of_a_member_it_is_neither_stored_nor_told(self) -> None:
         for text in "ab":
-            self.result(self.videos.comment(RED, ANN, text))
-        self.refused(self.videos.comment(RED, ANN, "c"), TooManyRequests)
+            self.result(self.videos.comment(RED, ANN, text, address=HOME))
+        self.refused(self.videos.comment(RED, ANN, "c", address=HOME), TooManyRequests)
         self.assertEqual(self.stored(), (0, ["a", "b"]))
         self.assertEqual(len(self.platform.events), 2)
-        self.result(self.videos.comment(RED, BOB, "d"))
+        self.result(self.videos.comment(RED, BOB, "d", address=HOME))
+
+    def test_many_names_at_one_address_share_the_limit_of_the_address(self) -> None:
+        for member in (ANN, ANN, BOB, BOB):
+            self.result(self.videos.comment(RED, member, "x", address=HOME))
+        self.refused(self.videos.comment(RED, EVE, "x", address=HOME), TooManyRequests)
+        self.assertEqual(len(self.platform.events), 4)
+        self.result(self.videos.comment(RED, EVE, "x", address="10.0.0.2"))
 
     def test_likes_do_not_count_against_it(self) -> None:
         for _ in range(2):
             self.result(self.videos.like(RED, Visitor(ANN, ""), "heart"))
-        self.result(self.videos.comment(RED, ANN, "hello"))
+        self.result(self.videos.comment(RED, ANN, "hello", address=HOME))
 
 
 class TypingTests(VideosTestCase):
     def test_who_types_is_told_and_not_stored(self) -> None:
-        self.assertIs(self.result(self.videos.typing(RED, ANN)), PublishOutcome.ACCEPTED)
+        self.assertIs(
+            self.result(self.videos.typing(RED, ANN, address=HOME)), PublishOutcome.ACCEPTED
+        )
         self.assertEqual(
             self.platform.events, [Published("comments:red", "typing", {"member": "ann"})]
         )
@@ -186,13 +205,14 @@ class TypingTests(VideosTestCase):
 
     def test_that_nobody_can_be_told_is_no_error(self) -> None:
         self.assertIs(
-            self.result(self.videos_with(AwayPlatform()).typing(RED, ANN)), PublishOutcome.FAILED
+            self.result(self.videos_with(AwayPlatform()).typing(RED, ANN, address=HOME)),
+            PublishOutcome.FAILED,
         )
 
     def test_it_counts_as_a_like_where_these_are_limited(self) -> None:
-        self.result(self.videos.typing(RED, ANN))
+        self.result(self.videos.typing(RED, ANN, address=HOME))
         self.result(self.videos.like(RED, Visitor(ANN, "10.0.0.1"), "heart"))
-        self.refused(self.videos.typing(RED, ANN), TooManyRequests)
+        self.refused(self.videos.typing(RED, ANN, address=HOME), TooManyRequests)
         self.assertEqual(len(self.platform.events), 2)
 
 
@@ -222,7 +242,7 @@ class PageTests(VideosTestCase):
         self.clock.advance(60)
         self.result(self.videos.count_like(RED, None, "star"))
         self.result(self.videos.count_like(BLUE, None, "fire"))
-        comment = self.result(self.videos.comment(RED, ANN, "hello")).comment
+        comment = self.result(self.videos.comment(RED, ANN, "hello", address=HOME)).comment
         self.platform.watching[RED.live] = 17
         self.viewers.start()
         self.addCleanup(self.viewers.stop)
@@ -235,7 +255,7 @@ class PageTests(VideosTestCase):
 
     def test_a_page_shows_the_last_50_comments_and_30_minutes(self) -> None:
         for number in range(60):
-            self.result(self.videos.comment(RED, ANN, str(number)))
+            self.result(self.videos.comment(RED, ANN, str(number), address=HOME))
             self.result(self.videos.count_like(RED, None, "heart"))
             self.clock.advance(60)
         page = self.result(self.videos.look(RED))
@@ -245,5 +265,5 @@ class PageTests(VideosTestCase):
     def test_what_was_stored_is_counted(self) -> None:
         self.result(self.videos.like(RED, SOMEBODY, "heart"))
         self.result(self.videos.count_like(RED, None, "heart"))
-        self.result(self.videos.comment(RED, ANN, "hello"))
+        self.result(self.videos.comment(RED, ANN, "hello", address=HOME))
         self.assertEqual(values(self.videos.samples()), {"app_likes": 2, "app_comments": 1})

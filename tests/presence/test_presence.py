@@ -76,7 +76,7 @@ class PresenceTrackerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1_795_417_956)
-        self.store = AwayStore(settings=TIMES, clock=self.clock)
+        self.store = AwayStore(settings=TIMES, clock=self.clock, now=self.clock.seconds)
         self.viewer = Viewer()
         self.tracker = self.new_tracker()
         self.tracker.start()
@@ -232,7 +232,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.clock.advance(1_795_417_956)
-        self.store = MemoryPresenceStore(settings=TIMES, clock=self.clock)
+        self.store = MemoryPresenceStore(settings=TIMES, clock=self.clock, now=self.clock.seconds)
         self.viewer = Viewer()
         self.streams = {ANN: 0, BOB: 0}
         self.came: set[Member] = set()

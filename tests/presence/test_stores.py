@@ -11,7 +11,7 @@ from rtdeliver.messages import PresenceHeartbeat
 from rtdeliver.model import Member
 from rtdeliver.presence.memory import MemoryPresenceStore
 from rtdeliver.presence.sharded import ShardedPresenceStore
-from tests.contracts.presence_store import TIMES, PresenceStoreContract
+from tests.contracts.presence_store import ANN, GONE_SECONDS, TIMES, PresenceStoreContract
 
 
 class MemoryPresenceStoreTests(PresenceStoreContract, SynchronousTestCase):
@@ -19,14 +19,44 @@ class MemoryPresenceStoreTests(PresenceStoreContract, SynchronousTestCase):
 
     def make_store(self) -> IPresenceStore:
         self.clock = Clock()
-        self.clock.advance(1_795_417_956)
-        return MemoryPresenceStore(settings=TIMES, clock=self.clock)
+        self.wall = Clock()
+        self.wall.advance(1_795_417_956)
+        return MemoryPresenceStore(settings=TIMES, clock=self.clock, now=self.wall.seconds)
 
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
+        self.wall.advance(seconds)
 
     def get(self, deferred: Deferred[Any]) -> Any:
         return self.successResultOf(deferred)
+
+    def test_the_wall_clock_does_not_decide_how_long_a_member_is_online(self) -> None:
+        for change_seconds in (-3600, 7200):
+            with self.subTest(change_seconds=change_seconds):
+                self.come(ANN)
+                self.wall.advance(change_seconds)
+                self.assertEqual(self.sweep(), [])
+                self.advance(GONE_SECONDS - 1)
+                self.assertEqual(self.sweep(), [])
+                self.advance(1)
+                gone = self.sweep()
+                self.assertEqual([change.status for change in gone], ["offline"])
+                self.tell(gone)
+
+    def test_the_wall_clock_does_not_decide_how_long_a_claim_lasts(self) -> None:
+        lost = self.beat(ANN)
+        self.wall.advance(-3600)
+        self.advance(TIMES.claim_seconds - 0.1)
+        self.assertEqual(self.sweep(), [])
+        self.advance(0.1)
+        self.assertEqual(self.sweep(), lost)
+
+    def test_a_heartbeat_is_shown_with_the_time_of_the_wall_clock(self) -> None:
+        self.come(ANN)
+        self.wall.advance(-3600)
+        self.beat(ANN)
+        [presence] = self.get(self.store.presence([ANN]))
+        self.assertEqual(presence.heartbeat_at, (1_795_417_956 - 3600) * 1000)
 
 
 class ShardedPresenceStoreTests(MemoryPresenceStoreTests):
@@ -34,9 +64,10 @@ class ShardedPresenceStoreTests(MemoryPresenceStoreTests):
 
     def make_store(self) -> IPresenceStore:
         self.clock = Clock()
-        self.clock.advance(1_795_417_956)
+        self.wall = Clock()
+        self.wall.advance(1_795_417_956)
         self.shards = {
-            name: MemoryPresenceStore(settings=TIMES, clock=self.clock)
+            name: MemoryPresenceStore(settings=TIMES, clock=self.clock, now=self.wall.seconds)
             for name in ("r1", "r2", "r3")
         }
         return ShardedPresenceStore(self.shards)

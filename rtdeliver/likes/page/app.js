@@ -286,11 +286,11 @@ function addForms({ crowd_likes_per_second: each, crowd_seconds: seconds }) {
 	takeText("tell", () => path`/conversations/${people.partner ?? ""}/messages`, ({ message }, undelivered) =>
 		people.message(message, undelivered),
 	);
-	let typedAt = 0;
+	let typedAt = -Infinity;
 	const field = byId("say-text");
 	field.oninput = () => {
-		if (!field.value || Date.now() - typedAt < TYPING_MS) return;
-		typedAt = Date.now();
+		if (!field.value || performance.now() - typedAt < TYPING_MS) return;
+		typedAt = performance.now();
 		backend.post(path`/videos/${video}/typing`).catch(() => {});
 	};
 	const crowd = byId("crowd");
