@@ -57,6 +57,13 @@ class Unauthorized(Refusal):
     status = 401
 
 
+class Forbidden(Refusal):
+    """The client may not do this here."""
+
+    name = "forbidden"
+    status = 403
+
+
 class NotFound(Refusal):
     """Nothing is served at this path."""
 
@@ -76,6 +83,13 @@ class MethodNotAllowed(Refusal):
 
     name = "method_not_allowed"
     status = 405
+
+
+class RequestTimeout(Refusal):
+    """A part of the request took too long to come."""
+
+    name = "request_timeout"
+    status = 408
 
 
 class TooManyTopics(Refusal):

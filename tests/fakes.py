@@ -505,8 +505,9 @@ def new_backoff(min_seconds: float = 0.1, max_seconds: float = 3) -> Backoff:
 
 
 def new_client(agent: IAgent, clock: IReactorTime, *, secret: str = "") -> NodeClient:
-    """A client that waits five seconds."""
-    return NodeClient(agent=agent, clock=clock, settings=Http(request_seconds=5), secret=secret)
+    """A client that waits five seconds, and takes answers of 64 KiB."""
+    settings = Http(request_seconds=5, internal_body_bytes=65_536)
+    return NodeClient(agent=agent, clock=clock, settings=settings, secret=secret)
 
 
 def new_failover(

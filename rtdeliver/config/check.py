@@ -89,6 +89,14 @@ def _check_sizes(config: Config) -> None:
                 f" publishing.event_bytes and up to {_FRAME_OVERHEAD_BYTES} bytes around it"
             )
 
+    for key in ("http.public_body_bytes", "http.internal_body_bytes"):
+        if 2 * attrgetter(key)(config) > config.http.bodies_bytes:
+            raise ConfigError(
+                f"{_with_value(config, key)} must be at most half of"
+                f" {_with_value(config, 'http.bodies_bytes')}: public and internal listeners share"
+                " these bytes"
+            )
+
 
 def _check_names(config: Config) -> None:
     node, datacenters = config.node, config.datacenters

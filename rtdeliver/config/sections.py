@@ -99,11 +99,27 @@ class Http(Section, frozen=True, kw_only=True):
     idle_seconds: Seconds = 60
     """How long a client may keep a connection open without a request."""
 
-    public_body_bytes: Bytes = 1_048_576
-    """The largest body of a request to a public listener."""
+    head_seconds: Seconds = 20
+    """How long a client may take to send the head of a request, from the first byte on."""
+
+    body_seconds: Seconds = 30
+    """How long a client may take to send the body of a request, from the end of the head on."""
+
+    public_body_bytes: Bytes = 262_144
+    """The largest body of a request to a public listener. A change of topics that adds 100 topics
+    of 1024 bytes and removes 100 others takes about 206,000 bytes.
+    """
 
     internal_body_bytes: Bytes = 33_554_432
-    """The largest body of a request to an internal listener."""
+    """The largest body of a request to an internal listener, and the largest answer that a node
+    accepts from another one.
+    """
+
+    bodies_bytes: Bytes = 134_217_728
+    """How many bytes of bodies that have not come completely a process holds: half of them at its
+    public listeners, half of them at its internal ones. It must be at least twice as much as the
+    largest body.
+    """
 
     request_seconds: Seconds = 5
     """How long a request to another node may take, with its answer."""

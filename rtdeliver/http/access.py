@@ -1,6 +1,8 @@
 """Who may use a listener: clients that have its secret, and pages of the allowed origins."""
 
 import hmac
+import ipaddress
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,9 +11,10 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from rtdeliver.config.sections import SAME_HOST
-from rtdeliver.errors import ConfigError, Unauthorized
-from rtdeliver.http.replies import refuse
+from rtdeliver.errors import ConfigError, Forbidden, Refusal, Unauthorized
 from rtdeliver.http.requests import header
+
+_HOST = re.compile(rb"(?P<name>[A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
 
 def read_secret(path: str) -> str:
@@ -34,27 +37,71 @@ def read_secret(path: str) -> str:
     return secret
 
 
-class SecretResource(Resource):
-    """Lets through health checks, and requests with ``Authorization: Bearer SECRET``."""
+class Gate:
+    """Who may use a listener for nodes, producers and operators; the head of a request tells.
 
-    isLeaf = True
+    With a secret, requests must carry it; health checks need not. Without a secret, only clients on
+    this machine reach the listener, and a browser may be one of them. The page of any site can let
+    its own name point to this machine (DNS rebinding), so the host in a request must be an address
+    or a name of the loopback interface. Clients other than browsers may leave it out.
 
-    def __init__(self, secret: str, inner: IResource) -> None:
-        super().__init__()
-        self._expected = f"Bearer {secret}".encode()
-        self._inner = inner
+    :param secret: the secret; empty for none.
+    :param any_host: whether requests without a secret may name any host.
+    """
 
-    def render(self, request: Request) -> Any:
-        given = request.requestHeaders.getRawHeaders(b"Authorization", [b""])[0]
-        if request.path.startswith(b"/health/") or hmac.compare_digest(given, self._expected):
-            return self._inner.render(request)
-        return refuse(
-            request,
-            Unauthorized(
-                "send the secret of this listener as Authorization: Bearer SECRET",
-                headers={"WWW-Authenticate": "Bearer"},
-            ),
+    def __init__(self, *, secret: str, any_host: bool) -> None:
+        self._expected = f"Bearer {secret}".encode() if secret else b""
+        self._any_host = any_host
+
+    def refusal(
+        self, *, target: bytes, hosts: Sequence[bytes], authorization: bytes
+    ) -> Refusal | None:
+        """Return what is wrong with a request; ``None`` if it is let through.
+
+        :param target: the path, perhaps with a query.
+        :param hosts: the values of ``Host``.
+        """
+        if self._expected:
+            return self._secret_refusal(target, authorization)
+        if self._any_host:
+            return None
+        return next((_strange(host) for host in hosts if not _is_here(host)), None)
+
+    def _secret_refusal(self, target: bytes, authorization: bytes) -> Refusal | None:
+        if target.startswith(b"/health/") or hmac.compare_digest(authorization, self._expected):
+            return None
+        return Unauthorized(
+            "send the secret of this listener as Authorization: Bearer SECRET",
+            headers={"WWW-Authenticate": "Bearer"},
         )
+
+
+def _is_here(host: bytes) -> bool:
+    """Whether a Host field is an address or a name of the loopback interface, or empty."""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return False
+    name = match["name"].decode().lower().removesuffix(".")
+    return name in ("", "localhost") or name.endswith(".localhost") or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        if name.startswith("["):
+            ipaddress.IPv6Address(name[1:-1])
+        else:
+            ipaddress.IPv4Address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _strange(host: bytes) -> Forbidden:
+    return Forbidden(
+        f"this listener has no secret, so it answers to localhost and to IP addresses only, not to"
+        f" the host {host.decode('latin-1')!r}: use one of these in the URL, or give the listener"
+        " a secret (access.secret_file)"
+    )
 
 
 class CorsResource(Resource):

@@ -18,9 +18,6 @@ from rtdeliver.config.sections import Http
 from rtdeliver.errors import AnsweredNo, AnswerLost, Refused, RemoteFailure, Unreachable
 from rtdeliver.http.endpoints import NodeEndpoints
 
-ANSWER_BYTES = 65536
-"""The largest body of an answer."""
-
 
 class Answer(msgspec.Struct, frozen=True):
     """The response to a request."""
@@ -42,7 +39,7 @@ def accepted(answer: Answer) -> Answer:
 class NodeClient:
     """Calls other nodes.
 
-    :param settings: have the time for a request with its answer.
+    :param settings: have the time for a request with its answer, and the largest answer.
     :param secret: sent as a bearer token; empty for none.
     """
 
@@ -51,6 +48,7 @@ class NodeClient:
         self._clock = clock
         self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         self._timeout_seconds = settings.request_seconds
+        self._answer_bytes = settings.internal_body_bytes
 
     async def post(
         self, url: str, body: bytes, *, content_type: str, headers: Mapping[str, str] | None = None
@@ -100,16 +98,18 @@ class NodeClient:
             data=body or None,
             headers=Headers({name: [value] for name, value in headers.items()}),
         )
-        pieces: list[bytes] = []
+        received = bytearray()
 
         def keep(piece: bytes) -> None:
-            pieces.append(piece)
-            if sum(map(len, pieces)) > ANSWER_BYTES:
-                raise AnswerLost(f"{url}: the answer's body has more than {ANSWER_BYTES} bytes")
+            received.extend(piece)
+            if len(received) > self._answer_bytes:
+                raise AnswerLost(
+                    f"{url}: the answer's body has more than {self._answer_bytes} bytes"
+                )
 
         # A connection is used again only if the answer was read to its end.
         await collect(response, keep)
-        return Answer(status=response.code, body=b"".join(pieces))
+        return Answer(status=response.code, body=bytes(received))
 
 
 def make_agent(reactor: object, settings: Http) -> Agent:

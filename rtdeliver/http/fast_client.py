@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from rtdeliver.config.sections import Http
 from rtdeliver.errors import AnswerLost, Unreachable
-from rtdeliver.http.client import ANSWER_BYTES, Answer, accepted
+from rtdeliver.http.client import Answer, accepted
 from rtdeliver.http.endpoints import NodeEndpoints
 
 _PORTS = {"http": 80, "https": 443}
@@ -26,7 +26,8 @@ _PORTS = {"http": 80, "https": 443}
 class FastClient:
     """Posts to other nodes, on connections that it keeps open.
 
-    :param settings: have the time for a request with its answer, and for an idle connection.
+    :param settings: have the time for a request with its answer, and for an idle connection, and
+        the largest answer.
     :param secret: sent as a bearer token; empty for none.
     """
 
@@ -36,6 +37,7 @@ class FastClient:
         self._authorization = f"Authorization: Bearer {secret}\r\n" if secret else ""
         self._timeout_seconds = settings.request_seconds
         self._idle_seconds = settings.client_idle_seconds
+        self._answer_bytes = settings.internal_body_bytes
         self._idle: dict[str, list[_Connection]] = {}
 
     async def post(
@@ -89,19 +91,26 @@ class FastClient:
             parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
         )
         try:
-            connection: Any = await endpoint.connect(Factory.forProtocol(_Connection))
+            connection: Any = await endpoint.connect(Factory.forProtocol(self._new_connection))
         except (ConnectError, DNSLookupError) as error:
             raise Unreachable(f"{url}: {error}") from None
         connected: _Connection = connection
         return connected
 
+    def _new_connection(self) -> "_Connection":
+        return _Connection(answer_bytes=self._answer_bytes)
+
 
 class _Connection(Protocol):
-    """A connection to a node, for one request after the other."""
+    """A connection to a node, for one request after the other.
+
+    :param answer_bytes: the largest body of an answer.
+    """
 
     transport: Any
 
-    def __init__(self) -> None:
+    def __init__(self, *, answer_bytes: int) -> None:
+        self._answer_bytes = answer_bytes
         self.idle_since = 0.0
         self.is_reusable = True
         self._parser = httptools.HttpResponseParser(self)
@@ -139,8 +148,8 @@ class _Connection(Protocol):
     def on_body(self, data: bytes) -> None:
         self._body.append(data)
         self._body_bytes += len(data)
-        if self._body_bytes > ANSWER_BYTES:
-            self._lose(f"the answer's body has more than {ANSWER_BYTES} bytes")
+        if self._body_bytes > self._answer_bytes:
+            self._lose(f"the answer's body has more than {self._answer_bytes} bytes")
 
     def on_message_complete(self) -> None:
         answer = Answer(status=self._parser.get_status_code(), body=b"".join(self._body))

@@ -6,7 +6,6 @@ with everything that follows on the same connection. So only Twisted's channel d
 malformed, and how it is answered.
 """
 
-import hmac
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -17,7 +16,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
-    IProtocol,
     IPushProducer,
     IReactorTime,
 )
@@ -32,6 +30,9 @@ from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
 from rtdeliver.errors import Refusal
+from rtdeliver.http.access import Gate
+from rtdeliver.http.channel import BoundedChannel
+from rtdeliver.http.intake import Intake, Part
 from rtdeliver.http.replies import PostHandler, Reply, internal_error, refusal_reply
 from rtdeliver.http.requests import Post
 from rtdeliver.http.site import BoundedSite
@@ -59,6 +60,7 @@ class Head(msgspec.Struct, frozen=True):
     content_type: str
     incarnation: str
     authorization: bytes
+    host: bytes
 
 
 def read_head(head: bytes) -> Head | None:
@@ -73,9 +75,9 @@ def read_head(head: bytes) -> Head | None:
     fields = {match[1].lower(): match[2] or b"" for match in found if match}
     if request is None or len(fields) < len(lines) or not _NOT_PLAIN.isdisjoint(fields):
         return None
-    length = fields.get(b"content-length", b"")
+    length, host = fields.get(b"content-length", b""), fields.get(b"host", b"")
     plain = (
-        _HOST.fullmatch(fields.get(b"host", b""))
+        _HOST.fullmatch(host)
         and _LENGTH.fullmatch(length)
         and fields.get(b"connection", b"keep-alive").lower() == b"keep-alive"
     )
@@ -87,6 +89,7 @@ def read_head(head: bytes) -> Head | None:
         content_type=fields.get(b"content-type", b"").decode(),
         incarnation=fields.get(b"rt-incarnation", b"").decode(),
         authorization=fields.get(b"authorization", b""),
+        host=host,
     )
 
 
@@ -96,7 +99,6 @@ class FastPathSite(BoundedSite):
     :param resource: serves all other requests, and requests for these paths that are not plain.
     :param posts: the handlers of plain POSTs, by path.
     :param run_queue: gives the connections their turns.
-    :param secret: the bearer token that a request must carry; empty for none.
     :param now: the wall clock, in seconds since the epoch.
     """
 
@@ -106,18 +108,24 @@ class FastPathSite(BoundedSite):
         *,
         posts: Mapping[str, PostHandler],
         run_queue: RunQueue,
-        secret: str,
         body_bytes: int,
         idle_seconds: float,
+        intake: Intake,
+        gate: Gate,
         reactor: IReactorTime,
         now: Callable[[], float],
     ) -> None:
         super().__init__(
-            resource, body_bytes=body_bytes, idle_seconds=idle_seconds, reactor=reactor
+            resource,
+            body_bytes=body_bytes,
+            idle_seconds=idle_seconds,
+            intake=intake,
+            gate=gate,
+            reactor=reactor,
         )
         self.run_queue = run_queue
         self._posts = {path.encode(): handler for path, handler in posts.items()}
-        self._expected = f"Bearer {secret}".encode() if secret else b""
+        self._gate = gate
         self._clock = reactor
         self._now = now
         self._heads: dict[bytes, Head | None] = {}
@@ -126,9 +134,9 @@ class FastPathSite(BoundedSite):
     def buildProtocol(self, addr: IAddress | None) -> "FastPathChannel":  # type: ignore[override]
         return FastPathChannel(self, addr, clock=self._clock)
 
-    def ordinary(self, addr: IAddress | None) -> IProtocol:
+    def ordinary(self, addr: IAddress | None) -> BoundedChannel:
         """Return a channel of Twisted, for requests that are not plain."""
-        channel: IProtocol = super().buildProtocol(addr)
+        channel: BoundedChannel = super().buildProtocol(addr)
         return channel
 
     def head(self, head: bytes) -> Head | None:
@@ -167,9 +175,10 @@ class FastPathSite(BoundedSite):
         read = read_head(head)
         if read is None or read.path not in self._posts or read.body_bytes > self.body_bytes:
             return None
-        if self._expected and not hmac.compare_digest(read.authorization, self._expected):
-            return None
-        return read
+        refusal = self._gate.refusal(
+            target=read.path, hosts=[read.host], authorization=read.authorization
+        )
+        return None if refusal else read
 
     def _date_now(self) -> bytes:
         second = int(self._now())
@@ -183,6 +192,9 @@ class FastPathChannel(Protocol, TimeoutMixin):
     """Serves one connection, one request in each turn, until a request is not plain.
 
     It takes turns so that many clients that publish at once leave time for deliveries.
+
+    What goes wrong is left to Twisted's channel, too: a client that is late, and a body for which
+    there is no room.
     """
 
     transport: Any
@@ -191,10 +203,14 @@ class FastPathChannel(Protocol, TimeoutMixin):
         self._site = site
         self._clock = clock
         self._addr = addr
-        self._buffer = b""
+        # What came in one piece stays as it is, which costs least.
+        self._buffer: bytes | bytearray = b""
         self._needed_bytes = 0
+        self._held_bytes = 0
         self._head: Head | None = None
-        self._ordinary: IProtocol | None = None
+        self._awaited: Part | None = None
+        self._awaited_since = 0.0
+        self._ordinary: BoundedChannel | None = None
         self._answering = False
         self._client_lags = False
         self._reading = True
@@ -212,13 +228,20 @@ class FastPathChannel(Protocol, TimeoutMixin):
         if self._ordinary is not None:
             self._ordinary.dataReceived(data)
             return
-        self.resetTimeout()
-        self._buffer += data
+        if self._awaited is None:
+            self.resetTimeout()
+        if not self._buffer:
+            self._buffer = data
+        else:
+            if isinstance(self._buffer, bytes):
+                self._buffer = bytearray(self._buffer)
+            self._buffer += data
         self._site.run_queue.hurry(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.setTimeout(None)
         self._buffer = b""
+        self._release()
         if self._ordinary is not None:
             self._ordinary.connectionLost(reason)
 
@@ -230,8 +253,10 @@ class FastPathChannel(Protocol, TimeoutMixin):
             self.setTimeout(self._site.timeOut)
         elif self._client_lags:
             self.transport.abortConnection()
+        elif self._awaited is not None:
+            self._hand_over()
         else:
-            self.transport.loseConnection()
+            self._hand_over().loseConnection()
 
     def pauseProducing(self) -> None:
         self._client_lags = True
@@ -250,35 +275,67 @@ class FastPathChannel(Protocol, TimeoutMixin):
             self._take_request()
         if self._ordinary is None:
             # While no request can be taken, nothing is read, so that the buffer has a bound.
-            too_much = len(self._buffer) > self._site.body_bytes + _HEAD_BYTES
-            self._read(not (self._answering or self._client_lags or too_much))
+            has_next = len(self._buffer) > (self._needed_bytes or _HEAD_BYTES)
+            self._read(not (self._answering or self._client_lags or has_next))
 
     def failed(self) -> None:
         self.transport.abortConnection()
 
     def _take_request(self) -> None:
-        if not self._buffer or len(self._buffer) < self._needed_bytes:
+        if not self._buffer:
             return
-        head = self._head
-        if head is None:
+        if self._head is None:
             end = self._buffer.find(_END, 0, _HEAD_BYTES)
             if end < 0:
                 if len(self._buffer) >= _HEAD_BYTES or not _may_become_plain(self._buffer):
                     self._hand_over()
+                else:
+                    self._wait_for(Part.HEAD)
                 return
-            head = self._head = self._site.head(self._buffer[:end])
-            if head is None:
+            self._head = self._site.head(bytes(self._buffer[:end]))
+            if self._head is None:
                 self._hand_over()
                 return
-            self._needed_bytes = end + len(_END) + head.body_bytes
-            if len(self._buffer) < self._needed_bytes:
-                return
-        body = self._buffer[self._needed_bytes - head.body_bytes : self._needed_bytes]
-        self._buffer = self._buffer[self._needed_bytes :]
+            self._needed_bytes = end + len(_END) + self._head.body_bytes
+        if len(self._buffer) >= self._needed_bytes:
+            self._serve(self._head)
+        elif self._has_room():
+            self._wait_for(Part.BODY)
+        else:
+            self._hand_over()
+
+    def _serve(self, head: Head) -> None:
+        body = bytes(self._buffer[self._needed_bytes - head.body_bytes : self._needed_bytes])
+        if isinstance(self._buffer, bytes):
+            self._buffer = self._buffer[self._needed_bytes :]
+        else:
+            del self._buffer[: self._needed_bytes]
         self._needed_bytes, self._head = 0, None
+        if self._awaited is not None:
+            self._release()
+            self._awaited = None
+            self.setTimeout(self._site.timeOut)
         self._answering = True
         handled = Deferred.fromCoroutine(self._site.handle(head, body))
         handled.addErrback(_refuse).addCallback(self._answer)
+
+    def _wait_for(self, part: Part) -> None:
+        if self._awaited is not part:
+            self._awaited = part
+            self._awaited_since = self._clock.seconds()
+            self.setTimeout(self._site.intake.seconds(part))
+
+    def _has_room(self) -> bool:
+        """Take room for what came of the body by now."""
+        more = len(self._buffer) - self._held_bytes
+        if not self._site.intake.hold(more):
+            return False
+        self._held_bytes += more
+        return True
+
+    def _release(self) -> None:
+        self._site.intake.release(self._held_bytes)
+        self._held_bytes = 0
 
     def _answer(self, reply: Reply) -> None:
         self._answering = False
@@ -297,14 +354,25 @@ class FastPathChannel(Protocol, TimeoutMixin):
             self._writes_at_once = False
             self.transport.write(data[taken:])
 
-    def _hand_over(self) -> None:
+    def _hand_over(self) -> BoundedChannel:
         self._read(True)
         self.setTimeout(None)
+        self._release()
         self.transport.unregisterProducer()
         self._ordinary = self._site.ordinary(self._addr)
         self._ordinary.makeConnection(self.transport)
-        buffer, self._buffer = self._buffer, b""
-        self._ordinary.dataReceived(buffer)
+        buffer, self._buffer = bytes(self._buffer), b""
+        # Twisted copies all that comes with a head for each line of it.
+        head_bytes = self._needed_bytes - self._head.body_bytes if self._head else len(buffer)
+        self._ordinary.resume(
+            [piece for piece in (buffer[:head_bytes], buffer[head_bytes:]) if piece], self._waited()
+        )
+        return self._ordinary
+
+    def _waited(self) -> dict[Part, float]:
+        if self._awaited is None:
+            return {}
+        return {self._awaited: self._clock.seconds() - self._awaited_since}
 
     def _read(self, reading: bool) -> None:
         if reading != self._reading:
@@ -312,7 +380,7 @@ class FastPathChannel(Protocol, TimeoutMixin):
             (self.transport.resumeProducing if reading else self.transport.pauseProducing)()
 
 
-def _may_become_plain(begin: bytes) -> bool:
+def _may_become_plain(begin: bytes | bytearray) -> bool:
     line, ended, _ = begin.partition(b"\r\n")
     return _REQUEST_LINE.fullmatch(line) is not None if ended else b"POST /".startswith(line[:6])
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
+from twisted.web.http import RESPONSES
 from twisted.web.server import Request
 
 from rtdeliver.errors import InternalError, Refusal
@@ -60,6 +61,17 @@ def reply_to(request: Request, reply: Reply) -> bytes:
 def refuse(request: Request, refusal: Refusal) -> bytes:
     """Set up the response to a refused request and return its body."""
     return reply_to(request, refusal_reply(refusal))
+
+
+def last_response(refusal: Refusal) -> bytes:
+    """Return the bytes of the response to a refused request, after which the connection ends."""
+    reply = refusal_reply(refusal)
+    body = reply.body
+    fields = b"".join(b"%b: %b\r\n" % (k.encode(), v.encode()) for k, v in reply.headers.items())
+    return (
+        b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n%b"
+        b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
+    ) % (reply.status, RESPONSES[reply.status], fields, len(body), body)
 
 
 def close_after(request: Request) -> None:

@@ -5,13 +5,14 @@ from typing import Any
 
 from klein import Klein
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
-from rtdeliver.errors import MethodNotAllowed, NotFound, Refusal
+from rtdeliver.errors import MethodNotAllowed, NotFound, Refusal, RemoteFailure
 from rtdeliver.http.replies import PostHandler, answer, internal_error, refuse, reply_to
 from rtdeliver.http.requests import post_of
 from rtdeliver.metrics import Exposition
@@ -21,13 +22,39 @@ log = Logger()
 
 def new_app() -> Klein:
     """Return an app without routes that answers every error in JSON."""
-    app = Klein()
+    app = _App()
 
     @app.handle_errors(Exception)
     def failed(request: Any, failure: Failure) -> bytes:
         return refuse(request, _refusal(request, failure))
 
     return app
+
+
+class _App(Klein):
+    """Klein, which says nothing to a client that has left.
+
+    Klein cancels a handler when its client leaves. A handler that calls others may then end with
+    what the cancelled call ended with, and Klein would log that.
+    """
+
+    def execute_endpoint(
+        self, endpoint: str, request: Any, *args: Any, **kwargs: Any
+    ) -> Deferred[Any]:
+        has_left = False
+
+        def leave(_: Failure) -> None:
+            nonlocal has_left
+            has_left = True
+
+        def keep_quiet(failure: Failure) -> Failure:
+            if has_left and failure.check(Refusal, RemoteFailure):
+                return Failure(CancelledError())
+            return failure
+
+        request.notifyFinish().addErrback(leave)
+        handled = maybeDeferred(super().execute_endpoint, endpoint, request, *args, **kwargs)
+        return handled.addErrback(keep_quiet)
 
 
 def add_posts(app: Klein, posts: Mapping[str, PostHandler]) -> None:

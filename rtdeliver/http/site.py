@@ -1,4 +1,4 @@
-"""What all HTTP listeners have in common: bounded bodies, and errors in JSON."""
+"""What all HTTP listeners have in common: bounded requests, and errors in JSON."""
 
 from io import BytesIO
 from typing import Any
@@ -12,27 +12,36 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException
 
-from rtdeliver.errors import BadRequest, TooLarge
-from rtdeliver.http.replies import internal_error, refusal_reply, refuse
+from rtdeliver.errors import BadRequest, Refusal, TooLarge, Unavailable
+from rtdeliver.http.access import Gate
+from rtdeliver.http.channel import BoundedChannel
+from rtdeliver.http.intake import Intake
+from rtdeliver.http.replies import internal_error, last_response, refuse
 
 log = Logger()
 
-# The rest of a body over the limit is read and dropped, so that the client gets to see the answer.
+# The rest of a body that is refused is read and dropped, so that the client gets to see the answer.
 # A body that is larger than this many times the limit is cut off.
 _READ_LIMITS = 8
+_RETRY_SECONDS = 1
 
 
 class BoundedRequest(Request):
-    """A request that keeps no body over its site's limit."""
+    """A request that keeps no body over its site's limit, and none of a request that is refused.
 
+    :ivar refusal: what the head alone is refused for.
+    """
+
+    refusal: Refusal | None = None
+    channel: Any
+    _length: int | None = None
     _body_bytes = 0
-    _is_cut_off = False
+    _held_bytes = 0
 
     @property
     def body_limit_bytes(self) -> int:
         """The largest body."""
-        channel: Any = self.channel
-        limit: int = channel.site.body_bytes
+        limit: int = self.channel.site.body_bytes
         return limit
 
     @property
@@ -42,19 +51,39 @@ class BoundedRequest(Request):
 
     def gotLength(self, length: int | None) -> None:
         self.content: BytesIO = BytesIO()
-        if length is not None and length > self.body_limit_bytes * _READ_LIMITS:
-            self._cut_off()
+        self._length = length
+        gate = self.channel.site.gate
+        self.refusal = gate and gate.refusal(
+            target=self.channel.target,
+            hosts=self.requestHeaders.getRawHeaders(b"Host", []),
+            authorization=self.requestHeaders.getRawHeaders(b"Authorization", [b""])[0],
+        )
+        if self.refusal and length != 0:
+            self._answer_early(self.refusal)
+        elif length is not None and length > self.body_limit_bytes * _READ_LIMITS:
+            self._answer_early(_too_large(self.body_limit_bytes))
+            self.channel.loseConnection()
 
     def handleContentChunk(self, data: bytes) -> None:
         self._body_bytes += len(data)
-        if self.has_whole_body:
-            self.content.write(data)
-        elif self._body_bytes > self.body_limit_bytes * _READ_LIMITS:
-            self._cut_off()
+        if self._body_bytes > self.body_limit_bytes * _READ_LIMITS:
+            self._answer_early(_too_large(self.body_limit_bytes))
+            self.channel.loseConnection()
+        elif not self.has_whole_body:
+            self._drop_body()
+        elif not self.channel.has_answered:
+            self._keep(data)
 
     def process(self) -> None:
-        if not self._is_cut_off:
+        self._release()
+        if self.channel.has_answered:
+            self.channel.loseConnection()
+        else:
             super().process()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._release()
+        super().connectionLost(reason)
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Log the error, and tell the client only that there was one."""
@@ -63,19 +92,46 @@ class BoundedRequest(Request):
         self.finish()
         return reason
 
-    def _cut_off(self) -> None:
-        if self._is_cut_off:
+    def _keep(self, data: bytes) -> None:
+        # A body that is complete now is held for no client.
+        is_complete = self._body_bytes == self._length
+        if is_complete or self._hold(len(data)):
+            self.content.write(data)
             return
-        self._is_cut_off = True
-        # The client must not be told to continue, either.
-        self.requestHeaders.removeHeader(b"Expect")
-        body = refusal_reply(_too_large(self.body_limit_bytes)).body
-        channel: Any = self.channel
-        channel.transport.write(
-            b"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+        self._drop_body()
+        self.channel.site.intake.count_without_room()
+        self._answer_early(
+            Unavailable(
+                "there is no room for this body now: too many others have not come completely",
+                headers={"Retry-After": str(_RETRY_SECONDS)},
+            )
         )
-        channel.loseConnection()
+
+    def _hold(self, size: int) -> bool:
+        has_room: bool = self.channel.site.intake.hold(size)
+        if has_room:
+            self._held_bytes += size
+        return has_room
+
+    def _release(self) -> None:
+        if self._held_bytes:
+            self.channel.site.intake.release(self._held_bytes)
+            self._held_bytes = 0
+
+    def _drop_body(self) -> None:
+        self._release()
+        self.content = BytesIO()
+
+    def _answer_early(self, refusal: Refusal) -> None:
+        """Answer before the body has come; the connection ends with it."""
+        if self.channel.has_answered:
+            return
+        self.channel.has_answered = True
+        self.channel.transport.write(last_response(refusal))
+        if self.requestHeaders.hasHeader(b"Expect"):
+            # The client sends no body now, and must not be told to continue.
+            self.requestHeaders.removeHeader(b"Expect")
+            self.channel.loseConnection()
 
 
 def _too_large(limit_bytes: int) -> TooLarge:
@@ -95,18 +151,37 @@ class BoundedSite(Site):
 
     :param body_bytes: the largest body that it takes.
     :param idle_seconds: how long a client may keep a connection open without a request.
+    :param intake: bounds the requests that have not come completely.
+    :param gate: refuses requests by their heads, before their bodies have come.
     """
 
     noisy = False
+    # Twisted would put a proxy before the channel, to change over to HTTP/2.
+    protocol = BoundedChannel  # type: ignore[assignment]
     requestFactory = BoundedRequest
 
     def __init__(
-        self, resource: IResource, *, body_bytes: int, idle_seconds: float, reactor: IReactorTime
+        self,
+        resource: IResource,
+        *,
+        body_bytes: int,
+        idle_seconds: float,
+        intake: Intake,
+        reactor: IReactorTime,
+        gate: Gate | None = None,
     ) -> None:
         super().__init__(
             resource, timeout=idle_seconds, reactor=reactor, parsePOSTFormSubmission=False
         )
         self.body_bytes = body_bytes
+        self.intake = intake
+        self.gate = gate
+
+    def getResourceFor(self, request: BoundedRequest) -> IResource:
+        if request.refusal is not None:
+            return _Refusing(request.refusal)
+        resource: IResource = super().getResourceFor(request)
+        return resource
 
     def log(self, request: http.Request) -> None:
         """No line per request."""
@@ -114,6 +189,19 @@ class BoundedSite(Site):
     def acceptableProtocols(self) -> list[bytes]:
         """HTTP/1.1 only, because a stream takes over its whole transport."""
         return [b"http/1.1"]
+
+
+class _Refusing(Resource):
+    """Refuses all requests."""
+
+    isLeaf = True
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__()
+        self._refusal = refusal
+
+    def render(self, request: Request) -> bytes:
+        return refuse(request, self._refusal)
 
 
 class ValidatingResource(Resource):

@@ -13,11 +13,12 @@ from twisted.web.resource import IResource
 from rtdeliver.actor import RunQueue
 from rtdeliver.backoff import Backoff
 from rtdeliver.config.sections import Config
-from rtdeliver.http.access import SecretResource, read_secret
+from rtdeliver.http.access import Gate, read_secret
 from rtdeliver.http.client import NodeClient, make_agent
 from rtdeliver.http.failover import Failover, Order
 from rtdeliver.http.fast_client import FastClient
 from rtdeliver.http.fast_path import FastPathSite
+from rtdeliver.http.intake import Intake
 from rtdeliver.http.replies import PostHandler
 from rtdeliver.http.routes import add_health, add_metrics, add_posts
 from rtdeliver.http.site import BoundedSite, ValidatingResource
@@ -42,6 +43,8 @@ class RoleBase:
         self._config = config
         self._host = host
         self._secret = read_secret(config.access.secret_file)
+        self._internal_intake = Intake(config.http, listeners="internal")
+        self._public_intake = Intake(config.http, listeners="public")
         self.client = self.client_within(config.http.request_seconds)
         self.fast_client = FastClient(reactor=reactor, settings=config.http, secret=self._secret)
 
@@ -73,7 +76,12 @@ class RoleBase:
     ) -> None:
         """Add the health checks and the metrics."""
         add_health(app, missing)
-        add_metrics(app, Exposition([*samples, self.run_queue.samples]))
+        own = [
+            self.run_queue.samples,
+            self._internal_intake.samples,
+            self._public_intake.samples,
+        ]
+        add_metrics(app, Exposition([*samples, *own]))
 
     def internal_listener(
         self, key: str, description: str, app: Klein, posts: Mapping[str, PostHandler]
@@ -83,23 +91,23 @@ class RoleBase:
         :param posts: handlers of the most frequent requests, by path; the fast path serves these.
         """
         add_posts(app, posts)
-        resource: IResource = ValidatingResource(app.resource())
-        if self._secret:
-            resource = SecretResource(self._secret, resource)
+        # No browser reaches a UNIX socket, and its clients name whatever host they like.
+        any_host = self._config.access.insecure_internal or description.startswith("unix:")
         return Listener(
             key=key,
             description=description,
             factory=FastPathSite(
-                resource,
+                ValidatingResource(app.resource()),
                 posts=posts,
                 # A queue of its own: a request must not wait for a fan-out to all streams.
                 run_queue=RunQueue(
                     clock=self.reactor,
                     slice_seconds=self._config.process.turn_slice_seconds,
                 ),
-                secret=self._secret,
                 body_bytes=self._config.http.internal_body_bytes,
                 idle_seconds=self._config.http.idle_seconds,
+                intake=self._internal_intake,
+                gate=Gate(secret=self._secret, any_host=any_host),
                 reactor=self.reactor,
                 now=self.now,
             ),
@@ -114,6 +122,7 @@ class RoleBase:
                 resource,
                 body_bytes=self._config.http.public_body_bytes,
                 idle_seconds=self._config.http.idle_seconds,
+                intake=self._public_intake,
                 reactor=self.reactor,
             ),
             guarded=False,

@@ -46,6 +46,16 @@ class CheckTests(FileTestCase):
         }
         self.assertEqual({text: self.complaint(text) for text in complaints}, complaints)
 
+    def test_the_largest_body_has_room_at_either_kind_of_listener(self) -> None:
+        for key in ("http.public_body_bytes", "http.internal_body_bytes"):
+            text = f"http.bodies_bytes = 67_108_865\n{key} = "
+            self.assertTrue(self.takes(text + "33_554_432"))
+            self.assertEqual(
+                self.complaint(text + "33_554_433"),
+                f"{key} (33554433) must be at most half of http.bodies_bytes (67108865): public and"
+                " internal listeners share these bytes",
+            )
+
     def test_bounds_may_be_as_close_as_they_may(self) -> None:
         for text in (
             "routing.announce_seconds = 30",

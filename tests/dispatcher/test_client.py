@@ -13,7 +13,6 @@ from rtdeliver.dispatcher.routes import dispatcher_posts
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.routes import frontend_posts
-from rtdeliver.http.access import SecretResource
 from rtdeliver.http.routes import add_posts, new_app
 from rtdeliver.interfaces import IFrontendClient, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
@@ -99,12 +98,11 @@ class HttpFrontendClientTests(SynchronousTestCase):
         self.assertEqual(b"/deliver", frontend.requests[0].path)
 
     def test_the_secret_goes_with_it(self) -> None:
-        guarded = SecretResource("open sesame", Fixed(202))
-        with_secret = client_of(guarded, self.clock, secret="open sesame")
+        frontend = Fixed(202)
+        with_secret = client_of(frontend, self.clock, secret="open sesame")
         self.successResultOf(with_secret.deliver(N1, BATCH))
-        without = client_of(guarded, self.clock)
-        failure = self.failureResultOf(without.deliver(N1, BATCH), AnsweredNo)
-        self.assertEqual(401, failure.value.status)
+        [request] = frontend.requests
+        self.assertEqual("Bearer open sesame", request.getHeader("Authorization"))
 
     def test_a_refused_connection_reached_nobody(self) -> None:
         client = client_of(ConnectError(), self.clock)
@@ -175,9 +173,9 @@ class HttpPeerClientTests(SynchronousTestCase):
 
     def test_the_secret_goes_with_it(self) -> None:
         client = self.new_client(secret="open sesame")
-        self.agent.hosts["first:8090"] = SecretResource("open sesame", self.first)
         self.successResultOf(client.forward(BATCH))
-        self.assertEqual(1, len(self.first.requests))
+        [request] = self.first.requests
+        self.assertEqual("Bearer open sesame", request.getHeader("Authorization"))
 
     def test_it_stays_with_a_dispatcher_that_answers(self) -> None:
         client = self.new_client()

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from rtdeliver.config.sections import Sockets
+from rtdeliver.config.sections import Http, Sockets
 from rtdeliver.errors import StreamLost
 from rtdeliver.frontend.routes import add_connect_route
 from rtdeliver.frontend.takeover import (
@@ -28,6 +28,7 @@ from rtdeliver.frontend.takeover import (
     response_head,
     take_over,
 )
+from rtdeliver.http.intake import Intake
 from rtdeliver.http.routes import new_app
 from rtdeliver.http.site import BoundedRequest, BoundedSite, ValidatingResource
 from rtdeliver.interfaces import IStream, IStreamOwner
@@ -121,7 +122,11 @@ class ServerTestCase(SynchronousTestCase):
     def serve(self, resource: IResource) -> BoundedSite:
         """Serve ``resource`` to those who connect from now on."""
         site = BoundedSite(
-            resource, body_bytes=100, idle_seconds=IDLE_SECONDS, reactor=self.reactor
+            resource,
+            body_bytes=100,
+            idle_seconds=IDLE_SECONDS,
+            intake=Intake(Http(), listeners="public"),
+            reactor=self.reactor,
         )
         self.listen(self.wrap(site))
         return site

@@ -15,6 +15,9 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
+from rtdeliver.config.sections import Http
+from rtdeliver.http.access import Gate
+from rtdeliver.http.intake import Intake
 from rtdeliver.http.replies import answer, close_after
 from rtdeliver.http.requests import (
     JSON,
@@ -35,7 +38,7 @@ CORS_FIELDS = {
     "Vary",
 }
 BODY_BYTES = 100
-
+SETTINGS = Http(idle_seconds=60, head_seconds=20, body_seconds=30)
 
 HUGE = 8 * BODY_BYTES + 1
 
@@ -77,10 +80,24 @@ class Peer:
     """A client of a site."""
 
     def __init__(
-        self, resource: IResource, *, host: IAddress | None = None, client: IAddress | None = None
+        self,
+        resource: IResource,
+        *,
+        host: IAddress | None = None,
+        client: IAddress | None = None,
+        gate: Gate | None = None,
+        settings: Http = SETTINGS,
     ) -> None:
         self.clock = Clock()
-        site = BoundedSite(resource, body_bytes=BODY_BYTES, idle_seconds=60, reactor=self.clock)
+        self.intake = Intake(settings, listeners="public")
+        site = BoundedSite(
+            resource,
+            body_bytes=BODY_BYTES,
+            idle_seconds=settings.idle_seconds,
+            intake=self.intake,
+            gate=gate,
+            reactor=self.clock,
+        )
         self._transport = StringTransport(hostAddress=host, peerAddress=client)
         self._protocol = site.buildProtocol(None)
         self._protocol.makeConnection(self._transport)
@@ -94,6 +111,11 @@ class Peer:
     def cut_off(self) -> bool:
         """Whether the server has closed the connection."""
         return self._transport.disconnecting
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether the server has ended the connection without waiting for anything."""
+        return self._transport.disconnected
 
     def send(self, *lines: str, body: bytes = b"") -> "Peer":
         """Send a head of these lines with a Host field, and ``body`` as it is."""

@@ -6,16 +6,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.config.sections import SAME_HOST
 from rtdeliver.errors import ConfigError
-from rtdeliver.http.access import CorsResource, SecretResource, read_secret
+from rtdeliver.http.access import CorsResource, Gate, read_secret
 from tests.config.files import FileTestCase
 from tests.http.peers import Answer, Peer, app, served
 
 
 class SecretTests(SynchronousTestCase):
+    gate = Gate(secret="s3cret", any_host=False)
+
     def ask(self, *authorization: bytes, path: bytes = b"/hello") -> Answer:
         lines = [b"GET %b HTTP/1.1" % path, b"Host: h"]
         lines += [b"Authorization: " + value for value in authorization]
-        client = Peer(SecretResource("s3cret", served(app())))
+        client = Peer(served(app()), gate=self.gate)
         return client.send_bytes(b"\r\n".join([*lines, b"", b""])).answer()
 
     def test_a_request_with_the_secret_is_let_through(self) -> None:
@@ -52,8 +54,75 @@ class SecretTests(SynchronousTestCase):
             self.assertEqual(self.ask(path=path).refusal, (404, "not_found"), path)
 
     def test_a_head_request_without_the_secret_gets_the_head_alone(self) -> None:
-        client = Peer(SecretResource("s3cret", served(app()))).send("HEAD /hello HTTP/1.1")
+        client = Peer(served(app()), gate=self.gate).send("HEAD /hello HTTP/1.1")
         self.assertEqual(client.answer("HEAD").status, 401)
+
+
+class HostTests(SynchronousTestCase):
+    """A listener without a secret, and the pages that browsers on this machine have open."""
+
+    def ask(self, *hosts: str, any_host: bool = False, path: str = "/hello") -> Answer:
+        fields = "".join(f"Host: {host}\r\n" for host in hosts)
+        client = Peer(served(app()), gate=Gate(secret="", any_host=any_host))
+        return client.send_bytes(f"GET {path} HTTP/1.1\r\n{fields}\r\n".encode()).answer()
+
+    def test_it_answers_to_the_names_of_this_machine_and_to_addresses(self) -> None:
+        for host in (
+            "localhost",
+            "localhost:8090",
+            "LocalHost.",
+            "rt.localhost:8090",
+            "127.0.0.1",
+            "127.0.0.1:8090",
+            "10.0.0.5:",
+            "[::1]",
+            "[::1]:8090",
+            "[2001:db8::5]:8090",
+        ):
+            self.assertEqual(self.ask(host).status, 200, host)
+
+    def test_it_answers_to_no_other_name(self) -> None:
+        for host in (
+            "evil.example",
+            "evil.example:8090",
+            "localhost.evil.example",
+            "notlocalhost",
+            "evil.example:localhost",
+            "localhost@evil.example",
+            "127.0.0.1.evil.example",
+            "127.1",
+            "0x7f000001",
+            "256.0.0.1",
+            "[::1",
+            "[evil]",
+            "::1",
+            "é.localhost",
+            "a b",
+        ):
+            answer = self.ask(host)
+            self.assertEqual(answer.refusal, (403, "forbidden"), host)
+            self.assertIn("access.secret_file", answer.json["message"])
+
+    def test_no_path_is_an_exception(self) -> None:
+        for path in ("/health/live", "/nothing"):
+            self.assertEqual(self.ask("evil.example", path=path).refusal, (403, "forbidden"))
+
+    def test_one_good_name_does_not_hide_another(self) -> None:
+        self.assertEqual(self.ask("localhost", "evil.example").refusal, (403, "forbidden"))
+
+    def test_a_client_may_name_no_host(self) -> None:
+        self.assertEqual(self.ask().status, 200)
+        self.assertEqual(self.ask("").status, 200)
+
+    def test_any_name_will_do_where_that_is_allowed(self) -> None:
+        self.assertEqual(self.ask("evil.example", any_host=True).status, 200)
+
+    def test_any_name_will_do_with_the_secret(self) -> None:
+        client = Peer(served(app()), gate=Gate(secret="s3cret", any_host=False))
+        client.send_bytes(
+            b"GET /hello HTTP/1.1\r\nHost: evil.example\r\nAuthorization: Bearer s3cret\r\n\r\n"
+        )
+        self.assertEqual(client.answer().status, 200)
 
 
 class CorsTests(SynchronousTestCase):

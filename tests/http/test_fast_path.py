@@ -1,6 +1,7 @@
 """The shorter way for POSTs, beside the ordinary one: no client can tell them apart."""
 
 import re
+import tracemalloc
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,7 @@ from twisted.web.server import Request
 from zope.interface.verify import verifyObject
 
 from rtdeliver.actor import RunQueue
+from rtdeliver.config.sections import Http
 from rtdeliver.errors import (
     BadEvent,
     StaleIncarnation,
@@ -27,8 +29,9 @@ from rtdeliver.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from rtdeliver.http.access import SecretResource
+from rtdeliver.http.access import Gate
 from rtdeliver.http.fast_path import FastPathChannel, FastPathSite, read_head
+from rtdeliver.http.intake import Intake
 from rtdeliver.http.replies import PostHandler, Reply, answer
 from rtdeliver.http.requests import Post
 from rtdeliver.http.routes import add_posts, new_app
@@ -39,12 +42,17 @@ from tests.contracts.actor import ActorContract
 BODY_BYTES = 1000
 IDLE_SECONDS = 60
 SECRET = "swordfish"
+SETTINGS = Http(head_seconds=20, body_seconds=30)
 
 REFUSALS = [StaleIncarnation, TooLarge, UnsupportedMediaType, Unavailable, TooManyTopics]
 
 
 async def echo(post: Post) -> Reply:
     return Reply(202, [post.content_type, post.incarnation, post.body.hex()])
+
+
+async def count(post: Post) -> Reply:
+    return Reply(202, len(post.body))
 
 
 async def refuse(post: Post) -> Reply:
@@ -113,18 +121,27 @@ def post(path: str = "/echo", *fields: str, body: bytes = b"{}", host: str = "h"
 class House:
     """Both ways to the same paths."""
 
-    def __init__(self, secret: str = "", **posts: PostHandler) -> None:
+    def __init__(
+        self,
+        secret: str = "",
+        *,
+        any_host: bool = True,
+        settings: Http = SETTINGS,
+        **posts: PostHandler,
+    ) -> None:
         self.clock = Clock()
         self.wall = Clock()
         self.posts = {f"/{name}": handler for name, handler in posts.items()}
-        self._secret = secret
+        self.intake = Intake(settings, listeners="internal")
+        gate = Gate(secret=secret, any_host=any_host)
         self.fast_site = FastPathSite(
             self._resource(),
             posts=self.posts,
             run_queue=RunQueue(clock=self.clock, slice_seconds=1),
-            secret=secret,
             body_bytes=BODY_BYTES,
             idle_seconds=IDLE_SECONDS,
+            intake=self.intake,
+            gate=gate,
             reactor=self.clock,
             now=self.wall.seconds,
         )
@@ -132,12 +149,19 @@ class House:
             self._resource(),
             body_bytes=BODY_BYTES,
             idle_seconds=IDLE_SECONDS,
+            intake=self.intake,
+            gate=gate,
             reactor=self.clock,
         )
 
     def _resource(self) -> Any:
-        resource = ValidatingResource(app(self.posts).resource())
-        return SecretResource(self._secret, resource) if self._secret else resource
+        return ValidatingResource(app(self.posts).resource())
+
+
+def unfinished_bytes(house: House) -> float:
+    """How many bytes of unfinished bodies the listeners of ``house`` hold."""
+    [held] = [s.value for s in house.intake.samples() if s.name == "unfinished_bodies_bytes"]
+    return held
 
 
 def assert_alike(house: House, *pieces: bytes) -> Client:
@@ -280,6 +304,29 @@ class AlikeTests(SynchronousTestCase):
         ):
             self.assertEqual([status], assert_alike(house, post("/echo", *fields)).statuses)
 
+    def test_without_a_secret_the_host_is_asked_for_the_same(self) -> None:
+        house = House(any_host=False, echo=echo)
+        for host, status in (
+            ("localhost", 202),
+            ("127.0.0.1:8090", 202),
+            ("[::1]:8090", 202),
+            ("evil.example", 403),
+            ("localhost.evil.example:8090", 403),
+        ):
+            client = assert_alike(house, post(host=host))
+            self.assertEqual([status], client.statuses, host)
+
+    def test_who_lacks_the_secret_is_refused_before_the_body_comes(self) -> None:
+        for house in (House(SECRET, echo=echo), House(any_host=False, echo=echo)):
+            request = post(body=b"x" * 500, host="evil.example")
+            client = assert_alike(house, request[:-499])
+            self.assertEqual(1, len(client.statuses))
+            self.assertFalse(client.transport.disconnecting)
+            self.assertEqual(0, unfinished_bytes(house))
+            client.send(b"x" * 499)
+            self.assertEqual(1, len(client.statuses))
+            self.assertTrue(client.transport.disconnecting)
+
     def test_every_refusal_is_answered_the_same(self) -> None:
         house = House(refuse=refuse_otherwise)
         statuses = [
@@ -375,6 +422,176 @@ class WaitingTests(SynchronousTestCase):
         self.assertTrue(self.client.transport.disconnecting)
 
 
+class DeadlineTests(SynchronousTestCase):
+    """A client that takes its time to send a request."""
+
+    HEAD = b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 90\r\n\r\n"
+    ODD_HEAD = b"POST /echo HTTP/1.1\r\nHost: h\r\nX:\ta\r\nContent-Length: 90\r\n\r\n"
+
+    def setUp(self) -> None:
+        self.house = House(echo=echo)
+
+    def trickle(self, client: Client, data: bytes, *, seconds: int) -> None:
+        """Send a byte in each second."""
+        for at in range(seconds):
+            self.house.clock.advance(1)
+            client.send(data[at : at + 1])
+
+    def given_up_after(self, *begin: bytes, rest: bytes) -> int:
+        """Return after how many seconds a client is given up that goes on byte by byte."""
+        client = Client(self.house.fast_site, self.house.clock)
+        client.send(*begin)
+        answers = len(client.statuses)
+        for second in range(1, 100):
+            self.trickle(client, rest[second - 1 :], seconds=1)
+            if client.transport.disconnecting:
+                self.assertEqual(answers + 1, len(client.statuses))
+                self.assertEqual(408, client.statuses[-1])
+                self.assertIn(b'"request_timeout"', client.received)
+                return second
+        raise AssertionError("it was never given up")
+
+    def test_a_head_is_given_up_at_its_deadline(self) -> None:
+        for before in ([], [post()], [post(), NOT_PLAIN[0]]):
+            for head in (self.HEAD, self.ODD_HEAD):
+                self.assertEqual(20, self.given_up_after(*before, head[:1], rest=head[1:]))
+
+    def test_a_body_is_given_up_at_its_deadline(self) -> None:
+        for before in ([], [post()], [post(), NOT_PLAIN[0]]):
+            for head in (self.HEAD, self.ODD_HEAD):
+                self.assertEqual(30, self.given_up_after(*before, head, rest=b"x" * 90))
+
+    def test_the_time_before_the_handover_counts(self) -> None:
+        client = Client(self.house.fast_site, self.house.clock)
+        client.send(b"POST /echo")
+        self.house.clock.advance(19)
+        # From here on, the ordinary channel is served.
+        client.send(b"?")
+        self.house.clock.advance(1)
+        self.assertEqual([408], client.statuses)
+
+    def test_the_time_before_the_handover_does_not_count_for_the_next_request(self) -> None:
+        client = Client(self.house.fast_site, self.house.clock)
+        client.send(b"POST /hello")
+        self.house.clock.advance(19)
+        client.send(b" HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\nGET /hello HTTP/1.1\r\n")
+        self.house.clock.advance(19)
+        client.send(b"Host: h\r\n\r\n")
+        self.assertEqual([200, 200], client.statuses)
+
+    def test_a_body_has_its_whole_time_however_late_the_head_came(self) -> None:
+        client = Client(self.house.fast_site, self.house.clock)
+        client.send(self.HEAD[:-1])
+        self.house.clock.advance(19)
+        client.send(self.HEAD[-1:])
+        self.house.clock.advance(29)
+        client.send(b"x" * 90)
+        self.assertEqual([202], client.statuses)
+        self.house.clock.advance(IDLE_SECONDS - 1)
+        self.assertFalse(client.transport.disconnecting)
+        self.house.clock.advance(1)
+        self.assertTrue(client.transport.disconnecting)
+
+    def test_late_requests_are_counted_once(self) -> None:
+        self.given_up_after(self.HEAD[:1], rest=b"")
+        self.given_up_after(self.HEAD, rest=b"")
+        samples = self.house.intake.samples()
+        self.assertEqual([1, 1], [s.value for s in samples if s.name == "late_requests"])
+
+    def test_a_client_that_leaves_leaves_no_timer(self) -> None:
+        for begin in (self.HEAD[:1], self.HEAD, self.ODD_HEAD):
+            client = Client(self.house.fast_site, self.house.clock)
+            client.send(begin)
+            client.leave()
+            self.assertEqual([], self.house.clock.getDelayedCalls())
+
+
+class RoomTests(SynchronousTestCase):
+    """What is held of bodies that have not come completely."""
+
+    HEAD = b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 900\r\n\r\n"
+
+    def setUp(self) -> None:
+        # Room for 1000 bytes, with the head.
+        self.house = House(settings=Http(bodies_bytes=2000), echo=echo)
+        self.client = Client(self.house.fast_site, self.house.clock)
+
+    def test_a_body_that_comes_in_pieces_takes_room_until_it_is_complete(self) -> None:
+        self.client.send(self.HEAD + b"x" * 300)
+        self.assertEqual(len(self.HEAD) + 300, unfinished_bytes(self.house))
+        self.client.send(b"x" * 300)
+        self.assertEqual(len(self.HEAD) + 600, unfinished_bytes(self.house))
+        self.client.send(b"x" * 300)
+        self.assertEqual(0, unfinished_bytes(self.house))
+        self.assertEqual([202], self.client.statuses)
+
+    def test_a_body_for_which_there_is_no_room_is_refused_at_once(self) -> None:
+        self.house.intake.hold(700)
+        self.client.send(self.HEAD + b"x" * 200)
+        self.assertEqual([], self.client.statuses)
+        self.client.send(b"x" * 200)
+        self.assertEqual([503], self.client.statuses)
+        self.assertIn(b"Retry-After: 1\r\n", self.client.received)
+        self.assertEqual(700, unfinished_bytes(self.house))
+        self.client.send(b"x" * 500)
+        self.assertTrue(self.client.transport.disconnecting)
+        self.assertEqual([503], self.client.statuses)
+
+    def test_a_body_that_comes_at_once_needs_no_room(self) -> None:
+        self.house.intake.hold(1000)
+        self.client.send(post(body=b"x" * 900))
+        self.assertEqual([202], self.client.statuses)
+
+    def test_a_client_that_leaves_gives_back_its_room(self) -> None:
+        self.client.send(self.HEAD + b"x" * 300)
+        self.client.leave()
+        self.assertEqual(0, unfinished_bytes(self.house))
+
+    def test_while_requests_wait_for_their_turn_no_further_ones_are_read(self) -> None:
+        states: list[str] = []
+
+        async def note(_: Post) -> Reply:
+            states.append(client.transport.producerState)
+            return Reply(202, 1)
+
+        house = House(note=note)
+        client = Client(house.fast_site, house.clock)
+        client.send(post("/note") * 1000)
+        self.assertEqual([202] * 1000, client.statuses)
+        self.assertEqual({"paused"}, set(states[1:900]))
+        self.assertEqual("producing", client.transport.producerState)
+
+    def test_a_large_body_costs_as_much_as_it_is_long(self) -> None:
+        """What came is not copied with each piece: the memory in use shows copies."""
+        site = FastPathSite(
+            ValidatingResource(app({}).resource()),
+            posts={"/echo": count},
+            run_queue=RunQueue(clock=self.house.clock, slice_seconds=1),
+            body_bytes=8 << 20,
+            idle_seconds=IDLE_SECONDS,
+            intake=Intake(Http(), listeners="internal"),
+            gate=Gate(secret="", any_host=True),
+            reactor=self.house.clock,
+            now=self.house.clock.seconds,
+        )
+        client = Client(site, self.house.clock)
+        client.send(b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % (4 << 20))
+        piece = b"x" * (16 << 10)
+        client.send(piece)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        copied = 0
+        for _ in range(254):
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            client.protocol.dataReceived(piece)
+            _, peak = tracemalloc.get_traced_memory()
+            copied += peak - before
+        self.assertLess(copied, 64 << 20)
+        client.send(piece)
+        self.assertIn(b"\r\n\r\n%d\n" % (4 << 20), client.received)
+
+
 class ActorContractTests(ActorContract, SynchronousTestCase):
     """The contract, where work is a request."""
 
@@ -385,9 +602,10 @@ class ActorContractTests(ActorContract, SynchronousTestCase):
             ValidatingResource(app({"/echo": echo}).resource()),
             posts={"/echo": echo},
             run_queue=run_queue,
-            secret="",
             body_bytes=BODY_BYTES,
             idle_seconds=IDLE_SECONDS,
+            intake=Intake(Http(), listeners="internal"),
+            gate=Gate(secret="", any_host=True),
             reactor=clock,
             now=clock.seconds,
         )
@@ -413,7 +631,7 @@ class ConnectionTests(SynchronousTestCase):
         self.assertTrue(verifyObject(IPushProducer, self.client.protocol))
 
     def test_an_idle_client_is_cut_off(self) -> None:
-        for begin in (b"", b"POST /ec", post()[:-1], post()):
+        for begin in (b"", post()):
             client = Client(self.house.fast_site, self.house.clock)
             client.send(begin)
             self.house.clock.advance(IDLE_SECONDS - 1)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from klein import Klein
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Request
 
-from rtdeliver.errors import BadEvent, UnknownConnection
+from rtdeliver.errors import AnswerLost, BadEvent, UnknownConnection, Unreachable
 from rtdeliver.http.routes import add_health, add_metrics, new_app
 from rtdeliver.metrics import Exposition, gauge
 from tests.http.peers import Answer, app, peer, raising
@@ -75,6 +75,31 @@ class AppTests(SynchronousTestCase):
         client.leave()
         self.assertEqual(cancelled, [waiting])
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_a_client_that_leaves_before_a_refusal_is_not_logged_either(self) -> None:
+        for error in (UnknownConnection("gone"), Unreachable("gone"), AnswerLost("gone")):
+
+            async def ask_another(_: Request, error: Exception = error) -> bytes:
+                try:
+                    await Deferred()
+                except CancelledError:
+                    raise error from None
+                return b""
+
+            client = peer(self.app_with(ask_another)).send("GET / HTTP/1.1")
+            client.leave()
+            self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_a_fault_after_its_client_has_left_is_logged(self) -> None:
+        async def fail_when_cancelled(_: Request) -> bytes:
+            try:
+                await Deferred()
+            finally:
+                raise ZeroDivisionError
+
+        client = peer(self.app_with(fail_when_cancelled)).send("GET / HTTP/1.1")
+        client.leave()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_a_process_is_live_and_ready_when_nothing_is_missing(self) -> None:
         missing: list[str] = []

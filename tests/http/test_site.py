@@ -6,6 +6,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
+from rtdeliver.config.sections import Http
+from rtdeliver.http.access import Gate
+from rtdeliver.http.intake import Intake
 from rtdeliver.http.requests import (
     JSON,
     NDJSON,
@@ -84,6 +87,123 @@ class BodyTests(SynchronousTestCase):
     def test_a_client_that_is_cut_off_is_not_told_to_go_on(self) -> None:
         self.peer.send("POST /length HTTP/1.1", f"Content-Length: {HUGE}", "Expect: 100-continue")
         self.assertNotIn(b"100 Continue", self.peer.received)
+
+
+class RoomTests(SynchronousTestCase):
+    """What a listener holds of bodies that have not come completely."""
+
+    def setUp(self) -> None:
+        # Room for 60 bytes at public listeners.
+        self.peer = Peer(served(app()), settings=Http(bodies_bytes=120))
+
+    def held_bytes(self) -> float:
+        [held] = [s.value for s in self.peer.intake.samples() if s.name.startswith("unfinished")]
+        return held
+
+    def refused(self) -> float:
+        [count] = [s.value for s in self.peer.intake.samples() if s.name.startswith("bodies")]
+        return count
+
+    def test_a_body_for_which_there_is_no_room_is_refused_at_once(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", "Content-Length: 90", body=b"x" * 60)
+        self.assertEqual(self.peer.received, b"")
+        self.assertEqual(self.held_bytes(), 60)
+        self.peer.send_bytes(b"x")
+        answer = self.peer.answer()
+        self.assertEqual(answer.refusal, (503, "unavailable"))
+        self.assertEqual(answer.headers["Retry-After"], "1")
+        self.assertEqual((self.held_bytes(), self.refused()), (0, 1))
+
+    def test_the_rest_of_it_is_read_so_that_the_client_gets_to_see_that(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", "Content-Length: 90", body=b"x" * 61)
+        self.assertFalse(self.peer.cut_off)
+        self.peer.send_bytes(b"x" * 28)
+        self.assertFalse(self.peer.cut_off)
+        self.peer.send_bytes(b"x")
+        self.assertTrue(self.peer.cut_off)
+        self.assertEqual(self.peer.answer().status, 503)
+        self.assertEqual((self.held_bytes(), self.refused()), (0, 1))
+
+    def test_a_client_that_never_sends_the_rest_gets_no_second_answer(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", "Content-Length: 90", body=b"x" * 61)
+        self.peer.clock.advance(30)
+        self.assertTrue(self.peer.cut_off)
+        self.assertEqual(self.peer.answer().status, 503)
+
+    def test_a_body_that_comes_at_once_needs_no_room(self) -> None:
+        self.assertTrue(self.peer.intake.hold(60))
+        self.peer.send("POST /length HTTP/1.1", "Content-Length: 90", body=b"x" * 90)
+        self.assertEqual(self.peer.answer().json, {"bytes": 90})
+
+    def test_room_is_given_back_however_a_body_ends(self) -> None:
+        plain, chunked = (
+            ("Content-Length: 90", b"x" * 5),
+            ("Transfer-Encoding: chunked", b"5\r\nxxxxx"),
+        )
+        for (field, body), rest in (
+            (plain, b"x" * 85),
+            (plain, b""),
+            (chunked, b"\r\n0\r\n\r\n"),
+            (chunked, b"\r\n64\r\n" + b"x" * 100 + b"\r\n"),
+            (chunked, b"nonsense\r\n"),
+        ):
+            self.setUp()
+            self.peer.send("POST /length HTTP/1.1", field, body=body)
+            self.assertEqual(self.held_bytes(), 5)
+            self.peer.send_bytes(rest)
+            if not self.peer.received or self.peer.cut_off:
+                self.peer.leave()
+            self.assertEqual(self.held_bytes(), 0, rest)
+
+
+class GateTests(SynchronousTestCase):
+    """Requests that are refused for what their heads say."""
+
+    def setUp(self) -> None:
+        self.peer = Peer(served(app()), gate=Gate(secret="s3cret", any_host=False))
+
+    def test_one_with_a_body_is_refused_before_the_body_comes(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", "Content-Length: 90")
+        answer = self.peer.answer()
+        self.assertEqual(answer.refusal, (401, "unauthorized"))
+        self.assertEqual(answer.headers["WWW-Authenticate"], "Bearer")
+        self.assertFalse(self.peer.cut_off)
+        self.peer.send_bytes(b"x" * 90)
+        self.assertTrue(self.peer.cut_off)
+        self.assertEqual(self.peer.answer().status, 401)
+
+    def test_nothing_of_the_body_is_held(self) -> None:
+        for field in ("Content-Length: 90", "Transfer-Encoding: chunked"):
+            peer = Peer(served(app()), gate=Gate(secret="s3cret", any_host=False))
+            peer.send("POST /length HTTP/1.1", field, body=b"20\r\n" + b"x" * 32)
+            self.assertEqual(peer.answer().status, 401)
+            self.assertEqual([s.value for s in peer.intake.samples()], [0] * 4)
+
+    def test_one_that_announces_or_sends_far_too_much_is_cut_off(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", "Content-Length: 9000", body=b"x" * 801)
+        self.assertTrue(self.peer.cut_off)
+        self.assertEqual(self.peer.answer().status, 401)
+
+    def test_a_client_that_asks_before_it_sends_is_told_and_closed(self) -> None:
+        self.peer.send("POST /length HTTP/1.1", "Content-Length: 90", "Expect: 100-continue")
+        self.assertEqual(self.peer.answer().status, 401)
+        self.assertTrue(self.peer.cut_off)
+
+    def test_one_without_a_body_leaves_the_connection_open(self) -> None:
+        self.peer.send("GET /hello HTTP/1.1")
+        self.peer.send("GET /hello HTTP/1.1", "Authorization: Bearer s3cret")
+        self.assertEqual([answer.status for answer in self.peer.answers()], [401, 200])
+
+    def test_a_later_one_is_asked_again(self) -> None:
+        good = ("POST /length HTTP/1.1", "Content-Length: 1", "Authorization: Bearer s3cret")
+        self.peer.send(*good, body=b"x").send("POST /length HTTP/1.1", "Content-Length: 1")
+        self.assertEqual([answer.status for answer in self.peer.answers()], [200, 401])
+
+    def test_a_health_check_may_have_a_body(self) -> None:
+        for path, status in (("/health/live", 200), ("/hello", 401)):
+            peer = Peer(served(app()), gate=Gate(secret="s3cret", any_host=False))
+            peer.send(f"GET {path} HTTP/1.1", "Content-Length: 1", body=b"x")
+            self.assertEqual(peer.answer().status, status)
 
 
 class RequestTests(SynchronousTestCase):
@@ -194,7 +314,13 @@ class RequestTests(SynchronousTestCase):
         self.assertTrue(self.peer.cut_off)
 
     def test_tls_clients_are_offered_http_1_1_only(self) -> None:
-        site = BoundedSite(Resource(), body_bytes=1, idle_seconds=1, reactor=Clock())
+        site = BoundedSite(
+            Resource(),
+            body_bytes=1,
+            idle_seconds=1,
+            intake=Intake(Http(), listeners="public"),
+            reactor=Clock(),
+        )
         self.assertEqual(site.acceptableProtocols(), [b"http/1.1"])
 
     def test_a_resource_that_fails_gets_a_json_answer_without_a_traceback(self) -> None:

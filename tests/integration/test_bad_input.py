@@ -3,6 +3,7 @@
 import json
 import secrets
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -196,7 +197,7 @@ def _everything_goes_on(house: House) -> Iterator[None]:
 
 def request(method: str, target: str, *fields: str, body: bytes = b"") -> bytes:
     """Write a request; ``target`` and ``fields`` are Latin-1, so that any byte can be in them."""
-    lines = [f"{method} {target} HTTP/1.1", "Host: rtdeliver", "Connection: close", *fields]
+    lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close", *fields]
     if body and not any(field.startswith("Transfer-Encoding") for field in fields):
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
@@ -855,7 +856,43 @@ def test_bytes_that_are_not_utf_8_are_refused_or_passed_over(house: House, case:
 def test_a_host_that_is_not_utf_8_is_refused(house: House) -> None:
     sent = b"GET /health/live HTTP/1.1\r\nHost: \xff\r\nConnection: close\r\n\r\n"
 
-    assert_refused(parse(exchange(house.listeners["internal"], sent)), 400, "bad_request")
+    for listener in ("public", "dispatcher"):
+        assert_refused(parse(exchange(house.listeners[listener], sent)), 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("target", "manner"),
+    [
+        # On the fast path, but for the host.
+        ("POST /publish", "keep-alive"),
+        ("POST /publish", "close"),
+        ("POST /subscriptions", "close"),
+        ("GET /metrics", "close"),
+    ],
+)
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:8090"])
+def test_a_listener_without_a_secret_answers_no_page_of_another_site(
+    house: House, host: str, target: str, manner: str
+) -> None:
+    body = event() if target.startswith("POST") else b""
+    sent = (
+        f"{target} HTTP/1.1\r\nHost: {host}\r\nContent-Type: text/plain\r\n"
+        f"Connection: {manner}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+
+    answer = parse(exchange(house.listeners["internal"], sent.encode() + body))
+
+    told = assert_refused(answer, 403, "forbidden")
+    assert "access.secret_file" in told["message"]
+
+
+def test_any_host_is_served_with_the_secret(house: House) -> None:
+    sent = (
+        f"GET /frontends HTTP/1.1\r\nHost: rtdispatcher.example\r\nConnection: close\r\n"
+        f"Authorization: Bearer {SECRET}\r\n\r\n"
+    )
+
+    assert parse(exchange(house.listeners["dispatcher"], sent.encode())).status == 200
 
 
 GUARDED = [
@@ -937,10 +974,12 @@ def test_no_way_leads_around_the_secret(house: House, path: str) -> None:
         pytest.param(b"GET\r\n\r\n", id="a method alone"),
         pytest.param(b"GET /health/live\r\n\r\n", id="no version"),
         pytest.param(b"GET /health/live HTTP/9.9\r\n\r\n", id="an unknown version"),
-        pytest.param(b"GET /health/live HTTP/1.1 more\r\nHost: a\r\n\r\n", id="too many words"),
-        pytest.param(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n", id="a path beyond ASCII"),
+        pytest.param(
+            b"GET /health/live HTTP/1.1 more\r\nHost: localhost\r\n\r\n", id="too many words"
+        ),
+        pytest.param(b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", id="a path beyond ASCII"),
         pytest.param(b"GET /connect?topic=\xff HTTP/1.1\r\n\r\n", id="a query beyond ASCII"),
-        pytest.param(b"G\0T / HTTP/1.1\r\nHost: a\r\n\r\n", id="a NUL in the method"),
+        pytest.param(b"G\0T / HTTP/1.1\r\nHost: localhost\r\n\r\n", id="a NUL in the method"),
         pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", id="HTTP/2"),
         pytest.param(bytes.fromhex("16030100a5010000a10303") + bytes(range(160)), id="a TLS hello"),
         pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", id="SSH"),
@@ -955,7 +994,7 @@ def test_no_way_leads_around_the_secret(house: House, path: str) -> None:
         ),
         *(
             pytest.param(
-                b"POST /publish HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+                b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"%b\r\n\r\n%b" % (fields, event()),
                 id=fields.decode(),
             )
@@ -971,12 +1010,12 @@ def test_no_way_leads_around_the_secret(house: House, path: str) -> None:
             ]
         ),
         pytest.param(
-            b"POST /publish HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+            b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n-5\r\n" + event(),
             id="a chunk of negative size",
         ),
         pytest.param(
-            b"POST /publish HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+            b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n2\r\n" + event(),
             id="a chunk longer than its size",
         ),
@@ -996,7 +1035,7 @@ def test_what_is_not_http_gets_the_door(house: House, listener: str, garbage: by
 def test_a_body_longer_than_announced_is_cut_where_it_was_to_end(house: House, manner: str) -> None:
     body = event()
     sent = (
-        b"POST /publish HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Connection: %b\r\nContent-Length: %d\r\n\r\n%b\r\n\r\n"
         % (manner.encode(), len(body) - 1, body)
     )
@@ -1011,7 +1050,7 @@ def test_a_body_longer_than_announced_is_cut_where_it_was_to_end(house: House, m
 def test_a_body_shorter_than_announced_is_not_acted_upon(house: House, media_type: str) -> None:
     body = batch(event())
     sent = (
-        b"POST /publish HTTP/1.1\r\nHost: a\r\nContent-Type: %b\r\n"
+        b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: %b\r\n"
         b"Content-Length: %d\r\n\r\n%b" % (media_type.encode(), len(body) + 1, body)
     )
 
@@ -1023,7 +1062,7 @@ def test_a_body_shorter_than_announced_is_not_acted_upon(house: House, media_typ
 def test_a_body_in_chunks_without_the_last_is_not_acted_upon(house: House) -> None:
     body = event()
     sent = (
-        b"POST /publish HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(body), body)
     )
 
@@ -1034,5 +1073,42 @@ def test_a_body_in_chunks_without_the_last_is_not_acted_upon(house: House) -> No
 
 def test_a_client_that_is_gone_in_the_middle_of_its_request_leaves_no_trace(house: House) -> None:
     for listener in ("internal", "public", "dispatcher"):
-        for sent in (b"", b"PO", b"POST /publish HTTP/1.1\r\nContent-Length: 100\r\n\r\n{"):
+        post = f"POST /publish HTTP/1.1\r\nAuthorization: Bearer {SECRET}\r\n".encode()
+        for sent in (b"", b"PO", post + b"Content-Length: 100\r\n\r\n{"):
             assert exchange(house.listeners[listener], sent, leave=True) == b""
+
+
+def test_clients_that_leave_before_they_read_their_refusal_leave_no_trace(house: House) -> None:
+    refused = [
+        ("internal", post("/publish", b"no JSON")),
+        ("internal", post("/subscriptions", b"no JSON")),
+        ("internal", request("GET", "/nothing")),
+        ("internal", request("GET", "/%FF")),
+        ("internal", post("/deliver", LINE, NDJSON)),
+        ("internal", request("POST", "/publish", body=b"x" * (INTERNAL_BODY_BYTES + 1))),
+        ("internal", request("POST", "/publish", f"Content-Length: {9 * INTERNAL_BODY_BYTES}")),
+        ("public", request("GET", "/connect?topic=")),
+        ("public", request("OPTIONS", "/connect", "Origin: http://evil.example")),
+        ("public", post("/connections/none/topics", b"{}")),
+        ("public", post("/connections/@CONNECTION/topics", b"no JSON")),
+        ("public", post("/connections/nowhere-x/topics", b"{}")),
+        ("public", request("GET", "/connections/none/topics")),
+        ("dispatcher", post("/publish", event())),
+        ("dispatcher", request("POST", "/publish", "Content-Length: 1000")),
+        ("dispatcher", request("GET", "/frontends")),
+        ("guarded public", post("/connections/nowhere-x/topics", b"{}")),
+        ("guarded public", request("GET", "/connections/nowhere-x/topics")),
+    ]
+    for _ in range(5):
+        for listener, sent in refused:
+            _send_and_reset(house.listeners[listener], house.fill_in(sent))
+
+
+def _send_and_reset(url: str, data: bytes) -> None:
+    """Send ``data`` and be gone at once, with a reset."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    with socket.create_connection((parts.hostname, parts.port or 80), DEADLINE_SECONDS) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with suppress(ConnectionError):
+            sock.sendall(data)

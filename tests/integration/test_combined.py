@@ -631,8 +631,9 @@ def test_a_producer_that_reads_late_gets_every_answer_in_order(
             for number in range(events):
                 body = json.dumps({"topic": topic, "id": f"p{number}", "data": 0}).encode()
                 producer.sendall(
-                    b"POST /publish HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
-                    b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+                    b"POST /publish HTTP/1.1\r\nHost: localhost\r\n"
+                    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+                    % (len(body), body)
                 )
 
         sender = threading.Thread(target=send, daemon=True)

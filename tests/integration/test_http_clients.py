@@ -20,6 +20,8 @@ from rtdeliver.http.client import NodeClient, make_agent
 from rtdeliver.http.fast_client import FastClient
 from tests.integration.roles import DEADLINE_SECONDS
 
+ANSWER_BYTES = 90_000
+
 
 class _Peer(Protocol):
     """Answers each chunk of data by a canned response; counts the connections."""
@@ -74,7 +76,7 @@ async def clients(request: Any) -> AsyncIterator[Callable[..., Client]]:
     fast = []
 
     def make(*, secret: str, timeout_seconds: float) -> Client:
-        settings = Http(request_seconds=timeout_seconds)
+        settings = Http(request_seconds=timeout_seconds, internal_body_bytes=ANSWER_BYTES)
         if request.param == "fast":
             client = FastClient(reactor=reactor, settings=settings, secret=secret)
             fast.append(client)
@@ -180,6 +182,18 @@ async def test_an_endless_answer_is_a_lost_answer(serve: Serve, client: Client) 
 
     with pytest.raises(AnswerLost):
         await client.post(await serve(Peer), b"x", content_type="text/plain")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_as_large_as_the_largest_body_is_read(serve: Serve, client: Client) -> None:
+    class Peer(_Peer):
+        response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (
+            ANSWER_BYTES,
+            b"x" * ANSWER_BYTES,
+        )
+
+    answer = await client.post(await serve(Peer), b"x", content_type="text/plain")
+    assert answer.body == b"x" * ANSWER_BYTES
 
 
 @pytest_twisted.ensureDeferred

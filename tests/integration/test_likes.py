@@ -1203,7 +1203,7 @@ def test_who_asks_a_dispatcher_and_leaves_while_redis_hangs_leaves_no_traceback(
         url = router.url("listen")
         eventually(lambda: HTTP.get(f"{url}/health/ready").status_code == 200, "it is ready")
         hanging.pause()
-        send_and_leave(url, b"GET /topics?topic=live:red HTTP/1.1\r\nHost: h\r\n\r\n")
+        send_and_leave(url, b"GET /topics?topic=live:red HTTP/1.1\r\nHost: localhost\r\n\r\n")
         eventually(
             lambda: HTTP.get(f"{url}/topics?topic=live:red").status_code == 503, "it gave up"
         )

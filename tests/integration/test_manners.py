@@ -327,6 +327,9 @@ def test_an_internal_listener_open_to_other_machines_needs_a_secret(
 def test_insecure_internal_allows_it(role: str) -> None:
     with running(role, *options_of(role, OPEN), "--insecure-internal") as process:
         assert _status_without_secret(process) == 200
+        # Other machines call it by a name.
+        url, named = _internal_url(process) + "/metrics", {"Host": "dispatcher.example:8090"}
+        assert HTTP.get(url, headers=named).status_code == 200
 
 
 @each_role

@@ -3,6 +3,7 @@
 import itertools
 import json
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -238,6 +239,73 @@ def test_what_is_published_after_the_answer_to_a_change_heeds_it(
     with Producer(cluster.dispatcher, topic) as producer, ThreadPoolExecutor(6) as threads:
         for _ in threads.map(come_and_go, streams):
             pass
+
+
+def test_the_largest_subscription_is_changed_and_told_through_another_frontend(
+    cluster: Cluster, viewers: Viewers, topic: str
+) -> None:
+    owner, asked, _ = cluster.frontends
+    topics = sorted(f"{topic}-{number:03}-".ljust(1024, "x") for number in range(100))
+    stream = viewers.connect(owner.url("public"))
+    url = f"{asked.url('public')}/connections/{stream.connection}/topics"
+
+    changed = HTTP.post(url, json={"add": topics})
+    told = HTTP.get(url)
+
+    assert (changed.status_code, told.status_code) == (200, 200)
+    assert changed.json()["topics"] == told.json()["topics"] == topics
+    assert publish(cluster.dispatcher, {"topic": topics[-1], "data": 1}, "listen").is_success
+    viewers.wait(lambda: numbers(stream, topics[-1]) == [1], "the event came")
+
+
+def test_a_frontend_finds_others_among_hundreds(
+    cluster: Cluster, viewers: Viewers, topic: str
+) -> None:
+    # The third has not yet asked for any, so that it remembers none.
+    owner, _, asked = cluster.frontends
+    for number in range(450):
+        ref = {
+            "node": f"{topic.replace(':', '-')}-{number}-".ljust(64, "x"),
+            "url": f"http://{'x' * 60}.example:9",
+            "incarnation": "x",
+        }
+        announcement = {"frontend": ref, "counts": {}, "full": True, "lease_seconds": 10}
+        url = cluster.dispatcher.url("listen") + "/subscriptions"
+        assert HTTP.post(url, json=announcement).status_code == 200
+    assert len(HTTP.get(cluster.dispatcher.url("listen") + "/frontends").content) > 65536
+    stream = viewers.connect(owner.url("public"), topic)
+
+    # It asks the dispatcher, since it does not know this node: 503 if it cannot read the answer.
+    unknown = HTTP.get(asked.url("public") + "/connections/nowhere-x/topics")
+    told = HTTP.get(f"{asked.url('public')}/connections/{stream.connection}/topics")
+
+    assert (unknown.status_code, told.status_code) == (404, 200)
+    assert told.json()["topics"] == [topic]
+    eventually(lambda: sorted(cluster.nodes()) == list(NODES), "the leases of the others end")
+
+
+def test_a_client_that_leaves_while_another_frontend_is_asked_leaves_no_traceback(
+    cluster: Cluster, viewers: Viewers, topic: str
+) -> None:
+    owner, asked, _ = cluster.frontends
+    stream = viewers.connect(owner.url("public"), topic)
+    path = f"/connections/{stream.connection}/topics"
+    assert HTTP.get(asked.url("public") + path).status_code == 200
+
+    owner.signal(signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            parts = urlsplit(asked.url("public"))
+            with socket.create_connection((parts.hostname, parts.port)) as leaving:
+                leaving.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        # It accepts in order, so it has seen the three come and go.
+        for _ in range(3):
+            assert HTTP.get(asked.url("public") + "/connections/nowhere-x/topics").is_error
+    finally:
+        owner.signal(signal.SIGCONT)
+
+    assert HTTP.get(asked.url("public") + path).json()["topics"] == [topic]
+    assert "Traceback" not in asked.output
 
 
 def test_a_paused_frontend_catches_up_in_order_and_holds_nobody_up(

@@ -14,6 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from zope.interface.verify import verifyObject
 
+from rtdeliver.config.sections import Http
+from rtdeliver.http.intake import Intake
 from rtdeliver.http.site import BoundedSite
 from rtdeliver.process.monotonic import measure_monotonic_time
 
@@ -71,7 +73,13 @@ class MeasureMonotonicTimeTests(SynchronousTestCase):
 
     def test_the_time_limits_of_the_http_server_follow_it(self) -> None:
         reactor = self.new_reactor()
-        site = BoundedSite(Resource(), body_bytes=1, idle_seconds=60, reactor=reactor)
+        site = BoundedSite(
+            Resource(),
+            body_bytes=1,
+            idle_seconds=60,
+            intake=Intake(Http(), listeners="public"),
+            reactor=reactor,
+        )
         site.buildProtocol(None).callLater(60, self.note)
         self.advance(reactor, 59.9)
         self.assertEqual(self.called, [])

@@ -1,0 +1,82 @@
+"""How much time and memory requests may take up that have not come completely."""
+
+import enum
+
+from rtdeliver.config.sections import Http
+from rtdeliver.metrics import Sample, counter, gauge
+
+
+class Part(enum.Enum):
+    """The part of a request that a client is sending."""
+
+    HEAD = "head"
+    BODY = "body"
+
+
+class Intake:
+    """Bounds the unfinished requests at all listeners of one kind in a process.
+
+    Listeners for browsers and listeners for nodes each have half of ``http.bodies_bytes``, so that
+    browsers cannot use up what nodes need.
+
+    :param settings: have the time for each part of a request, and the bytes of unfinished bodies.
+    :param listeners: the kind, as the metrics name it.
+    """
+
+    def __init__(self, settings: Http, *, listeners: str) -> None:
+        self._listeners = listeners
+        self._seconds = {Part.HEAD: settings.head_seconds, Part.BODY: settings.body_seconds}
+        self._most_bytes = settings.bodies_bytes // 2
+        self._held_bytes = 0
+        self._late = dict.fromkeys(Part, 0)
+        self._without_room = 0
+
+    def seconds(self, part: Part) -> float:
+        """Return how long a client may take to send this part."""
+        return self._seconds[part]
+
+    def count_late(self, part: Part) -> None:
+        """Count a request that was given up because this part took too long."""
+        self._late[part] += 1
+
+    def hold(self, size: int) -> bool:
+        """Take room for so many further bytes of an unfinished body, if there is room."""
+        has_room = self._held_bytes + size <= self._most_bytes
+        if has_room:
+            self._held_bytes += size
+        return has_room
+
+    def release(self, size: int) -> None:
+        """Give back room for so many bytes."""
+        self._held_bytes -= size
+
+    def count_without_room(self) -> None:
+        """Count a request that was refused because there was no room for its body."""
+        self._without_room += 1
+
+    def samples(self) -> list[Sample]:
+        at = self._listeners
+        return [
+            *(
+                counter(
+                    "late_requests",
+                    "Requests that were given up because a part of them took too long.",
+                    late,
+                    listeners=at,
+                    part=part.value,
+                )
+                for part, late in self._late.items()
+            ),
+            counter(
+                "bodies_without_room",
+                "Requests that were refused because other unfinished bodies took up all room.",
+                self._without_room,
+                listeners=at,
+            ),
+            gauge(
+                "unfinished_bodies_bytes",
+                "Bytes of request bodies that have not come completely.",
+                self._held_bytes,
+                listeners=at,
+            ),
+        ]
