@@ -76,7 +76,11 @@ def test_a_dispatcher_that_stood_still_meanwhile_delivers_too(
         assert cluster.publish(1, topic, 0).status_code == 202
         cluster.dispatchers[1].signal(signal.SIGSTOP)
         try:
-            assert stream.subscribe(add=[topic]).status_code == 200
+            # The frontend may have to find the other one first.
+            eventually(
+                lambda topic=topic: stream.subscribe(add=[topic]).status_code == 200,  # type: ignore[misc]
+                "the other one confirms",
+            )
             with ExitStack() as stack:
                 producer = stack.enter_context(Producer(topic, [cluster.url(1)]))
                 eventually(lambda p=producer: p.begun > 0, "it publishes")  # type: ignore[misc]
