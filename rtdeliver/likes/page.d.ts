@@ -101,6 +101,8 @@ interface Entry {
 	/** When an event told last whether the member is online, by `performance.now()`. */
 	toldAt: number;
 	unseen: number;
+	/** What shows the member, once that is made. */
+	item?: HTMLElement;
 }
 
 type Member = { member: string } & Pick<Entry, "online">;

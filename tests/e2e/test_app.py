@@ -504,11 +504,27 @@ def test_a_message_comes_to_one_member_and_its_sender_sees_that_it_was_read(
     bob.wait_for_selector("#messages .ticks.seen")
     assert texts(ann, "#messages") == texts(bob, "#messages") == ["are you there?", "I am"]
     bob.get_by_role("button", name="All members").click()
-    assert bob.locator(f"{entry(names[0])} .count").count() == 0
+    assert bob.locator(f"{entry(names[0])} .count:visible").count() == 0
     say(bob, "done with it")
     wait_said(cyd, "done with it")
     assert {message.data.get("type") for message in received} & {"message", "seen"} == set()
-    assert cyd.locator("#members .count").count() == 0
+    assert cyd.locator("#members .count:visible").count() == 0
+
+
+def test_a_click_counts_though_the_member_writes_meanwhile(tabs: Tabs, site: Site) -> None:
+    names = new_name("ann"), new_name("bob")
+    token = site.token(names[1])
+    ann = visit(tabs, site, names[0])
+    site.post(f"/conversations/{names[0]}/messages", {"text": "one"}, token)
+    ann.wait_for_selector(f"{entry(names[1])} .count:text-is('1')")
+
+    ann.hover(f"{entry(names[1])} button")
+    ann.mouse.down()
+    site.post(f"/conversations/{names[0]}/messages", {"text": "two"}, token)
+    ann.wait_for_selector(f"{entry(names[1])} .count:text-is('2')")
+    ann.mouse.up()
+
+    ann.wait_for_selector("#chat")
 
 
 def test_messages_are_kept_for_who_was_away(tabs: Tabs, site: Site) -> None:

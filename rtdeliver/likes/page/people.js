@@ -45,7 +45,8 @@ export class People {
 	become(member) {
 		this.#me = member;
 		this.close();
-		for (const entry of this.#members.values()) entry.unseen = 0;
+		// Anonymous visitors have no buttons, and members none to themselves.
+		for (const entry of this.#members.values()) Object.assign(entry, { unseen: 0, item: undefined });
 		if (member) this.add(member);
 		this.#render();
 	}
@@ -223,42 +224,60 @@ export class People {
 		button?.focus();
 	}
 
+	/** Shows the members in order. An item that stays where it is keeps its elements: it may be under a click. */
 	#render() {
 		/** @type {(listed: [string, Entry]) => number} */
 		const rank = ([member, { online, unseen }]) =>
 			4 * Number(member === this.#me) + 2 * Number(unseen > 0) + Number(online === true);
 		const sorted = [...this.#members].sort((a, b) => rank(b) - rank(a) || (a[0] < b[0] ? -1 : 1));
 		/** @type {HTMLElement | null | undefined} */
-		const item = document.activeElement?.closest("[data-member]");
-		const focused = item?.dataset.member;
-		byId("members").replaceChildren(...sorted.map(([member, entry]) => this.#item(member, entry)));
-		if (focused) this.#focus(focused);
+		const focused = document.activeElement?.closest("[data-member]");
+		const list = byId("members");
+		let next = list.firstElementChild;
+		for (const [member, entry] of sorted) {
+			entry.item ??= this.#item(member);
+			this.#update(entry.item, entry);
+			// Usually one item has moved: if it went down, those after it stay.
+			if (next !== entry.item && next?.nextElementSibling === entry.item) {
+				next.remove();
+				next = entry.item;
+			}
+			if (next === entry.item) next = next.nextElementSibling;
+			else list.insertBefore(entry.item, next);
+		}
+		while (list.children.length > sorted.length) list.lastElementChild?.remove();
+		if (focused?.dataset.member && !focused.contains(document.activeElement)) this.#focus(focused.dataset.member);
 		const partner = this.#members.get(this.#partner ?? "");
 		byId("chat").dataset.online = `${partner?.online ?? "unknown"}`;
 	}
 
-	/**
-	 * @param {string} member
-	 * @param {Entry} entry
-	 */
-	#item(member, { online, unseen }) {
-		const status = online === null ? "unknown" : online ? "online" : "offline";
-		const dot = make("i", { className: "dot", role: "img", title: status, ariaLabel: status });
+	/** @param {string} member */
+	#item(member) {
+		const dot = make("i", { className: "dot", role: "img" });
 		const label = make("span", {}, dot, nameTag(member));
-		const item = make("li", {}, label);
+		const item = make("li");
 		item.dataset.member = member;
-		item.dataset.online = `${online ?? "unknown"}`;
 		if (member === this.#me) {
-			item.append(make("small", { textContent: "you" }));
+			item.append(label, make("small", { textContent: "you" }));
 		} else if (this.#me) {
-			const button = make("button", { className: "quiet" }, label);
+			const button = make("button", { className: "quiet" }, label, make("span", { className: "count", role: "img" }));
 			button.onclick = () => this.open(member);
-			if (unseen) {
-				const count = { textContent: `${unseen}`, ariaLabel: `${unseen} new` };
-				button.append(make("span", { className: "count", role: "img", ...count }));
-			}
 			item.append(button);
+		} else {
+			item.append(label);
 		}
 		return item;
+	}
+
+	/**
+	 * @param {HTMLElement} item
+	 * @param {Entry} entry
+	 */
+	#update(item, { online, unseen }) {
+		const status = online === null ? "unknown" : online ? "online" : "offline";
+		item.dataset.online = `${online ?? "unknown"}`;
+		Object.assign(item.querySelector(".dot") ?? {}, { title: status, ariaLabel: status });
+		const count = { textContent: `${unseen}`, ariaLabel: `${unseen} new`, hidden: !unseen };
+		Object.assign(item.querySelector(".count") ?? {}, count);
 	}
 }
