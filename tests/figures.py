@@ -17,7 +17,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,14 @@ from rtdeliver.model import check_topic
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import parse_redis_url
 from rtdeliver.routing.redis import RedisRoutingTable
+from tests.attacks import (
+    attacked,
+    busy_topics,
+    colliding_topics,
+    long_topics,
+    slow_readers,
+    unfinished_bodies,
+)
 from tests.e2e.tabs import Tabs, chromium
 from tests.e2e.test_app import DESKTOP, app, site_of, visit
 from tests.integration.redis_server import RedisServer
@@ -44,6 +53,7 @@ from tests.integration.roles import (
     likes,
     metrics,
     publish,
+    publish_lines,
 )
 from tests.integration.streams import Frame, Stream, Viewers
 from tests.integration.test_netns import measure_delays
@@ -111,6 +121,42 @@ def stall() -> dict[str, dict[str, float]]:
             after = _delays(hub, readers, "x" * 4096)
             waiting = metrics(node)[_WAITING]
     return {"before": before, "after": after, "stalled": {"mailbox_bytes": waiting}}
+
+
+def attacks() -> dict[str, dict[str, float]]:
+    """From publish to receipt of 1000 honest viewers at 10 events/s, while others attack."""
+    with (
+        RedisServer() as server,
+        dispatcher("--redis", server.url) as hub,
+        frontend(hub.url("listen"), "n1") as node,
+        _Readers(node) as readers,
+    ):
+        found = {"none": _delays(hub, readers, "x")}
+        for attack in (unfinished_bodies, slow_readers, long_topics, colliding_topics):
+            with attacked(attack, node), _flooded(hub, busy_topics()):
+                found[attack.__name__] = _delays(hub, readers, "x")
+    return found
+
+
+@contextmanager
+def _flooded(hub: RoleProcess, topics: Sequence[str]) -> Iterator[None]:
+    """Publish 3,000 events a second to these topics until the block ends."""
+    batch = "\n".join(json.dumps({"topic": topic, "data": "x" * 100}) for topic in [*topics] * 3)
+    ended = threading.Event()
+    answers: list[int] = []
+
+    def publish_batches() -> None:
+        while not ended.wait(0.1):
+            answers.append(publish_lines(hub, batch.encode(), "listen").status_code)
+
+    producer = threading.Thread(target=publish_batches)
+    producer.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        producer.join()
+    assert set(answers) == {202}
 
 
 def routing_table() -> dict[str, float]:
@@ -482,6 +528,7 @@ _FIGURES = {
     "fanout": fanout,
     "latency": latency,
     "stall": stall,
+    "attacks": attacks,
     "routing_table": routing_table,
     "rolling": rolling,
     "datacenters": datacenters,
