@@ -18,6 +18,7 @@ from zope.interface import implementer
 from rtdeliver.actor import RunQueue
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import AnsweredNo, AnswerLost, Refusal, Unavailable, Unreachable
+from rtdeliver.frontend.chunked import contents
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.interfaces import (
     IDispatcherClient,
@@ -588,7 +589,7 @@ class Browser:
                 self.told[topic] = 0
 
     def _note(self, data: bytes) -> None:
-        for name, fields in _frames(data.decode()):
+        for name, fields in _frames(contents(data).decode()):
             if name == "connected":
                 self.id = fields["connection"]
             elif name == "gap":

@@ -51,6 +51,7 @@ from rtdeliver.messages import (
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Member, Topic
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import Draft, encode_event
+from tests.chunked import ChunkDecoder
 
 
 @implementer(IStream)
@@ -76,6 +77,25 @@ class RecordingStream:
     def data(self) -> bytes:
         """All that was taken."""
         return b"".join(self.sends)
+
+    @property
+    def contents(self) -> list[bytes]:
+        """What was in the head and in the chunks that were taken, send by send."""
+        decoder, data = ChunkDecoder(), self.data
+        head_bytes = 0
+        if data.startswith(b"H"):
+            head, end, _ = data.partition(b"\r\n\r\n")
+            head_bytes = len(head + end)
+        contents = []
+        for sent in self.sends:
+            contents.append(sent[:head_bytes] + decoder.feed(sent[head_bytes:]))
+            head_bytes = max(0, head_bytes - len(sent))
+        return contents
+
+    @property
+    def content(self) -> bytes:
+        """All of `contents`."""
+        return b"".join(self.contents)
 
     def send(self, data: bytes) -> int:
         assert not self._is_full, "nothing may be sent before `writable`"
@@ -415,7 +435,7 @@ class Viewer:
     @property
     def frames(self) -> list[tuple[str, Any]]:
         """The name and the data of each frame so far; nothing without the head before them."""
-        head, _, body = self.stream.data.decode().partition("\r\n\r\n")
+        head, _, body = self.stream.content.decode().partition("\r\n\r\n")
         assert head in ("", "HTTP/1.1 200 OK"), head
         frames = []
         for block in body.split("\n\n")[:-1]:

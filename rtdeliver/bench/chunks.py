@@ -78,19 +78,23 @@ class Chunk:
         self.times: dict[int, int] = {}
 
 
-def parse(data: bytes, topics: Mapping[str, int]) -> Chunk:
+def parse(data: bytes, topics: Mapping[str, int], *, is_coded: bool = False) -> Chunk:
     """Parse bytes that begin at the beginning of a frame.
 
     :param topics: the numbers of the topics that are published to.
+    :param is_coded: whether the bytes come in the chunked transfer coding.
     :raises BenchError: if they are not an event stream of a benchmark, or if they end it.
     """
     chunk = Chunk(data)
-    *frames, rest = data.split(b"\n\n")
+    content, uncoded_rest = _uncoded(data) if is_coded else (data, b"")
+    *frames, rest = content.split(b"\n\n")
     for frame in frames:
         _parse_frame(chunk, frame, topics)
     while rest.startswith(b":") and b"\n" in rest:
         rest = rest.partition(b"\n")[2]
-    chunk.rest = rest
+    if is_coded and rest:
+        raise BenchError("a stream sent a part of a frame in a chunk, which rtbench does not read")
+    rest = chunk.rest = uncoded_rest or rest
     if chunk.numbers and not (rest or chunk.gaps or chunk.greetings):
         first = chunk.numbers[0]
         if chunk.numbers == list(range(first, first + len(chunk.numbers))):
@@ -104,9 +108,11 @@ class ChunkCache:
 
     :param topics: see `parse`.
     :param steps: after how many steps a chunk is old.
+    :ivar is_coded: see `parse`.
     """
 
     def __init__(self, topics: Mapping[str, int], *, steps: int) -> None:
+        self.is_coded = False
         self._topics = topics
         self._steps = steps
         self._by_age: deque[Chunk] = deque()
@@ -120,7 +126,7 @@ class ChunkCache:
 
         :param now: the time in steps.
         """
-        chunk = parse(data, self._topics)
+        chunk = parse(data, self._topics, is_coded=self.is_coded)
         chunk.born = now
         self._by_age.append(chunk)
         if not chunk.greetings:
@@ -134,6 +140,20 @@ class ChunkCache:
         chunk = self._by_age.popleft()
         self.chunks.pop(chunk.data, None)
         return chunk
+
+
+def _uncoded(data: bytes) -> tuple[bytes, bytes]:
+    """Return what is in complete chunks of a transfer coding, and the beginning of another one."""
+    content: list[bytes] = []
+    while True:
+        line, end, rest = data.partition(b"\r\n")
+        size = int(line, 16) if end else 0
+        if not end or len(rest) < size + 2:
+            return b"".join(content), data
+        if not size:
+            raise BenchError("the server ended a stream")
+        content.append(rest[:size])
+        data = rest[size + 2 :]
 
 
 def _parse_frame(chunk: Chunk, frame: bytes, topics: Mapping[str, int]) -> None:

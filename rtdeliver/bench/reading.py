@@ -333,7 +333,8 @@ class _Reader:
             opening.head += data
             if b"\r\n\r\n" not in opening.head:
                 return
-            data = after_head(opening.head)
+            # All streams of a server come in the same coding.
+            data, self._cache.is_coded = after_head(opening.head)
             del self._opening[descriptor]
         if data or opening is None:
             self._take(descriptor, data, time.monotonic_ns() // STEP_NS)
@@ -349,8 +350,8 @@ def stream_request(url: str, topic: str) -> bytes:
     ).encode()
 
 
-def after_head(answer: bytes) -> bytes:
-    """Return what follows the head of the answer that opens a stream.
+def after_head(answer: bytes) -> tuple[bytes, bool]:
+    """Return what follows the head of the answer that opens a stream, and if it comes in chunks.
 
     :raises BenchError: if the answer does not open a stream.
     """
@@ -360,6 +361,4 @@ def after_head(answer: bytes) -> bytes:
         raise BenchError(f"a stream was refused: {status.decode(errors='replace')}")
     if not any(field.startswith(b"content-type: text/event-stream") for field in fields):
         raise BenchError("a stream was answered without the type text/event-stream")
-    if b"transfer-encoding: chunked" in fields:
-        raise BenchError("a stream came with chunked encoding, which rtbench does not read")
-    return body
+    return body, b"transfer-encoding: chunked" in fields

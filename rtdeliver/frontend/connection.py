@@ -15,6 +15,7 @@ from rtdeliver.actor import RunQueue
 from rtdeliver.config.sections import Viewers
 from rtdeliver.errors import StreamLost
 from rtdeliver.frontend import sse
+from rtdeliver.frontend.chunked import LAST_CHUNK, chunk
 from rtdeliver.frontend.feed import Cursor, Feed, in_order
 from rtdeliver.interfaces import IActor, IStream, IStreamOwner, IVisited
 from rtdeliver.model import CloseReason, ConnectionId, Member, Topic
@@ -152,7 +153,10 @@ class Connection:
     # Called by the frontend.
 
     def open(self, first: bytes) -> None:
-        """Send ``first``, then the events that wait already, and those that follow."""
+        """Send ``first``, then the events that wait already, and those that follow.
+
+        :param first: the head of the response, and the first chunk.
+        """
         if self._state is _State.OPENING:
             self._rest = first
             self._accept()
@@ -176,7 +180,9 @@ class Connection:
         """
         if self._ending is not None or self._state in (_State.CLOSING, _State.CLOSED):
             return
-        self._ending = _Ending(last, reason, {feed: feed.end for feed, _ in self._cursors})
+        self._ending = _Ending(
+            chunk(last) + LAST_CHUNK, reason, {feed: feed.end for feed, _ in self._cursors}
+        )
         if self._state is _State.OPEN:
             self._accept()
             self._end_now()
@@ -332,7 +338,7 @@ class Connection:
         return b"", 0
 
     def _take(self) -> tuple[bytes, int]:
-        """Take what to send next; return it, and how many events it contains."""
+        """Take what to send next; return it in chunks, and how many events it contains."""
         cursors, self._cursors = self._cursors, ()
         if len(cursors) == 1:
             [(feed, position)] = cursors
@@ -341,15 +347,16 @@ class Connection:
                 self._note_taken(feed, position, events, end)
             if not self._gaps and not self._control:
                 return data, events
-            pieces = [data]
+            chunks = [data]
         else:
             pieces, events = self._take_in_order(cursors)
+            chunks = [chunk(b"".join(pieces))] if pieces else []
         if self._gaps:
-            pieces.insert(0, self._gap_frame())
+            chunks.insert(0, chunk(self._gap_frame()))
         if self._control:
-            pieces.append(self._control)
+            chunks.append(chunk(self._control))
             self._control = b""
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces), events
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks), events
 
     def _take_in_order(self, cursors: Sequence[Cursor]) -> tuple[list[bytes], int]:
         """Take from several feeds, in the order in which the events were posted."""

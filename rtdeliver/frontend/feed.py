@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from rtdeliver.config.sections import Viewers
+from rtdeliver.frontend.chunked import chunk
 from rtdeliver.model import Topic
 
 
@@ -130,8 +131,8 @@ class Feed(Generic[V]):
     def take(self, viewer: V, position: int) -> tuple[bytes, int, int]:
         """Return the events after ``position``, as many as may be sent at a time.
 
-        :return: frames, the number of events in them, and the position after them. The position
-            grows by more than that number if events between were dropped.
+        :return: a chunk of frames, the number of events in them, and the position after them. The
+            position grows by more than that number if events between were dropped.
         """
         taken = self._chunks.get(position)
         if taken is None:
@@ -168,10 +169,8 @@ class Feed(Generic[V]):
             if size > self._settings.send_bytes and last > first:
                 break
             last += 1
-        pieces = self._log[first:last]
         end = self._ends[last - 1]
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return data, end - max(position, self.start), end
+        return chunk(b"".join(self._log[first:last])), end - max(position, self.start), end
 
     def _catch_up(self) -> None:
         self._behind -= 1

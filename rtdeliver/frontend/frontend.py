@@ -14,6 +14,7 @@ from rtdeliver.config.sections import Presence, Routing, Viewers
 from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import BadRequest, StaleIncarnation, Unavailable
 from rtdeliver.frontend import sse
+from rtdeliver.frontend.chunked import chunk
 from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.feed import Feed, Frames
 from rtdeliver.frontend.interest import Interest
@@ -247,16 +248,14 @@ class Frontend:
                 viewer.miss(topic, 0)
 
     def _open(self, pending: Collection[Topic], connection: Connection, head: bytes) -> None:
-        connection.open(
-            head
-            + sse.connected_frame(
-                connection.id,
-                topics=self._table.topics(connection),
-                pending=list(pending),
-                heartbeat_seconds=self._settings.heartbeat_seconds,
-                reconnect_seconds=self._settings.reconnect_seconds,
-            )
+        frame = sse.connected_frame(
+            connection.id,
+            topics=self._table.topics(connection),
+            pending=list(pending),
+            heartbeat_seconds=self._settings.heartbeat_seconds,
+            reconnect_seconds=self._settings.reconnect_seconds,
         )
+        connection.open(head + chunk(frame))
 
     def _frames(self, batch: Iterable[Event | Gap]) -> Iterator[Frames]:
         """Make frames of each run of events of the same topic, if the topic has viewers here."""

@@ -12,7 +12,7 @@ import struct
 import termios
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet import tcp
 from twisted.internet.interfaces import IPullProducer, IPushProducer
@@ -21,15 +21,18 @@ from zope.interface import implementer
 
 from rtdeliver.config.sections import Sockets
 from rtdeliver.errors import StreamLost
+from rtdeliver.frontend.chunked import PlainStream
 from rtdeliver.interfaces import IStream, IStreamOwner
 
 
 def response_head(request: Request) -> bytes:
     """Return the head of a 200 response with the header fields that were set on ``request``.
 
-    The body ends when the connection is closed.
+    The body comes in chunks, or to an HTTP/1.0 client until the connection is closed.
     """
     request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+    if _takes_chunks(request):
+        request.responseHeaders.setRawHeaders(b"Transfer-Encoding", [b"chunked"])
     lines = [b"HTTP/1.1 200 OK"]
     for name, values in request.responseHeaders.getAllRawHeaders():
         lines.extend(b"%b: %b" % (name, value) for value in values)
@@ -37,7 +40,7 @@ def response_head(request: Request) -> bytes:
 
 
 def take_over(request: Request, owner: IStreamOwner, settings: Sockets) -> None:
-    """Give the transport of an HTTP/1.1 ``request`` to ``owner``, which then writes the response.
+    """Give the transport of a ``request`` to ``owner``, which then writes the response, in chunks.
 
     ``owner`` becomes the transport's protocol, and its ``attached`` is called with the stream.
     Afterwards nothing refers to the request or its channel.
@@ -59,10 +62,25 @@ def take_over(request: Request, owner: IStreamOwner, settings: Sockets) -> None:
     transport.resumeProducing()
     with suppress(OSError):  # The client may be gone; the next read notices that.
         _set_socket_options(_connection_below(transport).socket, settings)
-    owner.attached(_stream(transport, owner))
+    if _takes_chunks(request):
+        owner.attached(_stream(transport, owner))
+    else:
+        plain = PlainStream(owner)
+        plain.attached(_stream(transport, plain))
 
 
-def _stream(transport: Any, owner: IStreamOwner) -> IStream:
+def _takes_chunks(request: Request) -> bool:
+    return bool(request.clientproto != b"HTTP/1.0")
+
+
+class _Writer(Protocol):
+    """Who sends to a stream."""
+
+    def writable(self) -> None:
+        """See `IStreamOwner`."""
+
+
+def _stream(transport: Any, owner: _Writer) -> IStream:
     # With TLS, data that is written to the socket directly would be plaintext.
     if isinstance(transport, tcp.Server) and not transport.TLS:
         return SocketStream(transport, owner)
@@ -75,10 +93,13 @@ class SocketStream:
 
     __slots__ = ("_owner", "_send", "_transport", "_waiting")
 
-    def __init__(self, transport: tcp.Server, owner: IStreamOwner) -> None:
+    def __init__(self, transport: tcp.Server, owner: _Writer) -> None:
         self._transport = transport
         self._owner = owner
-        self._send: Callable[[bytes], int] = transport.socket.send
+        # Answers to earlier requests on the same connection may wait in the transport.
+        self._send: Callable[[bytes], int] = (
+            _take_nothing if _holds(transport) else transport.socket.send
+        )
         self._waiting = False
 
     def send(self, data: bytes) -> int:
@@ -112,6 +133,7 @@ class SocketStream:
         if self._waiting:
             self._waiting = False
             self._transport.unregisterProducer()
+            self._send = self._transport.socket.send
             self._owner.writable()
 
     def stopProducing(self) -> None:
@@ -124,7 +146,7 @@ class TransportStream:
 
     __slots__ = ("_full", "_owner", "_transport", "_waiting")
 
-    def __init__(self, transport: Any, owner: IStreamOwner) -> None:
+    def __init__(self, transport: Any, owner: _Writer) -> None:
         self._transport = transport
         self._owner = owner
         self._full = False
@@ -142,8 +164,7 @@ class TransportStream:
         # The transport's own buffer refills the kernel's while the client reads, so the kernel's
         # share alone could stand still.
         below = _connection_below(self._transport)
-        waiting = len(below.dataBuffer) - below.offset + below._tempDataLen
-        return _unsent_bytes(below.socket) + waiting
+        return _unsent_bytes(below.socket) + _holds(below)
 
     def close(self) -> None:
         self._transport.unregisterProducer()
@@ -163,6 +184,16 @@ class TransportStream:
 
     def stopProducing(self) -> None:
         """Do nothing: the transport is lost, and calls the owner's ``connectionLost``."""
+
+
+def _holds(connection: tcp.Connection) -> int:
+    """Return how many bytes wait in the buffer of a transport."""
+    held: int = len(connection.dataBuffer) - connection.offset + connection._tempDataLen
+    return held
+
+
+def _take_nothing(_: bytes) -> int:
+    return 0
 
 
 def _connection_below(transport: Any) -> tcp.Connection:

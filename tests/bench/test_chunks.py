@@ -18,6 +18,11 @@ def frames(*events: int) -> bytes:
     return b"".join(SCHEDULE.frame(event) for event in events)
 
 
+def coded(data: bytes) -> bytes:
+    """Return a chunk of the transfer coding."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 class ParseTests(SynchronousTestCase):
     def test_whole_consecutive_events_are_plain(self) -> None:
         chunk = parse(frames(3, 4, 5), TOPICS)
@@ -43,17 +48,29 @@ class ParseTests(SynchronousTestCase):
         chunk = parse(whole + cut, TOPICS)
         self.assertEqual((chunk.first, chunk.numbers, chunk.rest), (NOT_PLAIN, [1], cut))
 
-    @given(st.lists(st.integers(1, 400), max_size=8))
-    def test_events_are_the_same_wherever_they_are_cut(self, sizes: list[int]) -> None:
-        data = CONNECTED + frames(0, 1) + b":\n" + frames(2) + GAP + frames(3)
+    @given(st.lists(st.integers(1, 400), max_size=8), st.booleans())
+    def test_events_are_the_same_wherever_they_are_cut(
+        self, sizes: list[int], is_coded: bool
+    ) -> None:
+        pieces = [CONNECTED, frames(0, 1), b":\n", frames(2), GAP + frames(3)]
+        data = b"".join(map(coded, pieces) if is_coded else pieces)
         numbers, rest, gaps = [], b"", 0
         for size in [*sizes, len(data)]:
             piece, data = data[:size], data[size:]
-            chunk = parse(rest + piece, TOPICS)
+            chunk = parse(rest + piece, TOPICS, is_coded=is_coded)
             numbers += chunk.numbers
             gaps += chunk.gaps
             rest = chunk.rest
         self.assertEqual((numbers, gaps, rest), ([0, 1, 2, 3], 1, b""))
+
+    def test_in_chunks_whole_consecutive_events_are_plain_too(self) -> None:
+        chunk = parse(coded(frames(3)) + coded(frames(4, 5)), TOPICS, is_coded=True)
+        self.assertEqual((chunk.first, chunk.next), (3, 6))
+
+    def test_the_end_of_a_stream_and_half_a_frame_in_a_chunk_are_refused(self) -> None:
+        for data, why in ((b"0\r\n\r\n", "ended"), (coded(frames(1)[:-1]), "part of a frame")):
+            with self.assertRaisesRegex(BenchError, why):
+                parse(data, TOPICS, is_coded=True)
 
     def test_heartbeats_are_no_events(self) -> None:
         self.assertEqual(parse(b":\n:\n", TOPICS).rest, b"")

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.actor import RunQueue
 from rtdeliver.config.sections import Viewers
+from rtdeliver.frontend.chunked import chunk
 from rtdeliver.frontend.connection import Connection, ConnectionCounts
 from rtdeliver.frontend.feed import Feed, Frames
 from rtdeliver.frontend.sse import gap_frame
@@ -31,7 +32,10 @@ ENDLESS = 1 << 30
 HEARTBEAT_SECONDS = 25.0
 STALL_SECONDS = 30.0
 TICK_SECONDS = 1.0
-FIRST = b"HTTP/1.1 200 OK\r\n\r\nevent: connected\ndata: {}\n\n"
+_HEAD, _FRAME = b"HTTP/1.1 200 OK\r\n\r\n", b"event: connected\ndata: {}\n\n"
+FIRST = _HEAD + chunk(_FRAME)
+FIRST_CONTENT = _HEAD + _FRAME
+UNSENT = chunk(b"!")
 
 _GAP_FRAME_BYTES = len(gap_frame(10**6, [RED]))
 _GAP = re.compile(rb"event: gap\ndata: (.*)\n\n")
@@ -132,9 +136,9 @@ class Subject:
         return self
 
     def blocked(self) -> "Subject":
-        """Opened, with one byte that the stream did not take."""
+        """Opened, with a chunk that the stream did not take."""
         self.stream.room = len(FIRST)
-        self.connection.open(FIRST + b"!")
+        self.connection.open(FIRST + UNSENT)
         self.stream.sends.clear()
         return self
 
@@ -161,7 +165,7 @@ class Subject:
         self.clock.pump([TICK_SECONDS] * round(seconds / TICK_SECONDS))
 
     def gaps(self) -> list[dict[str, Any]]:
-        return [json.loads(data) for data in _GAP.findall(self.stream.data)]
+        return [json.loads(data) for data in _GAP.findall(self.stream.content)]
 
 
 class ContractTestCase(SynchronousTestCase):
@@ -198,12 +202,15 @@ class OwnerContractTests(StreamOwnerContract, ContractTestCase):
         return self.connection
 
     def offer(self) -> bytes:
-        first = b"" if self.is_open else FIRST
+        first = b"" if self.is_open else FIRST_CONTENT
         self.is_open = True
         self.connection.open(FIRST)
         data = self.post()
         self.clock.advance(0)
         return first + data
+
+    def received(self) -> bytes:
+        return self.stream.content
 
 
 class ActorContractTests(ActorContract, ContractTestCase):
@@ -220,7 +227,7 @@ class ActorContractTests(ActorContract, ContractTestCase):
         self.post()
 
     def work_done(self) -> int:
-        return len(self.stream.sends)
+        return len(self.stream.contents)
 
 
 class VisitedContractTests(VisitedContract, ContractTestCase):
@@ -243,7 +250,7 @@ class OpeningTests(SynchronousTestCase):
         subject.post(frames(b"early"))
         subject.connection.miss(RED, 1)
         subject.pass_seconds(HEARTBEAT_SECONDS * 3)
-        self.assertEqual([], subject.stream.sends)
+        self.assertEqual([], subject.stream.contents)
 
     def test_the_first_frame_goes_first_even_if_events_were_posted_before(self) -> None:
         subject = Subject()
@@ -251,19 +258,19 @@ class OpeningTests(SynchronousTestCase):
         subject.connection.open(FIRST)
         subject.post(frames(b"late"))
         subject.turns()
-        self.assertEqual(FIRST + b"earlylate", subject.stream.data)
+        self.assertEqual(FIRST_CONTENT + b"earlylate", subject.stream.content)
 
     def test_the_first_frame_goes_out_at_once(self) -> None:
         subject = Subject()
         subject.connection.open(FIRST)
-        self.assertEqual([FIRST], subject.stream.sends)
+        self.assertEqual([FIRST_CONTENT], subject.stream.contents)
 
     def test_a_gap_that_was_told_before_comes_after_the_first_frame(self) -> None:
         subject = Subject()
         subject.connection.miss(RED, 3)
         subject.connection.open(FIRST)
         subject.turns()
-        self.assertTrue(subject.stream.data.startswith(FIRST), subject.stream.data)
+        self.assertTrue(subject.stream.content.startswith(FIRST_CONTENT), subject.stream.content)
         self.assertEqual([{"lost": 3, "topics": [RED]}], subject.gaps())
 
     def test_a_mailbox_that_overflows_before_opening_does_not_get_ahead_of_the_first_frame(
@@ -273,14 +280,14 @@ class OpeningTests(SynchronousTestCase):
         subject.post(*(numbered(number) for number in range(5)))
         subject.connection.open(FIRST)
         subject.turns()
-        self.assertTrue(subject.stream.data.startswith(FIRST), subject.stream.data)
+        self.assertTrue(subject.stream.content.startswith(FIRST_CONTENT), subject.stream.content)
         self.assertEqual([{"lost": 3, "topics": [RED]}], subject.gaps())
 
     def test_opening_again_changes_nothing(self) -> None:
         subject = Subject().opened()
         subject.connection.open(FIRST)
         subject.turns()
-        self.assertEqual([], subject.stream.sends)
+        self.assertEqual([], subject.stream.contents)
 
     def test_one_that_was_aborted_before_is_not_opened(self) -> None:
         subject = Subject()
@@ -288,7 +295,7 @@ class OpeningTests(SynchronousTestCase):
         subject.connection.open(FIRST)
         subject.turns()
         self.assertTrue(subject.stream.aborted)
-        self.assertEqual([], subject.stream.sends)
+        self.assertEqual([], subject.stream.contents)
 
 
 class SendingTests(SynchronousTestCase):
@@ -298,37 +305,37 @@ class SendingTests(SynchronousTestCase):
         subject = Subject().opened()
         subject.post(frames(b"a"), frames(b"b", events=2), frames(b"c"))
         subject.turns()
-        self.assertEqual([b"abc"], subject.stream.sends)
+        self.assertEqual([b"abc"], subject.stream.contents)
         self.assertEqual((4, 2), (subject.counts.sent, subject.counts.sends))
 
     def test_a_turn_without_work_sends_nothing(self) -> None:
         subject = Subject().opened()
         subject.connection.turn()
-        self.assertEqual([], subject.stream.sends)
+        self.assertEqual([], subject.stream.contents)
 
     def test_a_turn_hands_over_what_send_bytes_allow(self) -> None:
         subject = Subject(send_bytes=20).opened()
         subject.post(*(numbered(number) for number in range(5)))
         subject.turns()
-        self.assertEqual([16, 16, 8], [len(sent) for sent in subject.stream.sends])
+        self.assertEqual([16, 16, 8], [len(sent) for sent in subject.stream.contents])
 
     def test_what_did_not_fit_goes_first_once_the_stream_takes_data_again(self) -> None:
         subject = Subject().opened()
-        subject.stream.room = 2
+        subject.stream.room = len(b"4\r\nab")
         subject.post(frames(b"abcd"))
         subject.turns()
         subject.post(frames(b"efgh"))
         subject.turns()
-        self.assertEqual(b"ab", subject.stream.data)
+        self.assertEqual(b"ab", subject.stream.content)
         subject.make_room(ENDLESS)
-        self.assertEqual(b"abcdefgh", subject.stream.data)
+        self.assertEqual(b"abcdefgh", subject.stream.content)
 
     def test_nothing_is_sent_while_the_stream_takes_nothing(self) -> None:
         subject = Subject().blocked()
         subject.post(frames(b"a"))
         subject.connection.miss(RED, 1)
         subject.turns()
-        self.assertEqual([], subject.stream.sends)
+        self.assertEqual([], subject.stream.contents)
 
     def test_a_slow_reader_makes_it_hold_no_more_of_its_own_than_send_bytes(self) -> None:
         stream = WeighingStream()
@@ -337,18 +344,18 @@ class SendingTests(SynchronousTestCase):
         subject.post(*(numbered(number) for number in range(100)))
         for _ in range(100):
             subject.make_room(1)
-        self.assertLessEqual(max(stream.offered_bytes), 80)
+        self.assertLessEqual(max(stream.offered_bytes), len(chunk(b" " * 80)))
 
     def test_a_writable_that_nobody_waited_for_changes_nothing(self) -> None:
         subject = Subject().opened()
         subject.connection.writable()
         subject.turns()
-        self.assertEqual([], subject.stream.sends)
+        self.assertEqual([], subject.stream.contents)
 
     def test_the_mailbox_is_told_in_bytes_and_events(self) -> None:
         subject = Subject().blocked()
         subject.post(frames(b"abc", events=2))
-        self.assertEqual(4, subject.connection.mailbox_bytes)
+        self.assertEqual(len(UNSENT) + 3, subject.connection.mailbox_bytes)
         self.assertEqual(2, subject.connection.mailbox_events)
 
     @settings(deadline=None)
@@ -368,7 +375,7 @@ class SendingTests(SynchronousTestCase):
     ) -> None:
         subject = Subject(RecordingStream(room=0), send_bytes=send_bytes)
         subject.connection.open(FIRST)
-        posted = FIRST
+        posted = FIRST_CONTENT
         for number, (step, amount) in enumerate(steps):
             if step == "post":
                 item = numbered(number, amount)
@@ -378,9 +385,9 @@ class SendingTests(SynchronousTestCase):
                 subject.make_room(amount)
             else:
                 subject.turns()
-            self.assertTrue(posted.startswith(subject.stream.data))
+            self.assertTrue(posted.startswith(subject.stream.content))
         subject.make_room(ENDLESS)
-        self.assertEqual(posted, subject.stream.data)
+        self.assertEqual(posted, subject.stream.content)
         self.assertEqual(0, subject.connection.mailbox_bytes)
         self.assertEqual({}, +subject.counts.dropped)
 
@@ -396,7 +403,7 @@ class SeveralTopicsTests(SynchronousTestCase):
             subject.post(numbered(number, topic=self.topics[number % 100]))
         CountingFeed.looks = 0
         subject.connection.turn()
-        self.assertEqual(400, len(subject.stream.sends[-1]))
+        self.assertEqual(400, len(subject.stream.contents[-1]))
         self.assertLessEqual(CountingFeed.looks, 100 + 400 // 8 + 1)
 
     def test_what_waits_is_sent_in_the_order_in_which_it_was_delivered(self) -> None:
@@ -404,7 +411,7 @@ class SeveralTopicsTests(SynchronousTestCase):
         posted = [numbered(number, topic=self.topics[number * 37 % 100]) for number in range(2000)]
         subject.post(*posted)
         subject.make_room(ENDLESS)
-        self.assertEqual(b"!" + b"".join(item.data for item in posted), subject.stream.data)
+        self.assertEqual(b"!" + b"".join(item.data for item in posted), subject.stream.content)
         self.assertEqual(2000, subject.counts.sent)
         self.assertEqual(0, subject.connection.mailbox_bytes)
 
@@ -425,7 +432,7 @@ class SeveralTopicsTests(SynchronousTestCase):
     ) -> None:
         subject = Subject(RecordingStream(room=0), send_bytes=send_bytes, topics=self.topics[:5])
         subject.connection.open(FIRST)
-        posted = FIRST
+        posted = FIRST_CONTENT
         for number, (step, topic, amount) in enumerate(steps):
             if step == "post":
                 item = numbered(number, amount, self.topics[topic])
@@ -436,7 +443,7 @@ class SeveralTopicsTests(SynchronousTestCase):
             else:
                 subject.turns()
         subject.make_room(ENDLESS)
-        self.assertEqual(posted, subject.stream.data)
+        self.assertEqual(posted, subject.stream.content)
         self.assertEqual(0, subject.connection.mailbox_bytes)
 
 
@@ -450,7 +457,7 @@ class OverflowTests(SynchronousTestCase):
         gap = b'event: gap\ndata: {"lost":1,"topics":["live:red"]}\n\n'
         self.assertEqual(
             b"!" + gap + numbered(2, topic=GREEN).data + numbered(3).data + numbered(4).data,
-            subject.stream.data,
+            subject.stream.content,
         )
         self.assertEqual({"mailbox_full": 1}, +subject.counts.dropped)
 
@@ -464,12 +471,14 @@ class OverflowTests(SynchronousTestCase):
 
     def test_a_gap_comes_after_the_rest_of_the_frame_that_was_cut(self) -> None:
         subject = Subject(mailbox_events=1).opened()
-        subject.stream.room = 2
+        subject.stream.room = len(b"4\r\nab")
         subject.post(frames(b"abcd"))
         subject.turns()
         subject.post(numbered(1), numbered(2))
         subject.make_room(ENDLESS)
-        self.assertTrue(subject.stream.data.startswith(b"abcdevent: gap\n"), subject.stream.data)
+        self.assertTrue(
+            subject.stream.content.startswith(b"abcdevent: gap\n"), subject.stream.content
+        )
 
     def test_frames_of_several_events_count_as_so_many(self) -> None:
         subject = Subject(mailbox_events=5).blocked()
@@ -514,7 +523,7 @@ class OverflowTests(SynchronousTestCase):
         subject = Subject(mailbox_bytes=10).opened()
         subject.post(frames(b"x" * 50))
         subject.turns()
-        self.assertEqual([b"x" * 50], subject.stream.sends)
+        self.assertEqual([b"x" * 50], subject.stream.contents)
 
     def test_an_overflow_closes_where_that_is_the_policy(self) -> None:
         subject = Subject(mailbox_events=1, overflow="close").blocked()
@@ -576,7 +585,7 @@ class OverflowTests(SynchronousTestCase):
         place = {number: at for row in posted for at, number in enumerate(row)}
         received: Counter[Topic] = Counter()
         told = 0
-        for match in re.finditer(rb"<(\d+)>|" + _GAP.pattern, subject.stream.data):
+        for match in re.finditer(rb"<(\d+)>|" + _GAP.pattern, subject.stream.content):
             if match[1] is None:
                 told += json.loads(match[2])["lost"]
             else:
@@ -595,11 +604,11 @@ class HeartbeatTests(SynchronousTestCase):
     def test_a_heartbeat_is_sent_after_silence_and_again(self) -> None:
         subject = Subject().opened()
         subject.pass_seconds(HEARTBEAT_SECONDS - TICK_SECONDS)
-        self.assertEqual([], subject.stream.sends)
+        self.assertEqual([], subject.stream.contents)
         subject.pass_seconds(2 * TICK_SECONDS)
-        self.assertEqual([b":\n"], subject.stream.sends)
+        self.assertEqual([b":\n"], subject.stream.contents)
         subject.pass_seconds(HEARTBEAT_SECONDS + TICK_SECONDS)
-        self.assertEqual([b":\n", b":\n"], subject.stream.sends)
+        self.assertEqual([b":\n", b":\n"], subject.stream.contents)
 
     def test_a_stream_with_events_gets_no_heartbeat(self) -> None:
         subject = Subject().opened()
@@ -607,25 +616,25 @@ class HeartbeatTests(SynchronousTestCase):
             subject.pass_seconds(HEARTBEAT_SECONDS - 2 * TICK_SECONDS)
             subject.post(frames(b"a"))
             subject.turns()
-        self.assertEqual(b"a" * 10, subject.stream.data)
+        self.assertEqual(b"a" * 10, subject.stream.content)
 
     def test_silence_counts_from_the_last_event(self) -> None:
         subject = Subject().opened()
         subject.pass_seconds(10)
         subject.post(frames(b"a"))
         subject.pass_seconds(HEARTBEAT_SECONDS - TICK_SECONDS)
-        self.assertEqual([b"a"], subject.stream.sends)
+        self.assertEqual([b"a"], subject.stream.contents)
         subject.pass_seconds(2 * TICK_SECONDS)
-        self.assertEqual([b"a", b":\n"], subject.stream.sends)
+        self.assertEqual([b"a", b":\n"], subject.stream.contents)
 
     def test_a_blocked_stream_gets_no_heartbeat(self) -> None:
         subject = Subject().blocked()
         for _ in range(10):
             subject.stream.read_little(1)
             subject.pass_seconds(HEARTBEAT_SECONDS)
-        self.assertEqual(1, subject.connection.mailbox_bytes)
+        self.assertEqual(len(UNSENT), subject.connection.mailbox_bytes)
         subject.make_room(ENDLESS)
-        self.assertEqual(b"!", subject.stream.data)
+        self.assertEqual(b"!", subject.stream.content)
 
 
 class StallTests(SynchronousTestCase):
@@ -675,7 +684,7 @@ class EndingTests(SynchronousTestCase):
         subject.post(numbered(1), numbered(2), numbered(3))
         subject.connection.end(b"bye", CloseReason.DRAINED)
         self.assertEqual(
-            numbered(1).data + numbered(2).data + numbered(3).data + b"bye", subject.stream.data
+            numbered(1).data + numbered(2).data + numbered(3).data + b"bye", subject.stream.content
         )
         self.assertTrue(subject.stream.closed)
         self.assertFalse(subject.stream.aborted)
@@ -688,11 +697,11 @@ class EndingTests(SynchronousTestCase):
         subject.post(numbered(1), numbered(2, topic=GREEN), numbered(3))
         subject.connection.end(b"bye", CloseReason.DRAINED)
         self.assertEqual((False, False), (subject.stream.closed, subject.stream.aborted))
-        for _ in range(20):
+        for _ in range(40):
             subject.make_room(2)
         self.assertEqual(
             b"!" + numbered(1).data + numbered(2).data + numbered(3).data + b"bye",
-            subject.stream.data,
+            subject.stream.content,
         )
         self.assertEqual((True, False), (subject.stream.closed, subject.stream.aborted))
         subject.connection.connectionLost()
@@ -705,17 +714,17 @@ class EndingTests(SynchronousTestCase):
         subject.connection.end(b"bye", CloseReason.DRAINED)
         self.assertEqual((False, False), (subject.stream.closed, subject.stream.aborted))
         subject.make_room(ENDLESS)
-        self.assertEqual(b"bye", subject.stream.data)
+        self.assertEqual(b"bye", subject.stream.content)
         self.assertTrue(subject.stream.closed)
 
     def test_end_waits_for_the_first_frame(self) -> None:
         subject = Subject()
         subject.post(frames(b"early"))
         subject.connection.end(b"bye", CloseReason.DRAINED)
-        self.assertEqual([], subject.stream.sends)
+        self.assertEqual([], subject.stream.contents)
         subject.connection.open(FIRST)
         subject.turns()
-        self.assertEqual(FIRST + b"earlybye", subject.stream.data)
+        self.assertEqual(FIRST_CONTENT + b"earlybye", subject.stream.content)
         self.assertTrue(subject.stream.closed)
 
     def test_what_comes_after_the_end_was_asked_for_does_not_delay_it(self) -> None:
@@ -724,7 +733,7 @@ class EndingTests(SynchronousTestCase):
         subject.connection.end(b"bye", CloseReason.DRAINED)
         subject.post(numbered(2), numbered(3), numbered(4, topic=GREEN))
         subject.make_room(ENDLESS)
-        self.assertEqual(b"!" + numbered(1).data + b"bye", subject.stream.data)
+        self.assertEqual(b"!" + numbered(1).data + b"bye", subject.stream.content)
         subject.leave()
         self.assertEqual({"closed": 3}, +subject.counts.dropped)
 
@@ -734,14 +743,14 @@ class EndingTests(SynchronousTestCase):
         subject.connection.end(b"bye", CloseReason.DRAINED)
         subject.make_room(ENDLESS)
         self.assertEqual([{"lost": 1, "topics": [RED]}], subject.gaps())
-        self.assertTrue(subject.stream.data.endswith(numbered(2).data + b"bye"))
+        self.assertTrue(subject.stream.content.endswith(numbered(2).data + b"bye"))
 
     def test_the_first_end_stays(self) -> None:
         subject = Subject().blocked()
         subject.connection.end(b"bye", CloseReason.DRAINED)
         subject.connection.end(b"farewell", CloseReason.EXPIRED)
         subject.make_room(ENDLESS)
-        self.assertEqual(b"!bye", subject.stream.data)
+        self.assertEqual(b"!bye", subject.stream.content)
         subject.connection.connectionLost()
         self.assertEqual([CloseReason.DRAINED], subject.ended)
 
@@ -791,7 +800,7 @@ class EndingTests(SynchronousTestCase):
         subject.post(frames(b"late"))
         subject.connection.miss(RED, 1)
         subject.turns()
-        self.assertEqual(b"bye", subject.stream.data)
+        self.assertEqual(b"bye", subject.stream.content)
 
     def test_a_client_that_is_found_gone_is_cut_off(self) -> None:
         subject = Subject().opened()
@@ -857,14 +866,14 @@ class EndingTests(SynchronousTestCase):
         subject.connection.connectionLost()
         subject.connection.writable()
         subject.pass_seconds(HEARTBEAT_SECONDS + STALL_SECONDS)
-        self.assertEqual([], subject.stream.sends)
+        self.assertEqual([], subject.stream.contents)
         self.assertEqual([], subject.clock.getDelayedCalls())
 
     def test_what_the_client_sends_is_passed_over(self) -> None:
         subject = Subject().opened()
         subject.connection.dataReceived(b"GET / HTTP/1.1\r\n\r\n")
         subject.turns()
-        self.assertEqual([], subject.stream.sends)
+        self.assertEqual([], subject.stream.contents)
 
 
 class DiscardTests(SynchronousTestCase):
@@ -875,7 +884,7 @@ class DiscardTests(SynchronousTestCase):
         subject.post(numbered(1), numbered(2, topic=GREEN), frames(b"<3>", events=2))
         subject.feeds[RED].leave(subject.connection)
         subject.make_room(ENDLESS)
-        self.assertEqual(b"!" + numbered(2).data, subject.stream.data)
+        self.assertEqual(b"!" + numbered(2).data, subject.stream.content)
         self.assertEqual({"unsubscribed": 3}, +subject.counts.dropped)
 
     def test_no_gap_is_told_of_what_is_not_wanted_any_more(self) -> None:
@@ -888,19 +897,19 @@ class DiscardTests(SynchronousTestCase):
 
     def test_the_rest_of_a_frame_that_was_cut_is_not(self) -> None:
         subject = Subject().opened()
-        subject.stream.room = 2
+        subject.stream.room = len(b"4\r\nab")
         subject.post(frames(b"abcd"))
         subject.turns()
         subject.feeds[RED].leave(subject.connection)
         subject.make_room(ENDLESS)
-        self.assertEqual(b"abcd", subject.stream.data)
+        self.assertEqual(b"abcd", subject.stream.content)
 
     def test_a_last_frame_that_waits_is_not(self) -> None:
         subject = Subject()
         subject.connection.open(FIRST)
         subject.feeds[RED].leave(subject.connection)
         subject.turns()
-        self.assertEqual(FIRST, subject.stream.data)
+        self.assertEqual(FIRST_CONTENT, subject.stream.content)
 
 
 class ExpiryTests(SynchronousTestCase):
@@ -911,11 +920,13 @@ class ExpiryTests(SynchronousTestCase):
     def test_it_ends_with_a_frame_that_says_so_after_all_that_waits(self) -> None:
         subject = Subject(expires_at=100).opened()
         subject.pass_seconds(99)
-        self.assertNotIn(self.EXPIRED, subject.stream.data)
+        self.assertNotIn(self.EXPIRED, subject.stream.content)
         self.assertFalse(subject.stream.closed)
         subject.post(frames(b"news"))
         subject.pass_seconds(2)
-        self.assertTrue(subject.stream.data.endswith(b"news" + self.EXPIRED), subject.stream.data)
+        self.assertTrue(
+            subject.stream.content.endswith(b"news" + self.EXPIRED), subject.stream.content
+        )
         self.assertTrue(subject.stream.closed)
         subject.leave()
         self.assertEqual([CloseReason.EXPIRED], subject.ended)
@@ -923,7 +934,7 @@ class ExpiryTests(SynchronousTestCase):
     def test_heartbeats_go_on_until_then(self) -> None:
         subject = Subject(expires_at=1000).opened()
         subject.pass_seconds(HEARTBEAT_SECONDS * 3 + 3)
-        self.assertEqual(b":\n" * 3, subject.stream.data)
+        self.assertEqual(b":\n" * 3, subject.stream.content)
 
     def test_one_that_does_not_read_is_cut_off(self) -> None:
         subject = Subject(expires_at=10).blocked()
@@ -937,7 +948,7 @@ class ExpiryTests(SynchronousTestCase):
         subject.pass_seconds(2)
         subject.connection.open(FIRST)
         subject.pass_seconds(1)
-        self.assertEqual(FIRST + self.EXPIRED, subject.stream.data)
+        self.assertEqual(FIRST_CONTENT + self.EXPIRED, subject.stream.content)
 
     def test_an_anonymous_viewer_may_stay(self) -> None:
         subject = Subject().opened()

@@ -125,7 +125,7 @@ class ConnectTests(FrontendTestCase):
             },
             data,
         )
-        self.assertIn(b"\r\n\r\nretry: 3000\nevent: connected\n", viewer.stream.data)
+        self.assertIn(b"\r\n\r\nretry: 3000\nevent: connected\n", viewer.stream.content)
 
     def test_a_viewer_of_nothing_is_greeted_at_once(self) -> None:
         self.use(ScriptedDispatcherClient())
@@ -141,7 +141,7 @@ class ConnectTests(FrontendTestCase):
         dispatchers = ScriptedDispatcherClient()
         self.use(dispatchers)
         viewer = self.connect(RED)
-        self.assertEqual(b"", viewer.stream.data)
+        self.assertEqual(b"", viewer.stream.content)
         for _ in range(2):
             dispatchers.answers.pop(0).callback(Acknowledgement(lease_seconds=30))
             self.turns()
@@ -152,7 +152,7 @@ class ConnectTests(FrontendTestCase):
         self.use(ScriptedDispatcherClient())
         viewer = self.connect(RED, GREEN)
         self.pass_seconds(1.8)
-        self.assertEqual(b"", viewer.stream.data)
+        self.assertEqual(b"", viewer.stream.content)
         self.pass_seconds(0.3)
         [data] = viewer.control("connected")
         self.assertEqual([GREEN, RED], data["topics"])
@@ -197,7 +197,7 @@ class ConnectTests(FrontendTestCase):
         self.use(ScriptedDispatcherClient())
         viewer = self.connect(RED)
         self.deliver(RED, "1", "2")
-        self.assertEqual(b"", viewer.stream.data)
+        self.assertEqual(b"", viewer.stream.content)
         self.pass_seconds(2.1)
         self.assertEqual(["connected", "message", "message"], [name for name, _ in viewer.frames])
 
@@ -213,7 +213,7 @@ class ConnectTests(FrontendTestCase):
         viewer = self.connect(RED)
         viewer.stream.lose()
         self.pass_seconds(2.1)
-        self.assertEqual(b"", viewer.stream.data)
+        self.assertEqual(b"", viewer.stream.content)
         self.assertEqual(0, self.samples()["subscriptions"])
 
     def test_a_viewer_that_leaves_is_not_in_the_routing_table_any_more(self) -> None:
@@ -415,7 +415,9 @@ class DeliverTests(FrontendTestCase):
         event = new_event("17-0-d1", RED, b'{"user":"\xc3\xa4nn"}')
         self.frontend.deliver([event])
         self.turns()
-        self.assertTrue(viewer.stream.data.endswith(b"\n\nid: 17-0-d1\ndata: %b\n\n" % event.line))
+        self.assertTrue(
+            viewer.stream.content.endswith(b"\n\nid: 17-0-d1\ndata: %b\n\n" % event.line)
+        )
 
     def test_a_batch_leaves_in_one_send(self) -> None:
         viewer = self.connect(RED, GREEN)

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from rtdeliver.actor import RunQueue
 from rtdeliver.config.sections import Viewers
 from rtdeliver.errors import UnknownConnection
+from rtdeliver.frontend.chunked import chunk
 from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.feed import Feed, Frames
 from rtdeliver.frontend.supervisor import Supervisor
@@ -87,7 +88,7 @@ class SupervisorTestCase(SynchronousTestCase):
             owner.attached(streams[-1])
 
         for _ in range(count):
-            self.supervisor.start(attach).open(b"first\n\n")
+            self.supervisor.start(attach).open(chunk(b"first\n\n"))
         self.clock.advance(0)
         for stream in streams:
             stream.sends.clear()
@@ -112,12 +113,12 @@ class StartTests(SupervisorTestCase):
                     streams.append(PromptStream(owner, self.clock))
                     owner.attached(streams[-1])
 
-                self.supervisor.start(attach, ann).open(b"first\n\n")
+                self.supervisor.start(attach, ann).open(chunk(b"first\n\n"))
                 self.wall.advance(change_seconds)
                 self.pass_seconds(99)
-                self.assertNotIn(b"expired", streams[0].data)
+                self.assertNotIn(b"expired", streams[0].content)
                 self.pass_seconds(2)
-                self.assertIn(b"expired", streams[0].data)
+                self.assertIn(b"expired", streams[0].content)
 
     def test_ids_are_unique_and_name_the_node(self) -> None:
         self.start(200)
@@ -185,7 +186,7 @@ class DrainTests(SupervisorTestCase):
         self.supervisor.drain(5)
         self.pass_seconds(5)
         for stream in streams:
-            self.assertRegex(stream.data, rb"^retry: \d+\nevent: busy\n")
+            self.assertRegex(stream.content, rb"^retry: \d+\nevent: busy\n")
             self.assertTrue(stream.closed)
             self.assertFalse(stream.aborted)
 
@@ -215,7 +216,7 @@ class DrainTests(SupervisorTestCase):
             stream.read(1 << 20)
         self.pass_seconds(0.1)
         for stream in behind:
-            self.assertRegex(stream.data, rb"abcretry: \d+\nevent: busy\n")
+            self.assertRegex(stream.content, rb"abcretry: \d+\nevent: busy\n")
             self.assertEqual((True, False), (stream.closed, stream.aborted))
 
     def test_a_stream_that_is_read_again_gets_what_waits_and_its_busy_frame(self) -> None:
@@ -230,7 +231,7 @@ class DrainTests(SupervisorTestCase):
         stream.read(1 << 20)
         self.pass_seconds(0.1)
         self.successResultOf(drained)
-        self.assertRegex(stream.data, rb"abcretry: \d+\nevent: busy\n")
+        self.assertRegex(stream.content, rb"abcretry: \d+\nevent: busy\n")
         self.assertFalse(stream.aborted)
 
     def test_a_stream_that_is_not_read_is_cut_off_when_the_time_is_over(self) -> None:
@@ -311,7 +312,7 @@ class DrainTests(SupervisorTestCase):
             streams.append(LateStream(owner, self.clock))
             owner.attached(streams[-1])
 
-        self.supervisor.start(attach).open(b"first\n\n")
+        self.supervisor.start(attach).open(chunk(b"first\n\n"))
         self.clock.advance(0)
         return streams[0]
 
@@ -359,7 +360,7 @@ class SamplesTests(SupervisorTestCase):
         self.clock.advance(0)
         feed.post(Frames(data=b"abc", events=2, topic=RED))
         seen = values(self.supervisor.samples())
-        self.assertEqual(4, seen["mailbox_bytes.connection"])
+        self.assertEqual(len(chunk(b"!") + b"abc"), seen["mailbox_bytes.connection"])
         self.assertEqual(2, seen["mailbox_events.connection"])
 
     def test_what_a_stalled_viewer_has_missed_is_told_at_once_and_counted_once(self) -> None:

@@ -21,6 +21,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from rtdeliver.config.sections import Http, Sockets
 from rtdeliver.errors import StreamLost
+from rtdeliver.frontend.chunked import PlainStream, chunk
 from rtdeliver.frontend.routes import add_connect_route
 from rtdeliver.frontend.takeover import (
     SocketStream,
@@ -234,6 +235,34 @@ class TransportStreamContractTests(OnTls, SocketStreamContractTests):
     implementation = TransportStream
 
 
+class PlainStreamContractTests(SocketStreamContractTests):
+    """The contract of what an HTTP/1.0 client gets. What is sent is coded in chunks before."""
+
+    implementation = PlainStream
+    HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+
+    def make_stream(self, owner: RecordingOwner) -> IStream:
+        UnixServerTestCase.setUp(self)
+        self.owner = owner
+        self.client, request = self.ask(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        take_over(request, owner, settings())
+        [stream] = owner.streams
+        stream.send(self.HEAD)
+        return stream
+
+    def send(self, data: bytes) -> bytes:
+        coded = chunk(data)
+        taken = self.stream.send(coded)
+        self.assertIn(taken, (0, len(coded)))
+        return data if taken else b""
+
+    def read(self, size: int) -> None:
+        super().read(len(self.HEAD) + size)
+
+    def received(self) -> bytes:
+        return super().received().removeprefix(self.HEAD)
+
+
 class TakeOverTests(ServerTestCase):
     """What becomes of the transport, the request and the server's channel."""
 
@@ -416,10 +445,9 @@ class UnixTakeOverTests(UnixServerTestCase):
 
 
 class ResponseHeadTests(ServerTestCase):
-    """The head of a response that a close ends."""
+    """The head of a response."""
 
-    def test_it_has_the_fields_that_were_set_and_the_end_by_a_close(self) -> None:
-        _, request = self.ask()
+    def fields_to(self, request: Any) -> list[bytes]:
         for name in list(dict(request.responseHeaders.getAllRawHeaders())):
             request.responseHeaders.removeHeader(name)
         request.setHeader(b"Content-Type", b"text/event-stream")
@@ -428,6 +456,23 @@ class ResponseHeadTests(ServerTestCase):
         head, end = response_head(request).split(b"\r\n\r\n")
         first, *fields = head.split(b"\r\n")
         self.assertEqual((b"HTTP/1.1 200 OK", b""), (first, end))
+        return sorted(fields)
+
+    def test_it_has_the_fields_that_were_set_and_the_coding(self) -> None:
+        _, request = self.ask()
+        self.assertEqual(
+            [
+                b"Connection: close",
+                b"Content-Type: text/event-stream",
+                b"Transfer-Encoding: chunked",
+                b"Vary: Cookie",
+                b"Vary: Origin",
+            ],
+            self.fields_to(request),
+        )
+
+    def test_to_http_1_0_it_has_no_coding(self) -> None:
+        _, request = self.ask(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
         self.assertEqual(
             [
                 b"Connection: close",
@@ -435,7 +480,7 @@ class ResponseHeadTests(ServerTestCase):
                 b"Vary: Cookie",
                 b"Vary: Origin",
             ],
-            sorted(fields),
+            self.fields_to(request),
         )
 
     def test_it_has_the_fields_that_the_server_sets_by_itself(self) -> None:
@@ -528,6 +573,8 @@ class FailingTransport:
 
     def __init__(self, number: int) -> None:
         self.socket = self
+        self.dataBuffer = b""
+        self.offset = self._tempDataLen = 0
         self.asked: list[str] = []
         self._number = number
 

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import httpx
 
 from rtdeliver.bench.http import wait_until
+from tests.chunked import ChunkDecoder
 from tests.integration.roles import DEADLINE_SECONDS, HTTP
 
 
@@ -71,30 +72,6 @@ class FrameParser:
                 value = f"{self._fields[name]}\n{value}"
             self._fields[name] = value
         return frames
-
-
-class ChunkDecoder:
-    """Undoes the chunked transfer coding (RFC 9112, section 7.1), in which proxies send on."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self.complete = False
-
-    def feed(self, data: bytes) -> bytes:
-        """Return the content of the chunks that ``data`` completes."""
-        self._rest += data
-        content = b""
-        while not self.complete:
-            size_line, separator, rest = self._rest.partition(b"\r\n")
-            if not separator:
-                break
-            size = int(size_line.split(b";")[0], 16)
-            if len(rest) < size + 2:
-                break
-            self.complete = size == 0
-            content += rest[:size]
-            self._rest = rest[size + 2 :]
-        return content
 
 
 class Stream:
