@@ -43,6 +43,28 @@ encode = msgspec.json.encode
 """Return a value as compact JSON in UTF-8."""
 
 
+# Some client libraries end a line at these, as Python's str.splitlines does. JSON has them within
+# strings only, where they may be escaped (RFC 8259, section 7).
+_LINE_ENDS = {
+    "\u0085".encode(): b"\\u0085",
+    "\u2028".encode(): b"\\u2028",
+    "\u2029".encode(): b"\\u2029",
+}
+# What a body begins with that is not plain UTF-8.
+_BEGINNINGS = {
+    b"\xef\xbb\xbf": "it begins with a byte-order mark (BOM); send UTF-8 without one",
+    b"\xff\xfe": "it is in UTF-16; send UTF-8",
+    b"\xfe\xff": "it is in UTF-16; send UTF-8",
+    b"\x1f\x8b": "it is compressed with gzip; send it uncompressed",
+    b"\x28\xb5\x2f\xfd": "it is compressed with zstd; send it uncompressed",
+}
+
+
+def encode_line(value: Any) -> bytes:
+    """Return ``value`` as compact JSON on what every client takes for one line."""
+    return _on_one_line(encode(value))
+
+
 def as_json(value: Any) -> bytes:
     """Return ``value`` as compact JSON with a line break at its end, for people who use curl."""
     return encode(value) + b"\n"
@@ -161,7 +183,7 @@ def encode_event(draft: Draft, *, id: str, at: int) -> Event:
     :param at: when the event was accepted, in milliseconds since the epoch.
     """
     line = b'{"topic":%b,"type":"%b","id":"%b","at":%d,"data":%b}' % (
-        encode(draft.topic),
+        encode_line(draft.topic),
         draft.type.encode(),
         id.encode(),
         at,
@@ -326,9 +348,16 @@ def decode(decoder: Callable[[bytes], T], body: bytes, wrong: type[Refusal]) -> 
             raise BadTopic(str(error)) from None
         raise wrong(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadJson(f"not JSON in UTF-8: {error}") from None
+        raise BadJson(f"not JSON in UTF-8: {_what_is_wrong(body, error)}") from None
     except RecursionError:
         raise BadJson("the JSON is nested too deeply") from None
+
+
+def _what_is_wrong(body: bytes, error: Exception) -> str:
+    for beginning, what in _BEGINNINGS.items():
+        if body.startswith(beginning):
+            return what
+    return str(error)
 
 
 def _compact(raw: msgspec.Raw) -> bytes:
@@ -338,6 +367,13 @@ def _compact(raw: msgspec.Raw) -> bytes:
     """
     data: bytes = decode(_strip_spaces, bytes(raw), BadJson)
     _check_utf8(data)
+    return _on_one_line(data)
+
+
+def _on_one_line(data: bytes) -> bytes:
+    if not data.isascii():
+        for line_end, escape in _LINE_ENDS.items():
+            data = data.replace(line_end, escape)
     return data
 
 

@@ -424,9 +424,16 @@ class MemoryAgent:
 class Viewer:
     """A browser, as far as a frontend can tell: it connects, and keeps what it is sent."""
 
-    def __init__(self, frontend: Frontend, clock: IReactorTime, *topics: Topic) -> None:
+    def __init__(
+        self, frontend: Frontend, clock: IReactorTime, *topics: Topic, comes_back: bool = False
+    ) -> None:
         self._clock = clock
-        frontend.connect(topics, head=b"HTTP/1.1 200 OK\r\n\r\n", attach=self._attach)
+        frontend.connect(
+            topics,
+            comes_back=comes_back,
+            head=b"HTTP/1.1 200 OK\r\n\r\n",
+            attach=self._attach,
+        )
 
     def _attach(self, owner: IStreamOwner) -> None:
         self.stream = PromptStream(owner, self._clock)

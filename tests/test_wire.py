@@ -1,5 +1,6 @@
 """Bodies on the wire, decoded and encoded."""
 
+import gzip
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.config.sections import Publishing
-from rtdeliver.errors import Refusal
+from rtdeliver.errors import BadJson, Refusal, TooLarge
 from rtdeliver.messages import Acknowledgement, Announcement, TopicsChange
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.wire import (
@@ -98,6 +99,38 @@ class PublishTests(Table):
             publish,
             {b'{"topic":"t","data":1}': draft, b'{"data":1,"id":null,"topic":"t"}\r\n': draft},
         )
+
+    def test_what_some_clients_take_for_line_ends_is_escaped(self) -> None:
+        draft = publish('{"topic":"a\u2028b","data":"\x85\u2028\u2029\u00e9"}'.encode())
+        line = encode_event(draft, id="1", at=1).line
+        self.assertEqual(line.decode().splitlines(), [line.decode()])
+        self.assertEqual(
+            {
+                "topic": "a\u2028b",
+                "type": "message",
+                "id": "1",
+                "at": 1,
+                "data": "\x85\u2028\u2029é",
+            },
+            json.loads(line),
+        )
+
+    def test_an_escape_counts_as_what_it_takes_in_the_line(self) -> None:
+        limits = Publishing(event_bytes=13, batch_events=1, batch_bytes=100)
+        decode_publish('{"topic":"t","data":"\x85"}'.encode(), limits)
+        two = '{"topic":"t","data":"\x85\x85"}'.encode()
+        self.assertRaises(TooLarge, decode_publish, two, limits)
+
+    def test_a_body_that_is_no_plain_utf8_is_told_what_it_is(self) -> None:
+        text = '{"topic":"t","data":1}'
+        for body, what in (
+            (text.encode("utf-8-sig"), "byte-order mark"),
+            (text.encode("utf-16"), "UTF-16"),
+            (gzip.compress(text.encode()), "compressed with gzip"),
+        ):
+            for decode in (publish, decode_topics_change, decode_announcement):
+                refusal = self.assertRaises(BadJson, decode, body)
+                self.assertIn(what, refusal.message)
 
     def test_a_body_that_is_not_json_in_utf8_is_bad_json(self) -> None:
         bodies = [
@@ -193,7 +226,7 @@ class PublishTests(Table):
             b" 1 ": b"1",
             b'\r\n{ "a" :\t[ 1 , 2 ] ,\r\n"b" : { } }\n': b'{"a":[1,2],"b":{}}',
             b'" a \\n b "': b'" a \\n b "',
-            b'"\\u2028 \xe2\x80\xa8 \xc2\x85"': b'"\\u2028 \xe2\x80\xa8 \xc2\x85"',
+            b'"\\u2028 \xe2\x80\xa8 \xc2\x85"': b'"\\u2028 \\u2028 \\u0085"',
             b"1.0e+2": b"1.0e+2",
             b"123456789012345678901234567890": b"123456789012345678901234567890",
         }

@@ -298,8 +298,9 @@ class Sockets(Section, frozen=True, kw_only=True):
 class Publishing(Section, frozen=True, kw_only=True):
     """rtcombined, rtdispatcher: how much producers may publish in one request."""
 
-    event_bytes: Bytes = 65_536
-    """The most data of one event, as compact JSON."""
+    event_bytes: Bytes = 60_000
+    """The most data of one event, as compact JSON. Some client libraries lose lines of 65,536 bytes
+    and more, and the line has the other fields too."""
 
     batch_events: Count = 1_000
     """The most events in one batch."""

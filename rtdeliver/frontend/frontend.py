@@ -146,6 +146,7 @@ class Frontend:
         topics: Sequence[Topic],
         *,
         identity: Identity | None = None,
+        comes_back: bool = False,
         head: bytes,
         attach: Callable[[IStreamOwner], None],
     ) -> None:
@@ -156,6 +157,8 @@ class Frontend:
         a confirmed topic after this frame.
 
         :param identity: who the viewer is; ``None`` for an anonymous viewer.
+        :param comes_back: whether the client had a stream before. It is told that it may have missed
+            events, since none are kept.
         :param head: what is sent before the first frame: the head of the response.
         :param attach: gives the transport to the connection.
         :raises TooManyTopics: if there are too many topics; then nothing has happened yet.
@@ -168,7 +171,9 @@ class Frontend:
         if connection.member is not None and self._members.add(connection.member):
             self._presence_heartbeats.came(connection.member)
         self._table.change(connection, add=topics)
-        opened = self._interest.confirmed(topics).addCallback(self._open, connection, head)
+        opened = self._interest.confirmed(topics).addCallback(
+            self._open, connection, topics if comes_back else None, head
+        )
         opened.addErrback(
             lambda failure: log.failure("the first frame of a stream could not be sent", failure)
         )
@@ -247,11 +252,20 @@ class Frontend:
             for viewer in self._table.viewers(topic):
                 viewer.miss(topic, 0)
 
-    def _open(self, pending: Collection[Topic], connection: Connection, head: bytes) -> None:
+    def _open(
+        self,
+        pending: Collection[Topic],
+        connection: Connection,
+        lost: Sequence[Topic] | None,
+        head: bytes,
+    ) -> None:
+        for topic in lost or ():
+            connection.miss(topic, 0)
         frame = sse.connected_frame(
             connection.id,
             topics=self._table.topics(connection),
             pending=list(pending),
+            lost=lost,
             heartbeat_seconds=self._settings.heartbeat_seconds,
             reconnect_seconds=self._settings.reconnect_seconds,
         )

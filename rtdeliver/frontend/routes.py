@@ -18,6 +18,7 @@ from rtdeliver.http.requests import (
     NDJSON,
     Post,
     bearer_token,
+    header,
     media_type,
     post_of,
     query_values,
@@ -48,7 +49,7 @@ def add_connect_route(
         token = _token(request) if identify else ""
         identity = identify(token) if identify and token else None
         request.setHeader(b"Content-Type", sse.CONTENT_TYPE)
-        request.setHeader("Cache-Control", "no-store")
+        request.setHeader("Cache-Control", "no-store, no-transform")
         request.setHeader("X-Accel-Buffering", "no")
         if request.method == b"HEAD":
             return b""
@@ -58,7 +59,8 @@ def add_connect_route(
         if busy is not None:
             close_after(request)
             return busy
-        return _StreamResource(frontend, topics, identity, sockets)
+        comes_back = bool(header(request, "Last-Event-ID"))
+        return _StreamResource(frontend, topics, identity, comes_back, sockets)
 
 
 def add_topics_routes(app: Klein, connections: IConnections) -> None:
@@ -118,18 +120,21 @@ class _StreamResource(Resource):
         frontend: Frontend,
         topics: list[Topic],
         identity: Identity | None,
+        comes_back: bool,
         sockets: Sockets,
     ) -> None:
         super().__init__()
         self._frontend = frontend
         self._topics = topics
         self._identity = identity
+        self._comes_back = comes_back
         self._sockets = sockets
 
     def render(self, request: Request) -> int:
         self._frontend.connect(
             self._topics,
             identity=self._identity,
+            comes_back=self._comes_back,
             head=response_head(request),
             attach=lambda connection: take_over(request, connection, self._sockets),
         )

@@ -8,7 +8,7 @@ differently.
 from collections.abc import Sequence
 
 from rtdeliver.model import ConnectionId, Event, Topic
-from rtdeliver.wire import encode
+from rtdeliver.wire import encode_line
 
 CONTENT_TYPE = b"text/event-stream; charset=utf-8"
 HEARTBEAT = b":\n"
@@ -24,12 +24,15 @@ def connected_frame(
     *,
     topics: Sequence[Topic],
     pending: Sequence[Topic],
+    lost: Sequence[Topic] | None = None,
     heartbeat_seconds: float,
     reconnect_seconds: float,
 ) -> bytes:
     """Return the first frame of a stream.
 
     :param pending: topics that no dispatcher has confirmed yet; left out when there are none.
+    :param lost: the topics of a client that comes back, which may have missed events of them;
+        ``None`` for one that comes for the first time.
     :param heartbeat_seconds: within this time the client is always sent something, if only a
         heartbeat.
     :param reconnect_seconds: how long a browser waits before it reconnects.
@@ -37,6 +40,9 @@ def connected_frame(
     fields: dict[str, object] = {"connection": connection_id, "topics": sorted(topics)}
     if pending:
         fields["pending"] = sorted(pending)
+    if lost is not None:
+        fields["resumed"] = []
+        fields["lost"] = sorted(lost)
     fields["heartbeat_seconds"] = _number(heartbeat_seconds)
     return _control_frame("connected", fields, reconnect_seconds=reconnect_seconds)
 
@@ -64,7 +70,7 @@ def gap_frame(lost: int, topics: Sequence[Topic]) -> bytes:
 
 def _control_frame(name: str, fields: object, *, reconnect_seconds: float | None = None) -> bytes:
     retry = b"" if reconnect_seconds is None else b"retry: %d\n" % round(reconnect_seconds * 1000)
-    return b"%bevent: %b\ndata: %b\n\n" % (retry, name.encode(), encode(fields))
+    return b"%bevent: %b\ndata: %b\n\n" % (retry, name.encode(), encode_line(fields))
 
 
 def _number(seconds: float) -> float | int:

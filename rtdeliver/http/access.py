@@ -128,7 +128,8 @@ class CorsResource(Resource):
         if listed:
             request.setHeader("Access-Control-Allow-Methods", "GET, POST")
             request.setHeader(
-                "Access-Control-Allow-Headers", "Content-Type, Authorization, Last-Event-ID"
+                "Access-Control-Allow-Headers",
+                "Content-Type, Authorization, Last-Event-ID, Cache-Control",
             )
             request.setHeader("Access-Control-Max-Age", "600")
         request.setHeader("Allow", "GET, POST, OPTIONS")

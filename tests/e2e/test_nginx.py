@@ -439,7 +439,7 @@ def test_a_browser_is_asked_to_come_again_when_no_frontend_can_be_reached(
         )
         assert answer.status_code == 200
         assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
-        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Cache-Control"] == "no-store, no-transform"
         assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
         retry, *rest = answer.text.split("\n")
         assert 5000 <= int(retry.removeprefix("retry: ")) <= 25000

@@ -127,6 +127,20 @@ class ConnectTests(FrontendTestCase):
         )
         self.assertIn(b"\r\n\r\nretry: 3000\nevent: connected\n", viewer.stream.content)
 
+    def test_a_viewer_that_comes_back_is_told_that_it_may_have_missed_events(self) -> None:
+        viewer = Viewer(self.frontend, self.clock, RED, GREEN, comes_back=True)
+        self.turns()
+        [connected] = viewer.control("connected")
+        self.assertEqual(([], [GREEN, RED]), (connected["resumed"], connected["lost"]))
+        self.assertEqual([{"lost": None, "topics": [GREEN, RED]}], viewer.control("gap"))
+        self.assertNotIn("lost", self.connect(RED).control("connected")[0])
+
+    def test_a_viewer_of_nothing_that_comes_back_has_missed_nothing(self) -> None:
+        viewer = Viewer(self.frontend, self.clock, comes_back=True)
+        self.turns()
+        self.assertEqual([], viewer.control("connected")[0]["lost"])
+        self.assertEqual([], viewer.control("gap"))
+
     def test_a_viewer_of_nothing_is_greeted_at_once(self) -> None:
         self.use(ScriptedDispatcherClient())
         self.assertEqual([], self.connect().frames[0][1]["topics"])

@@ -10,6 +10,8 @@ from rtdeliver.http.access import CorsResource, Gate, read_secret
 from tests.config.files import FileTestCase
 from tests.http.peers import Answer, Peer, app, served
 
+ALLOWED_FIELDS = "Content-Type, Authorization, Last-Event-ID, Cache-Control"
+
 
 class SecretTests(SynchronousTestCase):
     gate = Gate(secret="s3cret", any_host=False)
@@ -241,7 +243,7 @@ class CorsTests(SynchronousTestCase):
                 "Access-Control-Allow-Origin": self.LISTED,
                 "Access-Control-Allow-Credentials": "true",
                 "Access-Control-Allow-Methods": "GET, POST",
-                "Access-Control-Allow-Headers": "Content-Type, Authorization, Last-Event-ID",
+                "Access-Control-Allow-Headers": ALLOWED_FIELDS,
                 "Access-Control-Max-Age": "600",
                 "Vary": "Origin",
             },
@@ -253,7 +255,7 @@ class CorsTests(SynchronousTestCase):
             {
                 "Access-Control-Allow-Origin": "*",
                 "Access-Control-Allow-Methods": "GET, POST",
-                "Access-Control-Allow-Headers": "Content-Type, Authorization, Last-Event-ID",
+                "Access-Control-Allow-Headers": ALLOWED_FIELDS,
                 "Access-Control-Max-Age": "600",
             },
         )

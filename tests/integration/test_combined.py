@@ -100,7 +100,7 @@ def test_a_stream_begins_with_its_head_and_the_connected_frame(
     assert status == "HTTP/1.1 200 OK"
     headers = {field.split(": ")[0].lower(): field.split(": ")[1] for field in fields}
     assert headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert headers["cache-control"] == "no-store"
+    assert headers["cache-control"] == "no-store, no-transform"
     assert headers["x-accel-buffering"] == "no"
     assert "transfer-encoding" not in headers
     retry, event, data, *rest = frame.decode().split("\n")
@@ -522,7 +522,7 @@ def test_a_preflight_of_a_listed_origin_is_told_what_is_allowed(
     methods = {name.strip() for name in answer.headers["access-control-allow-methods"].split(",")}
     assert methods >= {"GET", "POST"}
     fields = {name.strip() for name in answer.headers["access-control-allow-headers"].split(",")}
-    assert fields >= {"Content-Type", "Authorization", "Last-Event-ID"}
+    assert fields >= {"Content-Type", "Authorization", "Last-Event-ID", "Cache-Control"}
 
 
 @pytest.mark.parametrize("path", ["/connect", "/connections/n1-abc/topics"])
