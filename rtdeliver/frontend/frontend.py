@@ -157,7 +157,7 @@ class Frontend:
         a confirmed topic after this frame.
 
         :param identity: who the viewer is; ``None`` for an anonymous viewer.
-        :param comes_back: whether the client had a stream before. It is told that it may have missed
+        :param comes_back: whether the client had a stream before. It is told that it may have lost
             events, since none are kept.
         :param head: what is sent before the first frame: the head of the response.
         :param attach: gives the transport to the connection.
