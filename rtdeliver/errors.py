@@ -113,6 +113,13 @@ class TooLarge(Refusal):
     status = 413
 
 
+class UriTooLong(Refusal):
+    """The request line is over its limit."""
+
+    name = "uri_too_long"
+    status = 414
+
+
 class UnsupportedMediaType(Refusal):
     """The body has a media type that this path does not take."""
 
@@ -125,6 +132,13 @@ class TooManyRequests(Refusal):
 
     name = "too_many_requests"
     status = 429
+
+
+class HeadersTooLarge(Refusal):
+    """The head of the request is over its limit."""
+
+    name = "headers_too_large"
+    status = 431
 
 
 class InternalError(Refusal):

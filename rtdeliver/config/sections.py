@@ -99,6 +99,11 @@ class Http(Section, frozen=True, kw_only=True):
     idle_seconds: Seconds = 60
     """How long a client may keep a connection open without a request."""
 
+    head_bytes: Bytes = 32_768
+    """The largest head of a request: its line, with all topics of /connect, and its header fields,
+    with the cookies.
+    """
+
     head_seconds: Seconds = 20
     """How long a client may take to send the head of a request, from the first byte on."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.web.resource import IResource, Resource
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import Request
 
 from rtdeliver.config.sections import SAME_HOST
 from rtdeliver.errors import ConfigError, Forbidden, Refusal, Unauthorized
@@ -122,20 +122,14 @@ class CorsResource(Resource):
         self._inner = inner
 
     def render(self, request: Request) -> Any:
-        listed = self._allow(request)
-        if request.method != b"OPTIONS":
-            return self._inner.render(request)
-        if listed:
+        if self._allow(request) and request.method == b"OPTIONS":
             request.setHeader("Access-Control-Allow-Methods", "GET, POST")
             request.setHeader(
                 "Access-Control-Allow-Headers",
                 "Content-Type, Authorization, Last-Event-ID, Cache-Control",
             )
             request.setHeader("Access-Control-Max-Age", "600")
-        request.setHeader("Allow", "GET, POST, OPTIONS")
-        request.setResponseCode(204)
-        request.finish()
-        return NOT_DONE_YET
+        return self._inner.render(request)
 
     def _allow(self, request: Request) -> bool:
         origin = request.requestHeaders.getRawHeaders(b"Origin", [b""])[0]

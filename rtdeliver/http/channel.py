@@ -1,14 +1,16 @@
-"""How Twisted's HTTP channel keeps its clients to deadlines."""
+"""How Twisted's HTTP channel keeps its clients to deadlines and to the rules of HTTP."""
 
 import enum
 from collections.abc import Mapping
 from typing import Any
 
+from twisted.internet import tcp
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
-from rtdeliver.errors import RequestTimeout
+from rtdeliver.errors import BadRequest, Refusal, RequestTimeout
+from rtdeliver.http.head import list_of, read_head, too_large
 from rtdeliver.http.intake import Part
 from rtdeliver.http.replies import last_response
 
@@ -22,7 +24,7 @@ class _State(enum.Enum):
 
 
 class BoundedChannel(HTTPChannel):
-    """A channel that waits for the head and the body of a request until a deadline.
+    """A channel that checks heads, and waits for the head and the body of a request for some time.
 
     Twisted's own timer begins again with each byte. Here it begins with each part of a request.
     While a request is answered there is no limit. A connection that is being closed is cut off
@@ -38,14 +40,18 @@ class BoundedChannel(HTTPChannel):
     def __init__(self) -> None:
         super().__init__()
         self.has_answered = False
-        self._request_line = b""
+        self.target = b""
+        """The path, perhaps with a query, of the request that is being received."""
+        self._head: list[bytes] = []
+        self._head_bytes = 0
         self._doing: _State | Part = _State.IDLE
         self._waited: dict[Part, float] = {}
 
-    @property
-    def target(self) -> bytes:
-        """The target of the request that is being received; its line has three words."""
-        return self._request_line.split(b" ")[1]
+    def connectionMade(self) -> None:
+        # Twisted's own bounds. It answers nothing where they are exceeded.
+        self.MAX_LENGTH = self.site.intake.head_bytes
+        self.totalHeadersSize = self.site.intake.head_bytes
+        super().connectionMade()
 
     def resume(self, pieces: list[bytes], waited: Mapping[Part, float]) -> None:
         """Go on with a request whose beginning another protocol has received.
@@ -69,11 +75,28 @@ class BoundedChannel(HTTPChannel):
         super().dataReceived(data)
 
     def lineReceived(self, line: bytes) -> None:
+        if self._doing is _State.CLOSING:
+            return
         if self._doing is _State.IDLE:
             # The request came in one piece with the one before it.
             self._wait_for(Part.HEAD)
-        self._request_line = self._request_line or line
-        super().lineReceived(line)
+        self._head_bytes += len(line) + len(self.delimiter)
+        if self._head_bytes > self.site.intake.head_bytes:
+            self.lineLengthExceeded(line)
+        elif line:
+            self._head.append(line)
+        elif self._head:
+            self._receive_head()
+
+    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: ARG002
+        self._refuse(too_large(self._head, self.site.intake.head_bytes))
+
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        manners = list_of(request.requestHeaders.getRawHeaders(b"Connection", []))
+        if version == b"HTTP/1.1" and b"close" not in manners:
+            return True
+        request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+        return False
 
     def allHeadersReceived(self) -> None:
         if self.length != 0:
@@ -90,7 +113,6 @@ class BoundedChannel(HTTPChannel):
 
     def requestDone(self, request: Request) -> None:
         self._doing = _State.IDLE
-        self._request_line = b""
         super().requestDone(request)
 
     def loseConnection(self) -> None:
@@ -111,6 +133,41 @@ class BoundedChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         self.setTimeout(None)
+
+    def _receive_head(self) -> None:
+        try:
+            head = read_head(self._head)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        self._head, self._head_bytes = [], 0
+        self.target = head.target
+        for line in (*head.lines, b""):
+            super().lineReceived(line)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer a request that cannot be read on."""
+        if not self.has_answered:
+            self.transport.write(last_response(refusal))
+        self._linger()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # Twisted calls this for chunks of a body that are malformed.
+        self._refuse(BadRequest("the chunks of the body are malformed"))
+
+    def _linger(self) -> None:
+        """Close the connection once the client has seen the answer.
+
+        Data that came and was not read would make the kernel reset the connection, and the client
+        lose the answer (RFC 9112, section 9.6).
+        """
+        self._doing = _State.CLOSING
+        self.setTimeout(self.site.intake.seconds(Part.HEAD))
+        if isinstance(self.transport, tcp.Server) and not self.transport.TLS:
+            self.transport.unregisterProducer()
+            self.transport.loseWriteConnection()
+        else:
+            super().loseConnection()
 
     def _wait_for(self, part: Part) -> None:
         self._doing = part

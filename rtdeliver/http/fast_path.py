@@ -23,9 +23,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
-from twisted.web.server import version
 from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
@@ -33,7 +32,14 @@ from rtdeliver.errors import Refusal
 from rtdeliver.http.access import Gate
 from rtdeliver.http.channel import BoundedChannel
 from rtdeliver.http.intake import Intake, Part
-from rtdeliver.http.replies import PostHandler, Reply, internal_error, refusal_reply
+from rtdeliver.http.replies import (
+    COMMON_LINES,
+    PostHandler,
+    Reply,
+    internal_error,
+    reason_phrase,
+    refusal_reply,
+)
 from rtdeliver.http.requests import Post
 from rtdeliver.http.site import BoundedSite
 from rtdeliver.interfaces import IActor
@@ -158,13 +164,13 @@ class FastPathSite(BoundedSite):
         body = reply.body
         fields = [b"%b: %b\r\n" % (k.encode(), v.encode()) for k, v in reply.headers.items()]
         return (
-            b"HTTP/1.1 %d %b\r\nServer: %b\r\nDate: %b\r\n%b"
+            b"HTTP/1.1 %d %b\r\n%bDate: %b\r\n%b"
             b"Content-Type: application/json\r\nCache-Control: no-store\r\n"
             b"Content-Length: %d\r\n\r\n%b"
         ) % (
             reply.status,
-            RESPONSES[reply.status],
-            version,
+            reason_phrase(reply.status),
+            COMMON_LINES,
             self._date_now(),
             b"".join(fields),
             len(body),

@@ -19,11 +19,14 @@ class Intake:
     Listeners for browsers and listeners for nodes each have half of ``http.bodies_bytes``, so that
     browsers cannot use up what nodes need.
 
-    :param settings: have the time for each part of a request, and the bytes of unfinished bodies.
+    :param settings: have the time for each part of a request, the largest head, and the bytes of
+        unfinished bodies.
     :param listeners: the kind, as the metrics name it.
     """
 
     def __init__(self, settings: Http, *, listeners: str) -> None:
+        self.head_bytes = settings.head_bytes
+        """The largest head of a request."""
         self._listeners = listeners
         self._seconds = {Part.HEAD: settings.head_seconds, Part.BODY: settings.body_seconds}
         self._most_bytes = settings.bodies_bytes // 2

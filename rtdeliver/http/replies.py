@@ -1,10 +1,10 @@
 """How requests are answered: with JSON, refusals too."""
 
 from collections.abc import Callable, Coroutine, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from twisted.web.http import RESPONSES
 from twisted.web.server import Request
 
 from rtdeliver.errors import InternalError, Refusal
@@ -24,8 +24,18 @@ class Reply(msgspec.Struct, frozen=True):
         return as_json(self.value)
 
 
+COMMON_FIELDS = {b"Server": b"rtdeliver", b"X-Content-Type-Options": b"nosniff"}
+"""The header fields of every response."""
+
+COMMON_LINES = b"".join(b"%b: %b\r\n" % field for field in COMMON_FIELDS.items())
+
 PostHandler = Callable[[Post], Coroutine[Any, Any, Reply]]
 """Serves a POST, or raises a `Refusal`."""
+
+
+def reason_phrase(status: int) -> bytes:
+    """Return what a status is called."""
+    return HTTPStatus(status).phrase.encode()
 
 
 def refusal_reply(refusal: Refusal) -> Reply:
@@ -51,7 +61,7 @@ def reply_to(request: Request, reply: Reply) -> bytes:
     body = reply.body
     for name, value in reply.headers.items():
         request.setHeader(name, value)
-    request.setResponseCode(reply.status)
+    request.setResponseCode(reply.status, reason_phrase(reply.status))
     request.setHeader("Content-Type", JSON)
     request.setHeader("Cache-Control", "no-store")
     request.setHeader("Content-Length", str(len(body)))
@@ -69,9 +79,9 @@ def last_response(refusal: Refusal) -> bytes:
     body = reply.body
     fields = b"".join(b"%b: %b\r\n" % (k.encode(), v.encode()) for k, v in reply.headers.items())
     return (
-        b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n%b"
+        b"HTTP/1.1 %d %b\r\n%bContent-Type: application/json\r\nCache-Control: no-store\r\n%b"
         b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
-    ) % (reply.status, RESPONSES[reply.status], fields, len(body), body)
+    ) % (reply.status, reason_phrase(reply.status), COMMON_LINES, fields, len(body), body)
 
 
 def close_after(request: Request) -> None:

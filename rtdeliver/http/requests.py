@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from twisted.web.server import Request
@@ -62,8 +63,12 @@ def query_values(request: Request, name: str) -> list[str]:
 
     :raises BadRequest: if a value is not UTF-8.
     """
+    # Twisted and Werkzeug split a query at `;` too, which may be a part of a value.
+    _, _, query = request.uri.partition(b"?")
+    pairs = (pair.partition(b"=") for pair in query.replace(b"+", b" ").split(b"&"))
+    values = [value for key, _, value in pairs if unquote_to_bytes(key) == name.encode()]
     try:
-        return [value.decode() for value in request.args.get(name.encode(), [])]
+        return [unquote_to_bytes(value).decode() for value in values]
     except UnicodeDecodeError:
         raise BadRequest(f"the value of {name} is not UTF-8") from None
 

@@ -26,6 +26,11 @@ def new_app() -> Klein:
 
     @app.handle_errors(Exception)
     def failed(request: Any, failure: Failure) -> bytes:
+        error = failure.value
+        if isinstance(error, WrongMethod) and request.method == b"OPTIONS":
+            request.setHeader("Allow", _allowed(error))
+            request.setResponseCode(204)
+            return b""
         return refuse(request, _refusal(request, failure))
 
     return app
@@ -96,12 +101,17 @@ def add_metrics(app: Klein, exposition: Exposition) -> None:
         return exposition.text()
 
 
+def _allowed(error: WrongMethod) -> str:
+    """Return the methods that a path takes, as OPTIONS and the refusal of another one name them."""
+    return ", ".join(sorted({*(error.valid_methods or ()), "OPTIONS"}))
+
+
 def _refusal(request: Request, failure: Failure) -> Refusal:
     error = failure.value
     if isinstance(error, Refusal):
         return error
     if isinstance(error, WrongMethod):
-        allowed = ", ".join(sorted(error.valid_methods or ()))
+        allowed = _allowed(error)
         return MethodNotAllowed(f"this path takes only {allowed}", headers={"Allow": allowed})
     if isinstance(error, HTTPException):
         return NotFound("nothing is served at this path")

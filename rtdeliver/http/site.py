@@ -16,7 +16,7 @@ from rtdeliver.errors import BadRequest, Refusal, TooLarge, Unavailable
 from rtdeliver.http.access import Gate
 from rtdeliver.http.channel import BoundedChannel
 from rtdeliver.http.intake import Intake
-from rtdeliver.http.replies import internal_error, last_response, refuse
+from rtdeliver.http.replies import COMMON_FIELDS, internal_error, last_response, refuse
 
 log = Logger()
 
@@ -80,6 +80,11 @@ class BoundedRequest(Request):
             self.channel.loseConnection()
         else:
             super().process()
+
+    def render(self, resrc: IResource) -> None:
+        for name, value in COMMON_FIELDS.items():
+            self.setHeader(name, value)
+        super().render(resrc)
 
     def connectionLost(self, reason: Failure) -> None:
         self._release()
@@ -221,6 +226,9 @@ class ValidatingResource(Resource):
             request.requestHeaders.setRawHeaders(b"Host", [b"localhost"])
         if not (_is_utf8(request.path) and _is_utf8(request.getRequestHostname())):
             return refuse(request, BadRequest("the path and the Host field must be in UTF-8"))
+        if not request.method.isupper():
+            # Werkzeug compares methods without regard to case, but `get` is not GET.
+            request.method = b"-" + request.method
         try:
             return self._inner.render(request)
         except HTTPException as error:
