@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
 from rtdeliver.errors import BadRequest, Refusal, RequestTimeout
-from rtdeliver.http.head import list_of, read_head, too_large
+from rtdeliver.http.head import list_of, read_head, read_request_line, too_large
 from rtdeliver.http.intake import Part
 from rtdeliver.http.replies import last_response
 
@@ -83,10 +83,14 @@ class BoundedChannel(HTTPChannel):
         self._head_bytes += len(line) + len(self.delimiter)
         if self._head_bytes > self.site.intake.head_bytes:
             self.lineLengthExceeded(line)
-        elif line:
-            self._head.append(line)
-        elif self._head:
-            self._receive_head()
+            return
+        try:
+            if line:
+                self._receive_head_line(line)
+            elif self._head:
+                self._receive_head()
+        except Refusal as refusal:
+            self._refuse(refusal)
 
     def lineLengthExceeded(self, line: bytes) -> None:  # noqa: ARG002
         self._refuse(too_large(self._head, self.site.intake.head_bytes))
@@ -134,12 +138,14 @@ class BoundedChannel(HTTPChannel):
         super().connectionLost(reason)
         self.setTimeout(None)
 
+    def _receive_head_line(self, line: bytes) -> None:
+        if not self._head:
+            # At once, for people who type, and for clients of other protocols.
+            read_request_line(line)
+        self._head.append(line)
+
     def _receive_head(self) -> None:
-        try:
-            head = read_head(self._head)
-        except Refusal as refusal:
-            self._refuse(refusal)
-            return
+        head = read_head(self._head)
         self._head, self._head_bytes = [], 0
         self.target = head.target
         for line in (*head.lines, b""):
@@ -152,7 +158,7 @@ class BoundedChannel(HTTPChannel):
         self._linger()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        # Twisted calls this for chunks of a body that are malformed.
+        # Heads that Twisted would refuse are refused before, so this is for chunks of a body.
         self._refuse(BadRequest("the chunks of the body are malformed"))
 
     def _linger(self) -> None:

@@ -142,7 +142,6 @@ class ClosingTests(SynchronousTestCase):
         last = b"GET /last HTTP/1.1\r\nHost: h\r\n\r\n"
         closings: dict[bytes, Callable[[Peer], object]] = {
             last: lambda _: None,
-            b"nonsense\r\n": lambda _: None,
             b"": lambda peer: peer.clock.advance(IDLE_SECONDS),
             b"G": lambda peer: peer.clock.advance(HEAD_SECONDS),
         }
@@ -154,6 +153,17 @@ class ClosingTests(SynchronousTestCase):
             self.assertFalse(peer.is_aborted, begin)
             peer.clock.advance(1)
             self.assertTrue(peer.is_aborted, begin)
+
+    def test_after_a_head_that_cannot_be_read_it_waits_for_the_client_as_for_a_head(self) -> None:
+        peer = Peer(served(app())).send_bytes(b"nonsense\r\n")
+        self.assertEqual((400, "bad_request"), peer.answer().refusal)
+        self.assertTrue(peer.cut_off)
+        peer.send_bytes(b"more nonsense\r\n")
+        peer.clock.advance(HEAD_SECONDS - 1)
+        self.assertFalse(peer.is_aborted)
+        peer.clock.advance(1)
+        self.assertTrue(peer.is_aborted)
+        self.assertEqual(400, peer.answer().status)
 
     def test_a_client_that_has_gone_leaves_no_timer(self) -> None:
         for begin in (b"", GET, GET[:9], HEAD, b"nonsense\r\n"):

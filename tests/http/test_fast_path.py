@@ -663,7 +663,7 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_a_very_long_head_is_not_waited_for(self) -> None:
         self.client.send(b"POST /echo HTTP/1.1\r\n" + b"X: y\r\n" * 20_000)
-        self.assertEqual([400], self.client.statuses)
+        self.assertEqual([431], self.client.statuses)
 
     def test_the_time_of_day_is_told(self) -> None:
         self.house.wall.rightNow = 784111777

@@ -79,19 +79,5 @@ class HostTests(SynchronousTestCase):
             self.assertEqual(self.host(field), host)
 
     def test_where_it_is_odd_or_missing_it_is_this_machine(self) -> None:
-        for fields in (
-            [],
-            [""],
-            [":8080"],
-            ["é.example"],
-            ["a b"],
-            ["a/b"],
-            ["user@example.com"],
-            ["example.com; script-src *"],
-            ["example.com' *"],
-            ["<script>"],
-            ["[::1"],
-            ["[::1]x"],
-            ["[example.com]"],
-        ):
+        for fields in ([], [""], [":8080"], ["example.com;x"], ["example.com'*"], ["*"], ["%41"]):
             self.assertEqual(self.host(*fields), "localhost", fields)

@@ -30,10 +30,11 @@ class AppTests(SynchronousTestCase):
 
     def test_a_method_that_a_path_does_not_take_is_answered_with_those_it_does(self) -> None:
         for line, allowed in (
-            ("POST /hello HTTP/1.1", "GET, HEAD"),
-            ("DELETE /hello HTTP/1.1", "GET, HEAD"),
-            ("BREW /hello HTTP/1.1", "GET, HEAD"),
-            ("GET /length HTTP/1.1", "POST"),
+            ("POST /hello HTTP/1.1", "GET, HEAD, OPTIONS"),
+            ("DELETE /hello HTTP/1.1", "GET, HEAD, OPTIONS"),
+            ("BREW /hello HTTP/1.1", "GET, HEAD, OPTIONS"),
+            ("GET /length HTTP/1.1", "OPTIONS, POST"),
+            ("get /hello HTTP/1.1", "GET, HEAD, OPTIONS"),
         ):
             answer = self.ask(app(), line)
             self.assertEqual(answer.refusal, (405, "method_not_allowed"))

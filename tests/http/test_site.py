@@ -235,13 +235,20 @@ class RequestTests(SynchronousTestCase):
             self.assertEqual(answer.refusal, (400, "bad_request"))
 
     def test_a_host_that_can_be_none_is_a_bad_request_and_not_logged(self) -> None:
-        for host in (b"\xff", b"a\xc3", b"a..b", b"a" * 64 + b".example.com", b".a"):
+        for host in (
+            b"\xff",
+            b"a\xc3",
+            "é.example".encode(),
+            b"a..b",
+            b"a" * 64 + b".example.com",
+            b".a",
+        ):
             client = peer(app()).send_bytes(b"GET /hello HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
             self.assertEqual(client.answer().refusal, (400, "bad_request"), host)
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_any_host_that_can_be_one_is_served(self) -> None:
-        for host in ("example.com:8080", "10.0.0.5", "[::1]:8080", "", "a_b", "é.example.com"):
+        for host in ("example.com:8080", "10.0.0.5", "[::1]:8080", "", "a_b"):
             client = peer(app()).send_bytes(f"GET /hello HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             self.assertEqual(client.answer().status, 200, host)
 
