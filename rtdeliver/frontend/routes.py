@@ -45,6 +45,8 @@ def add_connect_route(
 
     @app.route("/connect", methods=["GET"])
     def connect(request: Request) -> bytes | Resource:
+        if query_values(request, "topics"):
+            raise BadRequest("give each topic as topic=TOPIC, not as topics=")
         topics = [check_topic(text) for text in query_values(request, "topic")]
         token = _token(request) if identify else ""
         identity = identify(token) if identify and token else None

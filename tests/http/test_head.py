@@ -42,7 +42,8 @@ class ReadHeadTests(SynchronousTestCase):
             *((line, HOST) for line in (
                 b"nonsense", b"GET /", b"GET / HTTP/2.0", b"GET / HTTP/0.9", b"GET / http/1.1",
                 b"GET  / HTTP/1.1", b"GET /a b HTTP/1.1", b"GET / HTTP/1.1 ", b" GET / HTTP/1.1",
-                b"G(T / HTTP/1.1", b"GET /\xc3\xa9 HTTP/1.1", b"GET /\x00 HTTP/1.1", b"GET x HTTP/1.1", b"\x16\x03\x01",
+                b"G(T / HTTP/1.1", b"GET /\xc3\xa9 HTTP/1.1", b"GET /\x00 HTTP/1.1",
+                b"GET x HTTP/1.1", b"\x16\x03\x01",
                 b"CONNECT example.com:443 HTTP/1.1", b"GET /\nX: y HTTP/1.1",
             )),
         )  # fmt: skip
