@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
+from zope.interface import implementer
 
 from rtdeliver.errors import BadRequest, Refusal, RequestTimeout
 from rtdeliver.http.head import list_of, read_head, read_request_line, too_large
@@ -23,6 +25,7 @@ class _State(enum.Enum):
     CLOSING = enum.auto()
 
 
+@implementer(IHalfCloseableProtocol)
 class BoundedChannel(HTTPChannel):
     """A channel that checks heads, and waits for the head and the body of a request for some time.
 
@@ -133,6 +136,13 @@ class BoundedChannel(HTTPChannel):
         if isinstance(self._doing, Part):
             self._give_up(self._doing)
         self.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more; what was answered already is sent to it."""
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Do nothing: `_linger` has asked for it."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
+    IHalfCloseableProtocol,
     IPushProducer,
     IReactorTime,
 )
@@ -193,7 +194,7 @@ class FastPathSite(BoundedSite):
         return self._date[1]
 
 
-@implementer(IActor, IPushProducer)
+@implementer(IActor, IPushProducer, IHalfCloseableProtocol)
 class FastPathChannel(Protocol, TimeoutMixin):
     """Serves one connection, one request in each turn, until a request is not plain.
 
@@ -243,6 +244,13 @@ class FastPathChannel(Protocol, TimeoutMixin):
                 self._buffer = bytearray(self._buffer)
             self._buffer += data
         self._site.run_queue.hurry(self)
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more; what was answered already is sent to it."""
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Do nothing: this side closes the connection as a whole only."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.setTimeout(None)
