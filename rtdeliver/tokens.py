@@ -4,8 +4,11 @@ import math
 import os
 import secrets
 import stat
+import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import jwt
 import msgspec
@@ -19,6 +22,11 @@ log = Logger()
 _ALGORITHM = "HS256"
 # A key must be at least as long as the output of HMAC-SHA-256 (RFC 7518, 3.2).
 _KEY_BYTES = 32
+
+
+_SIGNATURE_ONLY: Any = {
+    f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")
+}
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -46,36 +54,27 @@ class TokenKey:
         """Sign and check with another key from now on."""
         self._key = key
 
-    def check(self, token: str, *, now: float) -> Identity:
+    def check(self, token: str, *, now: float, leeway_seconds: float = 0) -> Identity:
         """Return the identity that ``token`` is for.
 
         :param now: seconds since the epoch.
+        :param leeway_seconds: by how much the clock of the one who signed may be ahead.
         :raises Unauthorized: if the signature was not made with this key, ``sub`` or ``exp`` is
             missing or wrong, or the token has expired or, by its ``nbf``, is not valid yet.
         """
         try:
-            claims = jwt.decode(
-                token,
-                self._key,
-                algorithms=[_ALGORITHM],
-                # Times are checked below, against the one that the caller gives. When the token
-                # was issued, ``iat``, proves nothing (RFC 7519, 4.1.6).
-                options={
-                    "require": ["sub", "exp"],
-                    "verify_exp": False,
-                    "verify_nbf": False,
-                    "verify_iat": False,
-                    "verify_aud": False,
-                },
-            )
-            identity = Identity(check_member(claims["sub"]), _seconds(claims["exp"]))
-            valid_from = _seconds(claims.get("nbf", 0))
-        except (jwt.InvalidTokenError, BadRequest, TypeError, ValueError, OverflowError):
-            raise _refused("the token's signature, sub or exp is wrong or missing") from None
-        if now < valid_from:
-            raise _refused("the token is not valid yet: its nbf is in the future")
+            # Claims are checked below: times against the one that the caller gives, and each with a
+            # message of its own. When the token was issued, ``iat``, proves nothing (RFC 7519,
+            # 4.1.6).
+            claims = jwt.decode(token, self._key, algorithms=[_ALGORITHM], options=_SIGNATURE_ONLY)
+        except (jwt.InvalidTokenError, TypeError, ValueError):
+            raise _refused("it is no JWT that is signed with the right key and HS256") from None
+        identity = Identity(_member(claims), _seconds(claims, "exp"))
+        valid_from = _seconds(claims, "nbf") if "nbf" in claims else -math.inf
+        if now < valid_from - leeway_seconds:
+            raise _refused("nbf says that it is not valid yet")
         if not now < identity.expires_at:
-            raise _refused("the token has expired: get a new one")
+            raise _refused("exp says that it has expired; get a new one")
         return identity
 
 
@@ -158,11 +157,30 @@ def make_token_key(path: str) -> None:
         raise ConfigError(f"the token key {path} cannot be written: {error.strerror}") from None
 
 
-def _seconds(claim: object) -> float:
-    if not isinstance(claim, int | float) or not math.isfinite(claim):
-        raise TypeError("a NumericDate is a finite number")
-    return float(claim)
+def _member(claims: Mapping[str, object]) -> Member:
+    subject = claims.get("sub")
+    if not isinstance(subject, str):
+        raise _refused(f"sub must be the name of a member, a string, not {_shown(subject)}")
+    try:
+        return check_member(subject)
+    except BadRequest as refusal:
+        raise _refused(f"sub is not the name of a member: {refusal.message}") from None
+
+
+def _seconds(claims: Mapping[str, object], name: str) -> float:
+    value = claims.get(name)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not abs(value) <= sys.float_info.max
+    ):
+        raise _refused(f"{name} must be a number, seconds since the epoch, not {_shown(value)}")
+    return float(value)
+
+
+def _shown(value: object) -> str:
+    return "missing" if value is None else repr(value)[:60]
 
 
 def _refused(why: str) -> Unauthorized:
-    return Unauthorized(why, headers={"WWW-Authenticate": "Bearer"})
+    return Unauthorized(f"the token is refused: {why}", headers={"WWW-Authenticate": "Bearer"})

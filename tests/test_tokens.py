@@ -48,7 +48,7 @@ class TokenKeyTests(SynchronousTestCase):
         token = jwt.encode(claims, KEY, algorithm="HS256")
         self.assertEqual(key.check(token, now=far), Identity(Member("ann"), far + 9))
         refusal = self.assertRaises(Unauthorized, key.check, token, now=far - 0.1)
-        self.assertIn("not valid yet", str(refusal))
+        self.assertIn("nbf says that it is not valid yet", str(refusal))
 
     def test_what_is_not_signed_for_here_is_refused(self) -> None:
         def signed(claims: dict[str, Any], key: bytes = KEY, algorithm: str = "HS256") -> str:
@@ -74,6 +74,43 @@ class TokenKeyTests(SynchronousTestCase):
         for name, token in refused.items():
             with self.subTest(name):
                 self.assertRaises(Unauthorized, TokenKey(KEY).check, token, now=0)
+
+    def test_the_claim_that_is_wrong_is_named(self) -> None:
+        good = {"sub": "ann", "exp": 1000}
+        for change, what in (
+            ({"sub": 42}, "sub must be the name of a member, a string, not 42"),
+            ({"sub": None}, "sub must be the name of a member, a string, not missing"),
+            ({"sub": ""}, "sub is not the name of a member"),
+            ({"exp": None}, "exp must be a number, seconds since the epoch, not missing"),
+            ({"exp": "soon"}, "exp must be a number, seconds since the epoch, not 'soon'"),
+            ({"exp": True}, "exp must be a number"),
+            ({"exp": 10**400}, "exp must be a number"),
+            ({"exp": -1}, "exp says that it has expired"),
+            ({"nbf": "x"}, "nbf must be a number"),
+            ({"nbf": 2}, "nbf says that it is not valid yet"),
+        ):
+            claims = {
+                name: value for name, value in {**good, **change}.items() if value is not None
+            }
+            token = (
+                jwt.encode(claims, KEY, algorithm="HS256")
+                if claims.get("sub") != 42
+                else (jwt.api_jws.encode(json.dumps(claims).encode(), KEY, algorithm="HS256"))
+            )
+            refusal = self.assertRaises(Unauthorized, TokenKey(KEY).check, token, now=0)
+            self.assertIn(what, str(refusal))
+        other = jwt.encode(good, b"x" * 32, algorithm="HS256")
+        refusal = self.assertRaises(Unauthorized, TokenKey(KEY).check, other, now=0)
+        self.assertIn("signed with the right key", str(refusal))
+
+    def test_the_clock_of_the_one_who_signed_may_be_ahead_by_the_leeway(self) -> None:
+        claims = {"sub": "ann", "exp": 1000, "nbf": 60, "iat": 60}
+        token = jwt.encode(claims, KEY, algorithm="HS256")
+        self.assertEqual(TokenKey(KEY).check(token, now=0, leeway_seconds=60), ANN)
+        refusal = self.assertRaises(
+            Unauthorized, TokenKey(KEY).check, token, now=0, leeway_seconds=59
+        )
+        self.assertIn("nbf", str(refusal))
 
     @given(st.text() | st.binary().map(lambda data: data.decode("latin-1")))
     def test_any_text_is_refused_without_ado(self, text: str) -> None:

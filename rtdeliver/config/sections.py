@@ -86,6 +86,11 @@ class Access(Section, frozen=True, kw_only=True):
     makes its own, in a file beside its database.
     """
 
+    leeway_seconds: Annotated[float, Meta(ge=0, le=3600)] = 60
+    """rtcombined, rtfrontend: by how much the clock of the application that signs tokens may be
+    ahead, where a token says from when on it is valid (nbf).
+    """
+
     cors_origins: tuple[str, ...] = ()
     """rtcombined, rtfrontend: the origins whose pages may read the streams, such as
     "https://example.com". "*" allows any origin. "same-host" allows pages of the same host at any

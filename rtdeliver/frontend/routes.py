@@ -1,6 +1,7 @@
 """The HTTP paths of a frontend."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from klein import Klein
 from twisted.web.resource import Resource
@@ -8,7 +9,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from rtdeliver.config.sections import Sockets
 from rtdeliver.deferreds import shield
-from rtdeliver.errors import BadRequest
+from rtdeliver.errors import BadRequest, Unauthorized
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.takeover import response_head, take_over
@@ -48,8 +49,7 @@ def add_connect_route(
         if query_values(request, "topics"):
             raise BadRequest("give each topic as topic=TOPIC, not as topics=")
         topics = [check_topic(text) for text in query_values(request, "topic")]
-        token = _token(request) if identify else ""
-        identity = identify(token) if identify and token else None
+        identity = _identity(request, identify) if identify else None
         request.setHeader(b"Content-Type", sse.CONTENT_TYPE)
         request.setHeader("Cache-Control", "no-store, no-transform")
         request.setHeader("X-Accel-Buffering", "no")
@@ -97,12 +97,22 @@ def frontend_posts(frontend: Frontend) -> dict[str, PostHandler]:
     return {"/deliver": deliver}
 
 
-def _token(request: Request) -> str:
-    """Return the token from a request's query, header or cookie; empty if there is none."""
+def _identity(request: Request, identify: Callable[[str], Identity]) -> Identity | None:
+    """Return whom the token in a request's query, header or cookie is for, if there is one.
+
+    :raises BadRequest: if there are two tokens in the query.
+    :raises Unauthorized: if the token in the query or the header is invalid. Browsers send cookies
+        unasked, perhaps old ones or those of another application, so an invalid cookie is ignored.
+    """
     tokens = query_values(request, "token")
     if len(tokens) > 1:
         raise BadRequest(f"give one token at most, not {len(tokens)}")
-    return (tokens and tokens[0]) or bearer_token(request) or token_cookie(request)
+    token = (tokens and tokens[0]) or bearer_token(request)
+    if token:
+        return identify(token)
+    with suppress(Unauthorized):
+        return identify(cookie) if (cookie := token_cookie(request)) else None
+    return None
 
 
 def _status(subscriptions: Subscriptions) -> int:

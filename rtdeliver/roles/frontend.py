@@ -122,7 +122,11 @@ def stream_listener(
         app,
         frontend,
         config.sockets,
-        identify=None if key is None else lambda token: key.check(token, now=base.now()),
+        identify=None
+        if key is None
+        else lambda token: key.check(
+            token, now=base.now(), leeway_seconds=config.access.leeway_seconds
+        ),
     )
     resource = CorsResource(origins, ValidatingResource(app.resource()))
     return base.public_listener("public", config.listeners.public, resource)
