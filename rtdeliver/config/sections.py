@@ -254,10 +254,16 @@ class Viewers(Section, frozen=True, kw_only=True):
     """How long a browser waits before it reconnects."""
 
     busy_reconnect_min_seconds: Seconds = 5
-    """The shortest wait of a browser that was turned away, because this process is full or ends."""
+    """The shortest wait of a browser that was turned away, because this process is full."""
 
     busy_reconnect_max_seconds: Seconds = 30
     """The longest wait of such a browser. Each wait is drawn between the two."""
+
+    drain_reconnect_seconds: Seconds = 1
+    """How long a browser waits at most, when its stream ends because this process ends. Behind a
+    balancer it then comes to another process. If it comes to this one again, it waits until
+    process.drain_seconds are over, and up to 2 s more.
+    """
 
     mailbox_bytes: Bytes = 1_048_576
     """How many bytes of a topic's events are kept for viewers that have not been sent them yet. All

@@ -9,7 +9,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from rtdeliver.config.sections import Sockets
 from rtdeliver.deferreds import shield
-from rtdeliver.errors import BadRequest, Unauthorized
+from rtdeliver.errors import BadRequest, Unauthorized, Unavailable
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.takeover import response_head, take_over
@@ -60,6 +60,8 @@ def add_connect_route(
         busy = frontend.busy(topics)
         if busy is not None:
             close_after(request)
+            if header(request, "Rt-Elsewhere"):
+                raise Unavailable("this frontend takes no viewers now; another one may")
             return busy
         comes_back = bool(header(request, "Last-Event-ID"))
         return _StreamResource(frontend, topics, identity, comes_back, sockets)

@@ -22,6 +22,8 @@ from rtdeliver.wheel import TimingWheel
 _DRAIN_STEP_SECONDS = 0.05
 # In this share of the time, all streams are asked to end; the rest is for those that still read.
 _DRAIN_ASK_SHARE = 0.8
+# How long after a drain a process that is restarted is back, at least and at most.
+_RESTART_SECONDS = (0.5, 2)
 
 
 class Supervisor:
@@ -61,6 +63,8 @@ class Supervisor:
         self._started = 0
         self._closed = Counter(dict.fromkeys(CloseReason, 0))
         self._draining: Deferred[None] | None = None
+        # When the drain is over.
+        self._drained_at = 0.0
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -114,24 +118,33 @@ class Supervisor:
             ) from None
 
     def busy_frame(self, reason: str) -> bytes:
-        """Return the frame that asks a client to reconnect later, after a random time."""
+        """Return the frame that asks a client to reconnect later, after a random time.
+
+        While this process drains, the client is to find the process that is started next.
+        """
         settings = self._settings
-        seconds = self._draw(
-            settings.busy_reconnect_min_seconds, settings.busy_reconnect_max_seconds
-        )
+        if self._draining is None:
+            seconds = self._draw(
+                settings.busy_reconnect_min_seconds, settings.busy_reconnect_max_seconds
+            )
+        else:
+            left_seconds = max(0, self._drained_at - self._clock.seconds())
+            seconds = left_seconds + self._draw(*_RESTART_SECONDS)
         return sse.busy_frame(reason, reconnect_seconds=seconds)
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Refuse new connections, and end the existing ones, spread over ``seconds``.
 
-        Each is sent what waits for it, then a busy frame. Those for which most is to be done, since
-        something waits already, come first.
+        Each is sent what waits for it, then a busy frame, with which the client comes back soon: to
+        another process, or to this one, which tells it when the next one is there. Those for which
+        most is to be done, since something waits already, come first.
 
         :return: fires when no connection is left. Those that have not ended after ``seconds`` are
             aborted.
         """
         if self._draining is None:
             self._draining = Deferred()
+            self._drained_at = self._clock.seconds() + seconds
             self._end_more(
                 sorted(self, key=lambda connection: not connection.mailbox_bytes),
                 self._clock.seconds() + seconds * _DRAIN_ASK_SHARE,
@@ -195,9 +208,12 @@ class Supervisor:
             connection.abort(CloseReason.DRAINED)
 
     def _end(self, connections: list[Connection]) -> None:
+        most_seconds = self._settings.drain_reconnect_seconds
         for connection in connections:
             if connection.id in self._connections:
-                connection.end(self.busy_frame("draining"), CloseReason.DRAINED)
+                seconds = self._draw(most_seconds / 10, most_seconds)
+                frame = sse.busy_frame("draining", reconnect_seconds=seconds)
+                connection.end(frame, CloseReason.DRAINED)
 
     def _report_drained(self) -> None:
         if self._draining is not None and not self._connections and not self._draining.called:

@@ -190,6 +190,24 @@ class DrainTests(SupervisorTestCase):
             self.assertTrue(stream.closed)
             self.assertFalse(stream.aborted)
 
+    def test_every_client_comes_back_soon_and_at_a_time_of_its_own(self) -> None:
+        streams = self.start(100)
+        self.supervisor.drain(5)
+        self.pass_seconds(5)
+        retries = [int(stream.content.split(b"\n")[0][7:]) for stream in streams]
+        self.assertTrue(all(100 <= retry <= 1000 for retry in retries), retries)
+        self.assertGreater(len(set(retries)), 50)
+
+    def test_who_comes_while_it_drains_is_to_come_back_when_the_next_process_is_there(self) -> None:
+        self.start()
+        self.supervisor.drain(5)
+        for left_seconds in (5, 4, 3, 2, 1, 0):
+            frames = [self.supervisor.busy_frame("draining") for _ in range(100)]
+            retries = [int(frame.split(b"\n")[0][7:]) / 1000 - left_seconds for frame in frames]
+            self.assertTrue(all(0.4 <= retry <= 2.1 for retry in retries), retries)
+            self.assertGreater(len(set(retries)), 50)
+            self.pass_seconds(1)
+
     def test_the_ends_are_spread_over_the_time_there_is(self) -> None:
         streams = self.start(160)
         self.supervisor.drain(5)
