@@ -62,6 +62,7 @@ class Supervisor:
         self._counts = ConnectionCounts()
         self._started = 0
         self._closed = Counter(dict.fromkeys(CloseReason, 0))
+        self._busy = Counter({"full": 0, "draining": 0})
         self._draining: Deferred[None] | None = None
         # When the drain is over.
         self._drained_at = 0.0
@@ -122,6 +123,7 @@ class Supervisor:
 
         While this process drains, the client is to find the process that is started next.
         """
+        self._busy[reason] += 1
         settings = self._settings
         if self._draining is None:
             seconds = self._draw(
@@ -157,6 +159,11 @@ class Supervisor:
         counts = self._counts
         return [
             gauge("connections", "Open streams.", len(self)),
+            gauge("connections_max", "How many streams may be open.", self._max_connections),
+            *(
+                counter("busy", "Viewers asked to come again later.", busy, reason=reason)
+                for reason, busy in self._busy.items()
+            ),
             counter("connections_started", "Streams opened.", self._started),
             *(
                 counter("connections_closed", "Streams ended.", closed, reason=reason.value)

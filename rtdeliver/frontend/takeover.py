@@ -48,7 +48,7 @@ def take_over(request: Request, owner: IStreamOwner, settings: Sockets) -> None:
     untyped: Any = request
     channel: Any = request.channel
     transport = channel.transport
-    channel.setTimeout(None)
+    channel.let_go()
     transport.unregisterProducer()
     if hasattr(transport, "wrappedProtocol"):
         transport.wrappedProtocol = owner

@@ -55,6 +55,7 @@ class BoundedChannel(HTTPChannel):
         self.MAX_LENGTH = self.site.intake.head_bytes
         self.totalHeadersSize = self.site.intake.head_bytes
         super().connectionMade()
+        self._note_idle()
 
     def resume(self, pieces: list[bytes], waited: Mapping[Part, float]) -> None:
         """Go on with a request whose beginning another protocol has received.
@@ -120,6 +121,7 @@ class BoundedChannel(HTTPChannel):
 
     def requestDone(self, request: Request) -> None:
         self._doing = _State.IDLE
+        self._note_idle()
         super().requestDone(request)
 
     def loseConnection(self) -> None:
@@ -137,6 +139,11 @@ class BoundedChannel(HTTPChannel):
             self._give_up(self._doing)
         self.loseConnection()
 
+    def answer_last(self, refusal: Refusal) -> None:
+        """Answer a request that has not come completely; the connection is to end with that."""
+        self.site.intake.count_refused(refusal.status, self.transport.getPeer())
+        self.transport.write(last_response(refusal))
+
     def readConnectionLost(self) -> None:
         """The client sends no more; what was answered already is sent to it."""
         self.transport.loseConnection()
@@ -146,7 +153,17 @@ class BoundedChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """The connection has ended, or is no longer this channel's."""
         self.setTimeout(None)
+        if self.site.waiting is not None:
+            self.site.waiting.gone(self)
+
+    def drop(self) -> None:
+        """End the connection at once, since there are too many."""
+        self.transport.abortConnection()
 
     def _receive_head_line(self, line: bytes) -> None:
         if not self._head:
@@ -164,7 +181,7 @@ class BoundedChannel(HTTPChannel):
     def _refuse(self, refusal: Refusal) -> None:
         """Answer a request that cannot be read on."""
         if not self.has_answered:
-            self.transport.write(last_response(refusal))
+            self.answer_last(refusal)
         self._linger()
 
     def _respondToBadRequestAndDisconnect(self) -> None:
@@ -185,8 +202,14 @@ class BoundedChannel(HTTPChannel):
         else:
             super().loseConnection()
 
+    def _note_idle(self) -> None:
+        if self.site.waiting is not None:
+            self.site.waiting.idle(self)
+
     def _wait_for(self, part: Part) -> None:
         self._doing = part
+        if self.site.waiting is not None:
+            self.site.waiting.busy(self)
         seconds = self.site.intake.seconds(part) - self._waited.pop(part, 0)
         self.setTimeout(max(0, seconds))
 
@@ -198,4 +221,4 @@ class BoundedChannel(HTTPChannel):
         late = RequestTimeout(
             f"the {part.value} of a request must come within {intake.seconds(part):.15g} s"
         )
-        self.transport.write(last_response(late))
+        self.answer_last(late)

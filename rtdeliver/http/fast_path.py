@@ -353,6 +353,8 @@ class FastPathChannel(Protocol, TimeoutMixin):
 
     def _answer(self, reply: Reply) -> None:
         self._answering = False
+        if reply.status >= 400:
+            self._site.intake.count_refused(reply.status, self.transport.getPeer())
         if self.transport.connected:
             self._write(self._site.response(reply))
             if self._buffer or not self._reading:

@@ -1,9 +1,14 @@
-"""How much time and memory requests may take up that have not come completely."""
+"""Bounds the requests that have not come completely, and counts those that are refused."""
 
 import enum
+from collections import Counter
+
+from twisted.logger import Logger
 
 from rtdeliver.config.sections import Http
 from rtdeliver.metrics import Sample, counter, gauge
+
+log = Logger()
 
 
 class Part(enum.Enum):
@@ -14,7 +19,7 @@ class Part(enum.Enum):
 
 
 class Intake:
-    """Bounds the unfinished requests at all listeners of one kind in a process.
+    """Bounds the unfinished requests at all listeners of one kind in a process, and counts.
 
     Listeners for browsers and listeners for nodes each have half of ``http.bodies_bytes``, so that
     browsers cannot use up what nodes need.
@@ -33,6 +38,7 @@ class Intake:
         self._held_bytes = 0
         self._late = dict.fromkeys(Part, 0)
         self._without_room = 0
+        self._refused: Counter[int] = Counter({401: 0})
 
     def seconds(self, part: Part) -> float:
         """Return how long a client may take to send this part."""
@@ -52,6 +58,22 @@ class Intake:
     def release(self, size: int) -> None:
         """Give back room for so many bytes."""
         self._held_bytes -= size
+
+    def count_refused(self, status: int, client: object) -> None:
+        """Count a request that was answered with ``status``, 400 or higher.
+
+        The log tells of requests without the secret: of the first, the tenth, the hundredth...
+
+        :param client: its address.
+        """
+        self._refused[status] += 1
+        count = self._refused[status]
+        if status == 401 and self._listeners == "internal" and str(count).strip("0") == "1":
+            log.warn(
+                "a request from {client} lacks the secret, the {count}. one so far",
+                client=getattr(client, "host", client),
+                count=count,
+            )
 
     def count_without_room(self) -> None:
         """Count a request that was refused because there was no room for its body."""
@@ -75,6 +97,16 @@ class Intake:
                 "Requests that were refused because other unfinished bodies took up all room.",
                 self._without_room,
                 listeners=at,
+            ),
+            *(
+                counter(
+                    "refused",
+                    "Requests that were refused, by the status of the answer.",
+                    refused,
+                    listeners=at,
+                    status=str(status),
+                )
+                for status, refused in sorted(self._refused.items())
             ),
             gauge(
                 "unfinished_bodies_bytes",

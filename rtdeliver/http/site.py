@@ -16,7 +16,8 @@ from rtdeliver.errors import BadRequest, Refusal, TooLarge, Unavailable
 from rtdeliver.http.access import Gate
 from rtdeliver.http.channel import BoundedChannel
 from rtdeliver.http.intake import Intake
-from rtdeliver.http.replies import COMMON_FIELDS, internal_error, last_response, refuse
+from rtdeliver.http.replies import COMMON_FIELDS, internal_error, refuse
+from rtdeliver.http.waiting import WaitingConnections
 
 log = Logger()
 
@@ -132,7 +133,7 @@ class BoundedRequest(Request):
         if self.channel.has_answered:
             return
         self.channel.has_answered = True
-        self.channel.transport.write(last_response(refusal))
+        self.channel.answer_last(refusal)
         if self.requestHeaders.hasHeader(b"Expect"):
             # The client sends no body now, and must not be told to continue.
             self.requestHeaders.removeHeader(b"Expect")
@@ -158,6 +159,7 @@ class BoundedSite(Site):
     :param idle_seconds: how long a client may keep a connection open without a request.
     :param intake: bounds the requests that have not come completely.
     :param gate: refuses requests by their heads, before their bodies have come.
+    :param waiting: bounds the connections without a stream, if that is wanted.
     """
 
     noisy = False
@@ -174,6 +176,7 @@ class BoundedSite(Site):
         intake: Intake,
         reactor: IReactorTime,
         gate: Gate | None = None,
+        waiting: WaitingConnections | None = None,
     ) -> None:
         super().__init__(
             resource, timeout=idle_seconds, reactor=reactor, parsePOSTFormSubmission=False
@@ -181,6 +184,7 @@ class BoundedSite(Site):
         self.body_bytes = body_bytes
         self.intake = intake
         self.gate = gate
+        self.waiting = waiting
 
     def getResourceFor(self, request: BoundedRequest) -> IResource:
         if request.refusal is not None:
@@ -189,7 +193,9 @@ class BoundedSite(Site):
         return resource
 
     def log(self, request: http.Request) -> None:
-        """No line per request."""
+        """Count a request that was refused; there is no line per request."""
+        if request.code >= 400:
+            self.intake.count_refused(request.code, request.getClientAddress())
 
     def acceptableProtocols(self) -> list[bytes]:
         """HTTP/1.1 only, because a stream takes over its whole transport."""

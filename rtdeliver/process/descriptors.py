@@ -1,19 +1,29 @@
-"""How many streams a process can hold with its file descriptors."""
+"""What a process uses its file descriptors for."""
 
 import resource
 
-# For listeners, logs, connections to other nodes, and clients without a stream yet.
-_SPARE_DESCRIPTORS = 512
+# For listeners, logs, connections to other nodes, and clients of internal listeners.
+_RESERVED = 256
+_LEAST_WAITING, _MOST_WAITING = 64, 16_384
 
 
 def max_connections(configured: int) -> int:
     """Return how many streams this process accepts: the configured number, or fewer.
 
-    The soft limit of file descriptors is raised to the hard limit, which bounds the number.
-
-    :param configured: the most streams; 0 means as many as the limit allows.
+    :param configured: the most streams; 0 means as many as the limit of descriptors allows.
     """
+    limit = _limit()
+    allowed = max(limit - _RESERVED - max_waiting(), limit // 2)
+    return min(configured or allowed, allowed)
+
+
+def max_waiting() -> int:
+    """Return how many connections without a stream the public listeners of this process accept."""
+    return max(_LEAST_WAITING, min(_limit() // 32, _MOST_WAITING))
+
+
+def _limit() -> int:
+    """Return the limit of file descriptors; the soft one is raised to the hard one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    allowed = max(hard - _SPARE_DESCRIPTORS, hard // 2)
-    return min(configured or allowed, allowed)
+    return hard

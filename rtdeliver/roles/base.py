@@ -22,8 +22,11 @@ from rtdeliver.http.intake import Intake
 from rtdeliver.http.replies import PostHandler
 from rtdeliver.http.routes import add_health, add_metrics, add_posts
 from rtdeliver.http.site import BoundedSite, ValidatingResource
+from rtdeliver.http.waiting import WaitingConnections
 from rtdeliver.metrics import Exposition, Sample
+from rtdeliver.process.descriptors import max_waiting
 from rtdeliver.process.host import IHost
+from rtdeliver.process.lag import ReactorLag
 from rtdeliver.process.listeners import Listener
 from rtdeliver.process.service import RoleService
 
@@ -45,6 +48,8 @@ class RoleBase:
         self._secret = read_secret(config.access.secret_file)
         self._internal_intake = Intake(config.http, listeners="internal")
         self._public_intake = Intake(config.http, listeners="public")
+        self._waiting = WaitingConnections(max_waiting())
+        self._lag = ReactorLag(reactor)
         self.client = self.client_within(config.http.request_seconds)
         self.fast_client = FastClient(reactor=reactor, settings=config.http, secret=self._secret)
 
@@ -80,6 +85,8 @@ class RoleBase:
             self.run_queue.samples,
             self._internal_intake.samples,
             self._public_intake.samples,
+            self._waiting.samples,
+            self._lag.samples,
         ]
         add_metrics(app, Exposition([*samples, *own]))
 
@@ -123,6 +130,7 @@ class RoleBase:
                 body_bytes=self._config.http.public_body_bytes,
                 idle_seconds=self._config.http.idle_seconds,
                 intake=self._public_intake,
+                waiting=self._waiting,
                 reactor=self.reactor,
             ),
             guarded=False,
@@ -137,6 +145,15 @@ class RoleBase:
         drain: Callable[[], Coroutine[Any, Any, None]],
     ) -> RoleService:
         """Return the service that twistd runs."""
+
+        def begin_all(ports: Mapping[str, IListeningPort]) -> None:
+            begin(ports)
+            self._lag.start()
+
+        async def drain_all() -> None:
+            await drain()
+            self._lag.stop()
+
         return RoleService(
             role=role,
             host=self._host,
@@ -144,6 +161,6 @@ class RoleBase:
             listeners=listeners,
             backlog=self._config.listeners.backlog,
             unguarded=bool(self._secret) or self._config.access.insecure_internal,
-            begin=begin,
-            drain=drain,
+            begin=begin_all,
+            drain=drain_all,
         )
