@@ -28,6 +28,7 @@ from rtdeliver.http.requests import (
 )
 from rtdeliver.http.routes import new_app
 from rtdeliver.http.site import BoundedSite, ValidatingResource
+from rtdeliver.http.waiting import WaitingConnections
 
 CORS_FIELDS = {
     "Access-Control-Allow-Origin",
@@ -87,6 +88,7 @@ class Peer:
         client: IAddress | None = None,
         gate: Gate | None = None,
         settings: Http = SETTINGS,
+        waiting: WaitingConnections | None = None,
     ) -> None:
         self.clock = Clock()
         self.intake = Intake(settings, listeners="public")
@@ -96,6 +98,7 @@ class Peer:
             idle_seconds=settings.idle_seconds,
             intake=self.intake,
             gate=gate,
+            waiting=waiting,
             reactor=self.clock,
         )
         self._transport = StringTransport(hostAddress=host, peerAddress=client)

@@ -35,12 +35,15 @@ class IntakeTests(SynchronousTestCase):
         self.intake.count_late(Part.HEAD)
         self.intake.count_without_room()
         self.intake.count_without_room()
+        self.intake.count_refused(404, None)
         self.assertEqual(
             self.values(),
             {
                 "late_requests.head": 1,
                 "late_requests.body": 0,
                 "bodies_without_room": 2,
+                "refused.401": 0,
+                "refused.404": 1,
                 "unfinished_bodies_bytes": 40,
             },
         )
