@@ -23,7 +23,7 @@ run: python-venv .venv/installed
 	@echo "watch a topic:   curl -N 'http://localhost:8080/connect?topic=live:red'"
 	@echo "publish to it:   curl -H 'Content-Type: application/json' -d '{\"topic\":\"live:red\",\"data\":\"hello\"}' http://localhost:8090/publish"
 	@echo "see who watches: curl 'http://localhost:8090/topics?topic=live:red'"
-	@exec $(BIN)/twistd -n --pidfile= rtcombined --app tcp:8000 $(ARGS)
+	@exec $(BIN)/twistd -n rtcombined --app tcp:8000 $(ARGS)
 
 test: system-packages lint types covered integration
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any, ClassVar
 
 import msgspec
@@ -22,6 +23,7 @@ from rtdeliver.process.parent import (
     check_workers,
     end_in_failure,
 )
+from rtdeliver.process.reload import Reload, reload_at_hangup
 from rtdeliver.process.service import RoleService
 from rtdeliver.process.signals import end_at_once, stop_once
 from rtdeliver.process.worker import (
@@ -91,10 +93,26 @@ class _Options(usage.Options):
     def parseOptions(self, options: Any = None) -> None:
         """End the process with one line if an option is wrong."""
         self.words = list(options or ())
+        self._choose_pid_file()
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
             raise SystemExit(f"{self.role}: {error}") from None
+
+    def _choose_pid_file(self) -> None:
+        """Let roles run beside each other in one folder, unless twistd was given a pid file.
+
+        By default twistd writes ``twistd.pid`` in the current folder, and starts nothing where that
+        is there. A process in the foreground needs no such file.
+        """
+        twistd: Any = self.parent
+        if twistd is not None and not any(word.startswith("--pid") for word in sys.argv):
+            twistd["pidfile"] = "" if twistd["nodaemon"] else f"{self.role}.pid"
+
+    def opt_version(self) -> None:
+        """Print the version of rtdeliver, and exit."""
+        print(f"rtdeliver {version('rtdeliver')}")  # noqa: T201
+        raise SystemExit(0)
 
     def given(self) -> dict[str, Any]:
         """Return the values of the options that were given, by table and key of their settings."""
@@ -263,24 +281,36 @@ class Role(msgspec.Struct, frozen=True):
         try:
             config = load_config(options["config"], options.given())
             assignment = take_assignment(os.environ)
-            if assignment is not None:
-                return self._worker(config, reactor, assignment)
-            if self.shared and config.workers.count > 1:
-                service: IService = self._workers(config, reactor, options.words)
+            if assignment is None and self.shared and config.workers.count > 1:
+                parent = self._workers(config, reactor, options.words)
+                reload_at_hangup(reactor, parent.reload)
+                service: IService = parent
             else:
-                service = self.build(config, reactor, OwnProcess(reactor))
+                role = self._role(config, reactor, assignment)
+                reload_at_hangup(
+                    reactor,
+                    Reload(
+                        config,
+                        read=lambda: load_config(options["config"], options.given()),
+                        reloaders=role.reloaders,
+                    ),
+                )
+                service = role
         except ConfigError as error:
             raise SystemExit(str(error)) from None
-        stop_once(reactor, [signal.SIGINT, signal.SIGTERM], again=end_at_once)
+        if assignment is None:
+            stop_once(reactor, [signal.SIGINT, signal.SIGTERM], again=end_at_once)
         return service
 
-    def _worker(self, config: Config, reactor: Any, assignment: Assignment) -> IService:
+    def _role(self, config: Config, reactor: Any, assignment: Assignment | None) -> RoleService:
+        if assignment is None:
+            return self.build(config, reactor, OwnProcess(reactor))
         leave_signals_to_parent(reactor)
         host = WorkerHost(assignment=assignment, reactor=reactor)
         node = worker_settings(config.node, assignment)
         return self.build(msgspec.structs.replace(config, node=node), reactor, host)
 
-    def _workers(self, config: Config, reactor: Any, words: list[str]) -> IService:
+    def _workers(self, config: Config, reactor: Any, words: list[str]) -> ParentService:
         count = config.workers.count
         check_workers(config.node, count)
         host = ParentProcess(reactor=reactor, workers=count)
@@ -295,7 +325,7 @@ class Role(msgspec.Struct, frozen=True):
             end_seconds=config.process.drain_seconds + config.workers.grace_seconds,
             new_backoff=lambda: Backoff(config.worker_restart),
             steady_seconds=config.worker_restart.max_seconds,
-            command=[*_TWISTD, "-n", "--pidfile=", role.role, *words],
+            command=[*_TWISTD, "-n", role.role, *words],
             environ=os.environ,
             reactor=reactor,
             fail=lambda: end_in_failure(reactor),

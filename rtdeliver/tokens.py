@@ -54,6 +54,13 @@ class TokenKey:
         """Sign and check with another key from now on."""
         self._key = key
 
+    def reread(self, path: str) -> None:
+        """Use the key in a file from now on.
+
+        :raises ConfigError: if the file cannot be read or the key is too short.
+        """
+        self._key = _read_key(path)
+
     def check(self, token: str, *, now: float, leeway_seconds: float = 0) -> Identity:
         """Return the identity that ``token`` is for.
 

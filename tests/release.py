@@ -79,7 +79,7 @@ def running(python: Path, cwd: Path) -> Iterator[dict[str, str]]:
     """Run all roles in one process; yield where it listens."""
     process = subprocess.Popen(
         [
-            *(python.with_name("twistd"), "-n", "--pidfile=", "rtcombined"),
+            *(python.with_name("twistd"), "-n", "rtcombined"),
             *("--public", ANY_PORT, "--internal", ANY_PORT, "--app", ANY_PORT),
         ],
         cwd=cwd,

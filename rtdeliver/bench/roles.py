@@ -41,7 +41,7 @@ class RoleProcess:
         self.log: list[str] = []
         self.ports: dict[str, str] = {}
         self._settled = threading.Event()
-        command = [*prefix, *_TWISTD, "-n", "--pidfile=", role, *options]
+        command = [*prefix, *_TWISTD, "-n", role, *options]
         path = os.pathsep.join(filter(None, (_SOURCE, os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(  # noqa: S603
             ending_with_parent(command, signal.SIGKILL),

@@ -50,8 +50,12 @@ class Gate:
     """
 
     def __init__(self, *, secret: str, any_host: bool) -> None:
-        self._expected = f"Bearer {secret}".encode() if secret else b""
         self._any_host = any_host
+        self.use_secret(secret)
+
+    def use_secret(self, secret: str) -> None:
+        """Require this secret from now on; empty for none."""
+        self._expected = f"Bearer {secret}".encode() if secret else b""
 
     def refusal(
         self, *, target: bytes, hosts: Sequence[bytes], authorization: bytes
@@ -116,10 +120,14 @@ class CorsResource(Resource):
 
     def __init__(self, origins: Sequence[str], inner: IResource) -> None:
         super().__init__()
+        self._inner = inner
+        self.use_origins(origins)
+
+    def use_origins(self, origins: Sequence[str]) -> None:
+        """Let these origins read the answers from now on, and no others."""
         self._any = "*" in origins
         self._same_host = SAME_HOST in origins
         self._origins = frozenset(origin.encode() for origin in origins if origin != "*")
-        self._inner = inner
 
     def render(self, request: Request) -> Any:
         if self._allow(request) and request.method == b"OPTIONS":

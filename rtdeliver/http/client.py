@@ -46,9 +46,13 @@ class NodeClient:
     def __init__(self, *, agent: IAgent, clock: IReactorTime, settings: Http, secret: str) -> None:
         self._http = HTTPClient(agent)
         self._clock = clock
-        self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        self.use_secret(secret)
         self._timeout_seconds = settings.request_seconds
         self._answer_bytes = settings.internal_body_bytes
+
+    def use_secret(self, secret: str) -> None:
+        """Send this secret from now on; empty for none."""
+        self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
 
     async def post(
         self, url: str, body: bytes, *, content_type: str, headers: Mapping[str, str] | None = None

@@ -34,11 +34,15 @@ class FastClient:
     def __init__(self, *, reactor: Any, settings: Http, secret: str) -> None:
         self._reactor = reactor
         self._endpoints = NodeEndpoints(reactor=reactor, timeout_seconds=settings.request_seconds)
-        self._authorization = f"Authorization: Bearer {secret}\r\n" if secret else ""
+        self.use_secret(secret)
         self._timeout_seconds = settings.request_seconds
         self._idle_seconds = settings.client_idle_seconds
         self._answer_bytes = settings.internal_body_bytes
         self._idle: dict[str, list[_Connection]] = {}
+
+    def use_secret(self, secret: str) -> None:
+        """Send this secret from now on; empty for none."""
+        self._authorization = f"Authorization: Bearer {secret}\r\n" if secret else ""
 
     async def post(
         self, url: str, body: bytes, *, content_type: str, headers: Mapping[str, str] | None = None

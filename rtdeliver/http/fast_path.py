@@ -138,6 +138,12 @@ class FastPathSite(BoundedSite):
         self._heads: dict[bytes, Head | None] = {}
         self._date = (-1, b"")
 
+    def use_secret(self, secret: str) -> None:
+        """Require this secret from now on; empty for none."""
+        self._gate.use_secret(secret)
+        # What they were read as depends on the secret.
+        self._heads.clear()
+
     def buildProtocol(self, addr: IAddress | None) -> "FastPathChannel":  # type: ignore[override]
         return FastPathChannel(self, addr, clock=self._clock)
 

@@ -144,6 +144,12 @@ class ParentService(Service):
         self._host.stopping()
         return Deferred.fromCoroutine(self._stop())
 
+    def reload(self) -> None:
+        """Let all workers reload their settings."""
+        log.info("{role} lets its workers reload", role=self._role.role)
+        for worker in self._workers:
+            worker.reload()
+
     def _start(self) -> None:
         for worker in self._workers:
             worker.start()
@@ -274,6 +280,11 @@ class Worker:
             self.state = WorkerState.STOPPING
             self._process.stop()
 
+    def reload(self) -> None:
+        """Let the worker reload its settings, if it runs."""
+        if self._process is not None and self.state is WorkerState.READY:
+            self._process.reload()
+
     def kill(self) -> None:
         """Kill the worker, if it still runs after `stop`."""
         if self._process is not None and self.state is WorkerState.STOPPING:
@@ -330,6 +341,9 @@ class WorkerProcess(ProcessProtocol):
             with suppress(BrokenPipeError):
                 os.write(self.orders, STOP_ALL)
         self._signal("TERM")
+
+    def reload(self) -> None:
+        self._signal("HUP")
 
     def kill(self) -> None:
         self._signal("KILL")

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from rtdeliver.errors import ConfigError
 from rtdeliver.process.host import IHost
 from rtdeliver.process.listeners import Listener, describe, is_private
+from rtdeliver.process.reload import Reloader
 
 log = Logger()
 
@@ -37,6 +38,7 @@ class RoleService(Service):
     :param unguarded: whether guarded listeners may be reached by other machines.
     :param begin: called with the bound ports by key, before the reactor runs.
     :param drain: awaited before the listeners are closed.
+    :param reloaders: what uses new settings at a reload, by setting.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class RoleService(Service):
         unguarded: bool,
         begin: Callable[[Mapping[str, IListeningPort]], None],
         drain: Callable[[], Awaitable[None]],
+        reloaders: Mapping[str, Reloader],
     ) -> None:
         self.name = role
         self.role = role
@@ -60,6 +63,7 @@ class RoleService(Service):
         self._unguarded = unguarded
         self._begin = begin
         self._drain = drain
+        self.reloaders = reloaders
         self._ports: dict[str, IListeningPort] = {}
 
     def privilegedStartService(self) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from klein import Klein
@@ -13,6 +13,7 @@ from twisted.web.resource import IResource
 from rtdeliver.actor import RunQueue
 from rtdeliver.backoff import Backoff
 from rtdeliver.config.sections import Config
+from rtdeliver.errors import ConfigError
 from rtdeliver.http.access import Gate, read_secret
 from rtdeliver.http.client import NodeClient, make_agent
 from rtdeliver.http.failover import Failover, Order
@@ -28,13 +29,19 @@ from rtdeliver.process.descriptors import max_waiting
 from rtdeliver.process.host import IHost
 from rtdeliver.process.lag import ReactorLag
 from rtdeliver.process.listeners import Listener
+from rtdeliver.process.reload import Reloader
 from rtdeliver.process.service import RoleService
+
+
+class _SecretUser(Protocol):
+    def use_secret(self, secret: str) -> None: ...
 
 
 class RoleBase:
     """Makes the parts that every role has, from the sections that every role reads.
 
     :param host: binds the listeners.
+    :ivar reloaders: what uses new settings at a reload, by setting.
     :ivar now: the wall clock, in seconds since the epoch; the reactor measures durations only.
     """
 
@@ -46,22 +53,37 @@ class RoleBase:
         self._config = config
         self._host = host
         self._secret = read_secret(config.access.secret_file)
+        self._secret_users: list[_SecretUser] = []
+        self.reloaders: dict[str, Reloader] = {}
+        if self._secret:
+            self.reloaders["access.secret_file"] = self._reload_secret
         self._internal_intake = Intake(config.http, listeners="internal")
         self._public_intake = Intake(config.http, listeners="public")
         self._waiting = WaitingConnections(max_waiting())
         self._lag = ReactorLag(reactor)
         self.client = self.client_within(config.http.request_seconds)
         self.fast_client = FastClient(reactor=reactor, settings=config.http, secret=self._secret)
+        self._secret_users.append(self.fast_client)
+
+    def _reload_secret(self, config: Config) -> None:
+        secret = read_secret(config.access.secret_file)
+        if not secret:
+            raise ConfigError("access.secret_file: a running process cannot do without its secret")
+        self._secret = secret
+        for user in self._secret_users:
+            user.use_secret(secret)
 
     def client_within(self, request_seconds: float) -> NodeClient:
         """Return a client for other nodes, whose requests take at most ``request_seconds``."""
         settings = msgspec.structs.replace(self._config.http, request_seconds=request_seconds)
-        return NodeClient(
+        client = NodeClient(
             agent=make_agent(self.reactor, settings),
             clock=self.reactor,
             settings=settings,
             secret=self._secret,
         )
+        self._secret_users.append(client)
+        return client
 
     def failover(self, urls: Sequence[str], order: Order) -> Failover:
         """Return a group of servers, any of which can be asked."""
@@ -100,25 +122,23 @@ class RoleBase:
         add_posts(app, posts)
         # No browser reaches a UNIX socket, and its clients name whatever host they like.
         any_host = self._config.access.insecure_internal or description.startswith("unix:")
-        return Listener(
-            key=key,
-            description=description,
-            factory=FastPathSite(
-                ValidatingResource(app.resource()),
-                posts=posts,
-                # A queue of its own: a request must not wait for a fan-out to all streams.
-                run_queue=RunQueue(
-                    clock=self.reactor,
-                    slice_seconds=self._config.process.turn_slice_seconds,
-                ),
-                body_bytes=self._config.http.internal_body_bytes,
-                idle_seconds=self._config.http.idle_seconds,
-                intake=self._internal_intake,
-                gate=Gate(secret=self._secret, any_host=any_host),
-                reactor=self.reactor,
-                now=self.now,
+        site = FastPathSite(
+            ValidatingResource(app.resource()),
+            posts=posts,
+            # A queue of its own: a request must not wait for a fan-out to all streams.
+            run_queue=RunQueue(
+                clock=self.reactor,
+                slice_seconds=self._config.process.turn_slice_seconds,
             ),
+            body_bytes=self._config.http.internal_body_bytes,
+            idle_seconds=self._config.http.idle_seconds,
+            intake=self._internal_intake,
+            gate=Gate(secret=self._secret, any_host=any_host),
+            reactor=self.reactor,
+            now=self.now,
         )
+        self._secret_users.append(site)
+        return Listener(key=key, description=description, factory=site)
 
     def public_listener(self, key: str, description: str, resource: IResource) -> Listener:
         """Return a listener for browsers."""
@@ -163,4 +183,5 @@ class RoleBase:
             unguarded=bool(self._secret) or self._config.access.insecure_internal,
             begin=begin_all,
             drain=drain_all,
+            reloaders=self.reloaders,
         )

@@ -1,6 +1,6 @@
 """The role rtcombined: dispatcher and frontend in one process, with the live-video app if asked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
@@ -84,7 +84,10 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         ],
     )
     posts = dispatcher_posts(dispatcher, config.publishing) | frontend_posts(frontend)
-    origins = config.access.cors_origins or ([SAME_HOST] if apps else [])
+
+    def origins(new: Config) -> Sequence[str]:
+        return new.access.cors_origins or ([SAME_HOST] if apps else [])
+
     listeners = [
         base.internal_listener("internal", config.listeners.internal or _INTERNAL, internal, posts),
         stream_listener(config, base, frontend, dispatchers, key=key, origins=origins),

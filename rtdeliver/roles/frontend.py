@@ -1,7 +1,7 @@
 """The role rtfrontend: a process that holds the browsers' streams."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
@@ -60,7 +60,7 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
                 frontend,
                 dispatchers,
                 key=token_key(config),
-                origins=config.access.cors_origins,
+                origins=lambda new: new.access.cors_origins,
             ),
         ],
         begin=lambda ports: frontend.start(own_url(config, ports["internal"])),
@@ -105,9 +105,12 @@ def stream_listener(
     dispatchers: IDispatcherClient,
     *,
     key: TokenKey | None,
-    origins: Sequence[str],
+    origins: Callable[[Config], Sequence[str]],
 ) -> Listener:
-    """Return the listener at which browsers open streams and change their topics."""
+    """Return the listener at which browsers open streams and change their topics.
+
+    :param origins: returns the origins whose pages may read the streams.
+    """
     app = new_app()
     connections = OwnedConnections(
         node=node_name(config.node.name),
@@ -128,7 +131,10 @@ def stream_listener(
             token, now=base.now(), leeway_seconds=config.access.leeway_seconds
         ),
     )
-    resource = CorsResource(origins, ValidatingResource(app.resource()))
+    resource = CorsResource(origins(config), ValidatingResource(app.resource()))
+    base.reloaders["access.cors_origins"] = lambda new: resource.use_origins(origins(new))
+    if key is not None and config.access.token_key_file:
+        base.reloaders["access.token_key_file"] = lambda new: key.reread(new.access.token_key_file)
     return base.public_listener("public", config.listeners.public, resource)
 
 

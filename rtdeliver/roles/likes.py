@@ -43,7 +43,12 @@ def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
         client=base.client_within(config.likes.publish_seconds),
         now=base.now,
     )
-    app = new_likes_app(config, platform, likes_key(config), base)
+    key = likes_key(config)
+    if config.access.token_key_file:
+        base.reloaders["access.token_key_file"] = lambda new: key.key.reread(
+            new.access.token_key_file
+        )
+    app = new_likes_app(config, platform, key, base)
     description = config.listeners.listen or _LISTEN
     listeners = [likes_listener(base, "listen", description, app)]
     if config.listeners.internal:

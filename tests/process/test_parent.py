@@ -165,6 +165,7 @@ class WorkersTestCase(SynchronousTestCase):
             unguarded=False,
             begin=lambda _: self.fail("the parent is no role"),
             drain=lambda: self.fail("the parent is no role"),
+            reloaders={},
         )
         self.service = ParentService(
             role=role,

@@ -1,0 +1,163 @@
+"""What a role does at SIGHUP, and in a folder with other roles."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.roles import (
+    DEADLINE_SECONDS,
+    HTTP,
+    LOOPBACK,
+    ROOT,
+    TWISTD,
+    RoleProcess,
+    dispatcher,
+    eventually,
+    fixed_port,
+    running,
+)
+from tests.integration.streams import Viewers
+
+OLD, NEW = "correct-horse-battery-staple", "staple-battery-horse-correct"
+ORIGIN = "https://www.example.com"
+
+
+def publish(role: RoleProcess, secret: str, listener: str = "internal") -> int:
+    answer = HTTP.post(
+        role.url(listener) + "/publish",
+        json={"topic": "live:red", "data": 1},
+        headers={"Authorization": f"Bearer {secret}"},
+    )
+    return answer.status_code
+
+
+def allowed(role: RoleProcess) -> str | None:
+    answer = HTTP.get(role.url("public") + "/connections/none/topics", headers={"Origin": ORIGIN})
+    origin: str | None = answer.headers.get("Access-Control-Allow-Origin")
+    return origin
+
+
+def hang_up(role: RoleProcess, lines: int = 1) -> str:
+    """Send SIGHUP, and return the log's last line on it, once there are so many."""
+    role.signal(signal.SIGHUP)
+    found: list[str] = []
+
+    def is_told() -> bool:
+        found[:] = [line for line in role.log if "reload" in line]
+        return len(found) >= lines
+
+    eventually(is_told, "it has reloaded")
+    return found[-1]
+
+
+def test_it_uses_what_it_can_and_says_what_it_cannot(tmp_path: Path) -> None:
+    secret, config = tmp_path / "secret", tmp_path / "rtdeliver.toml"
+    secret.write_text(OLD)
+    config.write_text("")
+    options = ("--config", str(config), "--secret-file", str(secret))
+    with (
+        running("rtcombined", "--public", LOOPBACK, "--internal", LOOPBACK, *options) as role,
+        Viewers() as viewers,
+    ):
+        stream = viewers.connect(role.url("public"), "live:red")
+        assert (publish(role, OLD), publish(role, NEW), allowed(role)) == (202, 401, None)
+
+        secret.write_text(NEW)
+        config.write_text(
+            f'access.cors_origins = ["{ORIGIN}"]\nviewers.heartbeat_seconds = 7\n'
+            "process.drain_seconds = 3\n"
+        )
+        line = hang_up(role)
+        assert "access.secret_file" in line
+        assert "access.cors_origins" in line
+        assert "a restart is needed for viewers.heartbeat_seconds, process.drain_seconds" in line
+        assert (publish(role, OLD), publish(role, NEW), allowed(role)) == (401, 202, ORIGIN)
+
+        # What is wrong changes nothing.
+        config.write_text("viewers.heartbeat_seconds = 0\n")
+        assert "not reloaded: " in hang_up(role, 2)
+        secret.write_text("two words")
+        config.write_text("")
+        assert "not reloaded: access.secret_file" in hang_up(role, 3)
+        assert (publish(role, OLD), publish(role, NEW)) == (401, 202)
+        viewers.wait(lambda: len(stream.events) == 3, "the stream went on all the while")
+
+
+def test_a_parent_lets_its_workers_reload(tmp_path: Path) -> None:
+    config = tmp_path / "rtdeliver.toml"
+    config.write_text("")
+    with (
+        dispatcher() as hub,
+        running(
+            "rtfrontend",
+            *("--dispatcher", hub.url("listen"), "--workers", "2", "--config", str(config)),
+            *("--public", LOOPBACK, "--internal", f"tcp:{fixed_port()}:interface=127.0.0.1"),
+        ) as role,
+    ):
+        config.write_text(f'access.cors_origins = ["{ORIGIN}"]\n')
+        # The parent's line, and one of each worker.
+        hang_up(role, 3)
+        for _ in range(10):
+            with httpx.Client() as client:
+                answer = client.get(
+                    role.url("public") + "/connections/none/topics", headers={"Origin": ORIGIN}
+                )
+                assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+
+def test_roles_run_beside_each_other_in_one_folder(tmp_path: Path) -> None:
+    started: list[subprocess.Popen[str]] = []
+    try:
+        for role, options in (
+            ("rtdispatcher", ("--listen", LOOPBACK)),
+            ("rtfrontend", ("--dispatcher", "http://127.0.0.1:9", "--public", LOOPBACK)),
+            ("rtdispatcher", ("--listen", LOOPBACK)),
+        ):
+            internal = ("--internal", LOOPBACK) if role == "rtfrontend" else ()
+            started.append(
+                subprocess.Popen(
+                    [TWISTD, "-n", role, *options, *internal],
+                    cwd=tmp_path,
+                    env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
+            output = started[-1].stdout
+            assert output is not None
+            assert any("starting on" in line for line in output)
+        assert os.listdir(tmp_path) == []
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def test_in_the_background_each_role_has_a_pid_file_of_its_own(tmp_path: Path) -> None:
+    command = [TWISTD, "--logfile", "log", "rtdispatcher", "--listen", LOOPBACK]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=tmp_path, env=env, check=True, timeout=DEADLINE_SECONDS)
+    pid = int((tmp_path / "rtdispatcher.pid").read_text())
+    os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not (tmp_path / "rtdispatcher.pid").exists(), "it has ended")
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+@pytest.mark.parametrize("role", ["rtcombined", "rtfrontend", "rtdispatcher", "rtlikes"])
+def test_each_role_tells_the_version_of_rtdeliver(role: str, tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [TWISTD, role, "--version"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=True,
+    )
+    assert answer.stdout.startswith("rtdeliver ")
+    assert "twistd" not in answer.stdout
