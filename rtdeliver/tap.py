@@ -23,9 +23,8 @@ from rtdeliver.process.parent import (
     check_workers,
     end_in_failure,
 )
-from rtdeliver.process.reload import Reload, reload_at_hangup
 from rtdeliver.process.service import RoleService
-from rtdeliver.process.signals import end_at_once, stop_once
+from rtdeliver.process.signals import end_at_once, reload_at_hangup, stop_once
 from rtdeliver.process.worker import (
     Assignment,
     WorkerHost,
@@ -37,6 +36,7 @@ from rtdeliver.roles.combined import build_combined
 from rtdeliver.roles.dispatcher import build_dispatcher
 from rtdeliver.roles.frontend import build_frontend
 from rtdeliver.roles.likes import build_likes
+from rtdeliver.roles.reload import Reload
 
 # Starts twistd for a worker, however this process itself was started.
 _TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]

@@ -1,17 +1,15 @@
 """Which settings fit together: the rules that span several keys, checked once at the start."""
 
-import re
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 
+from rtdeliver.config.origins import read_origin
 from rtdeliver.config.sections import SAME_HOST, Config
 from rtdeliver.errors import BadRequest, ConfigError
 from rtdeliver.model import check_datacenter, check_node, check_url, parse_peer
 from rtdeliver.redis.url import parse_redis_url
 
 _FRAME_OVERHEAD_BYTES = 4096
-_HOST = r"(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]+)?"
-_ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://{_HOST}")
 
 _AT_MOST = (
     ("retry.min_seconds", "retry.max_seconds", ""),
@@ -109,11 +107,8 @@ def _check_names(config: Config) -> None:
     _check_each("datacenters.peers", parse_peer, datacenters.peers)
     _check_peers([parse_peer(peer).name for peer in datacenters.peers], own=datacenters.name)
     for origin in config.access.cors_origins:
-        if origin not in ("*", SAME_HOST) and not _ORIGIN.fullmatch(origin):
-            raise ConfigError(
-                f"access.cors_origins: {origin} is not an origin such as https://example.com,"
-                f" nor * or {SAME_HOST}"
-            )
+        if origin not in ("*", SAME_HOST):
+            read_origin(origin)
 
 
 def _check_peers(names: list[str], *, own: str) -> None:

@@ -93,8 +93,9 @@ class Access(Section, frozen=True, kw_only=True):
 
     cors_origins: tuple[str, ...] = ()
     """rtcombined, rtfrontend: the origins whose pages may read the streams, such as
-    "https://example.com". "*" allows any origin. "same-host" allows pages of the same host at any
-    port; it is the default of rtcombined when it serves the app.
+    "https://example.com", or "https://*.example.com" for all hosts below it. "*" allows any origin.
+    "same-host" allows pages of the same host at any port; it is the default of rtcombined when it
+    serves the app.
     """
 
 

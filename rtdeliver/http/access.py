@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
+from rtdeliver.config.origins import read_origin
 from rtdeliver.config.sections import SAME_HOST
 from rtdeliver.errors import ConfigError, Forbidden, Refusal, Unauthorized
 from rtdeliver.http.requests import header
@@ -111,7 +112,7 @@ def _strange(host: bytes) -> Forbidden:
 class CorsResource(Resource):
     """Tells browsers which other origins may read the answers, and answers their preflights.
 
-    :param origins: origins as browsers send them, such as ``https://example.com``. ``*`` stands for
+    :param origins: such as ``https://example.com`` or ``https://*.example.com``. ``*`` stands for
         any origin; browsers then send no credentials. ``same-host`` stands for all origins of the
         host in the request, at any port.
     """
@@ -127,7 +128,7 @@ class CorsResource(Resource):
         """Let these origins read the answers from now on, and no others."""
         self._any = "*" in origins
         self._same_host = SAME_HOST in origins
-        self._origins = frozenset(origin.encode() for origin in origins if origin != "*")
+        self._origins = [read_origin(o) for o in origins if o not in ("*", SAME_HOST)]
 
     def render(self, request: Request) -> Any:
         if self._allow(request) and request.method == b"OPTIONS":
@@ -140,9 +141,11 @@ class CorsResource(Resource):
         return self._inner.render(request)
 
     def _allow(self, request: Request) -> bool:
-        origin = request.requestHeaders.getRawHeaders(b"Origin", [b""])[0]
-        if origin in self._origins or (self._same_host and _is_same_host(request, origin)):
-            request.setHeader(b"Access-Control-Allow-Origin", origin)
+        origin = header(request, "Origin")
+        if any(o.matches(origin) for o in self._origins) or (
+            self._same_host and _is_same_host(request, origin)
+        ):
+            request.setHeader("Access-Control-Allow-Origin", origin)
             request.setHeader("Vary", "Origin")
             request.setHeader("Access-Control-Allow-Credentials", "true")
             return True
@@ -151,10 +154,10 @@ class CorsResource(Resource):
         return self._any
 
 
-def _is_same_host(request: Request, origin: bytes) -> bool:
+def _is_same_host(request: Request, origin: str) -> bool:
     """Whether ``origin`` has the same host as the request, at any port."""
     try:
         host = urlsplit(f"//{header(request, 'Host')}").hostname
-        return bool(host) and urlsplit(origin.decode()).hostname == host
+        return bool(host) and urlsplit(origin).hostname == host
     except ValueError:
         return False

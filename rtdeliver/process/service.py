@@ -12,7 +12,6 @@ from twisted.logger import Logger
 from rtdeliver.errors import ConfigError
 from rtdeliver.process.host import IHost
 from rtdeliver.process.listeners import Listener, describe, is_private
-from rtdeliver.process.reload import Reloader
 
 log = Logger()
 
@@ -52,7 +51,7 @@ class RoleService(Service):
         unguarded: bool,
         begin: Callable[[Mapping[str, IListeningPort]], None],
         drain: Callable[[], Awaitable[None]],
-        reloaders: Mapping[str, Reloader],
+        reloaders: Mapping[str, Callable[[Any], None]],
     ) -> None:
         self.name = role
         self.role = role

@@ -1,4 +1,4 @@
-"""What a process does with signals to end: it drains at the first, and ends at the next."""
+"""What a process does with signals: it drains, ends at once, or reloads its settings."""
 
 import math
 import os
@@ -47,6 +47,15 @@ def stop_once(
 
     # The reactor installs its own handlers, which stop it, when it starts to run.
     reactor.callWhenRunning(install)
+
+
+def reload_at_hangup(reactor: Any, reload: Callable[[], None]) -> None:
+    """Call ``reload`` in the reactor at each SIGHUP, which would end the process otherwise."""
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        reactor.callFromThread(reload)
+
+    signal.signal(signal.SIGHUP, handle)
 
 
 def end_at_once(number: int) -> None:

@@ -29,8 +29,8 @@ from rtdeliver.process.descriptors import max_waiting
 from rtdeliver.process.host import IHost
 from rtdeliver.process.lag import ReactorLag
 from rtdeliver.process.listeners import Listener
-from rtdeliver.process.reload import Reloader
 from rtdeliver.process.service import RoleService
+from rtdeliver.roles.reload import Reloader
 
 
 class _SecretUser(Protocol):

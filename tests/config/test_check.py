@@ -167,9 +167,18 @@ class CheckTests(FileTestCase):
             "https://example.com#x",
             "//example.com",
             "https://[",
+            "https://*.",
+            "https://*",
+            "https://*.*.example.com",
+            "https://www.*.example.com",
+            "https://*example.com",
+            "https://ann@example.com",
+            "https://example.com:0",
+            "https://example.com:65536",
+            "https://exa mple.com",
         ):
             self.assertEqual(
                 self.complaint(f"access.cors_origins = ['*', '{origin}']"),
-                f"access.cors_origins: {origin} is not an origin such as https://example.com,"
-                " nor * or same-host",
+                f"access.cors_origins: {origin} is not an origin such as https://example.com"
+                " or https://*.example.com, with a port but without a path, nor * or same-host",
             )

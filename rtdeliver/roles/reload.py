@@ -1,9 +1,6 @@
 """What a process does at SIGHUP: it reads its settings again, and uses what it can of them."""
 
-import signal
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
-from typing import Any
 
 import msgspec
 from twisted.logger import Logger
@@ -15,15 +12,6 @@ log = Logger()
 
 Reloader = Callable[[Config], None]
 """Uses new settings from now on, or raises `ConfigError` and goes on with the old ones."""
-
-
-def reload_at_hangup(reactor: Any, reload: Callable[[], None]) -> None:
-    """Call ``reload`` in the reactor at each SIGHUP, which would end the process otherwise."""
-
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        reactor.callFromThread(reload)
-
-    signal.signal(signal.SIGHUP, handle)
 
 
 class Reload:
