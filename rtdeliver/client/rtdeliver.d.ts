@@ -2,7 +2,8 @@
  * @typedef {object} StreamOptions
  * @property {string} url of a frontend
  * @property {string[]} [topics] to begin with
- * @property {() => string | null} [token] gives a member's token whenever it connects
+ * @property {() => string | null | Promise<string | null>} [token] gives a member's token whenever
+ *   it connects
  * @property {boolean} [withCredentials] whether to send cookies to another origin
  */
 /** @typedef {"connecting" | "open" | "lost" | "closed"} StreamState */
@@ -91,9 +92,10 @@ export type StreamOptions = {
      */
     topics?: string[] | undefined;
     /**
-     * gives a member's token whenever it connects
+     * gives a member's token whenever
+     * it connects
      */
-    token?: (() => string | null) | undefined;
+    token?: (() => string | null | Promise<string | null>) | undefined;
     /**
      * whether to send cookies to another origin
      */

@@ -5,6 +5,10 @@
 const REQUEST_MS = 10_000;
 const RETRY_MIN_MS = 1_000;
 const RETRY_MAX_MS = 30_000;
+// A stream whose begin does not come for so long is given up, and so is one that is silent for so
+// many heartbeats.
+const CONNECT_MS = 30_000;
+const MISSED_HEARTBEATS = 2.5;
 // Servers and proxies bound the length of a URL: further topics are added by a request.
 const QUERY_CHARACTERS = 3_000;
 
@@ -12,7 +16,8 @@ const QUERY_CHARACTERS = 3_000;
  * @typedef {object} StreamOptions
  * @property {string} url of a frontend
  * @property {string[]} [topics] to begin with
- * @property {() => string | null} [token] gives a member's token whenever it connects
+ * @property {() => string | null | Promise<string | null>} [token] gives a member's token whenever
+ *   it connects
  * @property {boolean} [withCredentials] whether to send cookies to another origin
  */
 
@@ -75,6 +80,13 @@ export class Stream {
 	#failures = 0;
 	/** @type {number | undefined} */
 	#timer;
+	// How often it was opened or ended.
+	#openings = 0;
+	// When something came last, and for how long nothing may come.
+	#heardAt = 0;
+	#silenceMs = CONNECT_MS;
+	/** @type {number | undefined} */
+	#watch;
 	/** @type {Map<string, Set<(value: any) => void>>} */
 	#listeners = new Map();
 
@@ -207,10 +219,20 @@ export class Stream {
 		this.#tell("state", state);
 	}
 
-	#open() {
+	async #open() {
 		this.#drop();
-		const query = new URLSearchParams();
-		const token = this.#token();
+		const opening = this.#openings;
+		/** @type {string | null} */
+		let token;
+		try {
+			token = await this.#token();
+		} catch (error) {
+			reportError(error);
+			if (opening === this.#openings) this.#lose();
+			return;
+		}
+		if (opening !== this.#openings) return;
+		const query = new URLSearchParams({ heartbeat: "event" });
 		if (token) query.set("token", token);
 		// After a failure they go by a request, whose answer tells which is wrong.
 		for (const topic of this.#failures ? [] : this.#wanted) {
@@ -221,7 +243,11 @@ export class Stream {
 			withCredentials: this.#credentials,
 		});
 		/** @type {(name: string, take: (data: any) => void) => void} */
-		const on = (name, take) => source.addEventListener(name, ({ data }) => take(JSON.parse(data)));
+		const on = (name, take) =>
+			source.addEventListener(name, ({ data }) => {
+				this.#heardAt = performance.now();
+				take(JSON.parse(data));
+			});
 		on("message", (event) => this.#received(event));
 		on("connected", (told) => this.#connected(told));
 		on("gap", (gap) => this.#tell("gap", gap));
@@ -229,18 +255,40 @@ export class Stream {
 			this.#tell("expired");
 			this.#open();
 		});
+		on("heartbeat", () => {});
 		source.onerror = () => this.#failed();
 		this.#source = source;
+		this.#listen(CONNECT_MS);
+	}
+
+	/**
+	 * Gives the stream up if nothing comes for so long. A proxy may keep it open and pass nothing on.
+	 *
+	 * @param {number} silenceMs
+	 */
+	#listen(silenceMs) {
+		this.#silenceMs = silenceMs;
+		this.#heardAt = performance.now();
+		clearTimeout(this.#watch);
+		const watch = () => {
+			const leftMs = this.#heardAt + this.#silenceMs - performance.now();
+			if (leftMs <= 0) this.#lose();
+			else this.#watch = setTimeout(watch, leftMs);
+		};
+		watch();
 	}
 
 	#drop() {
+		this.#openings++;
 		clearTimeout(this.#timer);
+		clearTimeout(this.#watch);
 		this.#source?.close();
 		this.#connection = null;
 	}
 
-	/** @param {{ connection: string, topics: string[], pending?: string[] }} told */
-	#connected({ connection, topics, pending }) {
+	/** @param {{ connection: string, topics: string[], pending?: string[], heartbeat_seconds: number }} told */
+	#connected({ connection, topics, pending, heartbeat_seconds }) {
+		this.#listen(heartbeat_seconds * 1000 * MISSED_HEARTBEATS);
 		this.#connection = connection;
 		this.#held = new Set(topics);
 		this.#unsure.clear();
@@ -252,6 +300,8 @@ export class Stream {
 
 	#failed() {
 		this.#connection = null;
+		// The browser waits for as long as the server says.
+		clearTimeout(this.#watch);
 		if (this.#state !== "lost") this.#become("lost");
 		// The browser tries again by itself, when it was told to, unless it was refused.
 		if (this.#source?.readyState === EventSource.CLOSED) this.#retry(() => this.#open());

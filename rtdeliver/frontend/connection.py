@@ -72,6 +72,7 @@ class Connection:
 
     :param member: the member who watches; ``None`` for an anonymous viewer.
     :param expires_at: when the stream must end, by the clock of ``wheel``.
+    :param heartbeat: what is sent when there was nothing else for a while.
     :param lost: called once, with the connection and the reason, when the stream is gone.
     """
 
@@ -83,6 +84,7 @@ class Connection:
         "_ending",
         "_expires_at",
         "_gaps",
+        "_heartbeat",
         "_last_progress",
         "_lost",
         "_reason",
@@ -105,6 +107,7 @@ class Connection:
         id: ConnectionId,
         member: Member | None = None,
         expires_at: float = math.inf,
+        heartbeat: bytes = sse.HEARTBEAT,
         settings: Viewers,
         run_queue: RunQueue,
         wheel: TimingWheel,
@@ -117,6 +120,7 @@ class Connection:
         self.sequence = -1
         """That of the last change of topics that had one."""
         self._expires_at = expires_at
+        self._heartbeat = heartbeat
         self._settings = settings
         self._run_queue = run_queue
         self._wheel = wheel
@@ -285,7 +289,7 @@ class Connection:
         elif self._state is _State.BLOCKED:
             self._check_stall(now)
         elif now - self._last_progress >= self._settings.heartbeat_seconds and not self._cursors:
-            self._control = sse.HEARTBEAT
+            self._control = self._heartbeat
             self._last_progress = now
             self._run_queue.add(self)
         return self._visit_seconds()

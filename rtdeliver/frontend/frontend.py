@@ -147,6 +147,7 @@ class Frontend:
         *,
         identity: Identity | None = None,
         comes_back: bool = False,
+        heartbeat: bytes = sse.HEARTBEAT,
         head: bytes,
         attach: Callable[[IStreamOwner], None],
     ) -> None:
@@ -159,6 +160,7 @@ class Frontend:
         :param identity: who the viewer is; ``None`` for an anonymous viewer.
         :param comes_back: whether the client had a stream before. It is told that it may have lost
             events, since none are kept.
+        :param heartbeat: the frame that the viewer gets while there is nothing else.
         :param head: what is sent before the first frame: the head of the response.
         :param attach: gives the transport to the connection.
         :raises TooManyTopics: if there are too many topics; then nothing has happened yet.
@@ -167,7 +169,7 @@ class Frontend:
         topics = list(dict.fromkeys(topics))
         self._table.check_count(len(topics))
         self._table.check_room(topics)
-        connection = self._supervisor.start(attach, identity)
+        connection = self._supervisor.start(attach, identity, heartbeat)
         if connection.member is not None and self._members.add(connection.member):
             self._presence_heartbeats.came(connection.member)
         self._table.change(connection, add=topics)

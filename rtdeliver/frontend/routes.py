@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
 from klein import Klein
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
@@ -25,6 +26,7 @@ from rtdeliver.http.requests import (
     query_values,
     token_cookie,
 )
+from rtdeliver.http.routes import add_public_health
 from rtdeliver.interfaces import IConnections
 from rtdeliver.messages import Subscriptions
 from rtdeliver.model import ConnectionId, Topic, check_topic
@@ -38,7 +40,7 @@ def add_connect_route(
     sockets: Sockets,
     identify: Callable[[str], Identity] | None = None,
 ) -> None:
-    """Add ``/connect``, where browsers open streams.
+    """Add ``/connect``, where browsers open streams, and ``/health``.
 
     :param identify: returns the identity that a token proves, or raises `Unauthorized`. Without
         it, tokens are ignored.
@@ -49,22 +51,28 @@ def add_connect_route(
         if query_values(request, "topics"):
             raise BadRequest("give each topic as topic=TOPIC, not as topics=")
         topics = [check_topic(text) for text in query_values(request, "topic")]
-        identity = _identity(request, identify) if identify else None
+        viewer = _Viewer(
+            topics=topics,
+            identity=_identity(request, identify) if identify else None,
+            comes_back=bool(header(request, "Last-Event-ID")),
+            heartbeat=_heartbeat(request),
+        )
         request.setHeader(b"Content-Type", sse.CONTENT_TYPE)
         request.setHeader("Cache-Control", "no-store, no-transform")
         request.setHeader("X-Accel-Buffering", "no")
+        busy = frontend.busy(topics)
+        if busy is not None and (request.method == b"HEAD" or header(request, "Rt-Elsewhere")):
+            raise Unavailable("this frontend takes no viewers now; another one may")
         if request.method == b"HEAD":
             return b""
         # An EventSource never reconnects after an error status, so a viewer that is refused gets a
         # stream that ends.
-        busy = frontend.busy(topics)
         if busy is not None:
             close_after(request)
-            if header(request, "Rt-Elsewhere"):
-                raise Unavailable("this frontend takes no viewers now; another one may")
             return busy
-        comes_back = bool(header(request, "Last-Event-ID"))
-        return _StreamResource(frontend, topics, identity, comes_back, sockets)
+        return _StreamResource(frontend, viewer, sockets)
+
+    add_public_health(app, frontend.missing)
 
 
 def add_topics_routes(app: Klein, connections: IConnections) -> None:
@@ -99,6 +107,22 @@ def frontend_posts(frontend: Frontend) -> dict[str, PostHandler]:
     return {"/deliver": deliver}
 
 
+class _Viewer(msgspec.Struct, frozen=True):
+    """What a request for a stream asks for; see `Frontend.connect`."""
+
+    topics: list[Topic]
+    identity: Identity | None
+    comes_back: bool
+    heartbeat: bytes
+
+
+def _heartbeat(request: Request) -> bytes:
+    values = query_values(request, "heartbeat")
+    if values not in ([], ["event"]):
+        raise BadRequest("heartbeat must be event, or be left out for comments")
+    return sse.HEARTBEAT_EVENT if values else sse.HEARTBEAT
+
+
 def _identity(request: Request, identify: Callable[[str], Identity]) -> Identity | None:
     """Return whom the token in a request's query, header or cookie is for, if there is one.
 
@@ -129,26 +153,18 @@ class _StreamResource(Resource):
 
     isLeaf = True
 
-    def __init__(
-        self,
-        frontend: Frontend,
-        topics: list[Topic],
-        identity: Identity | None,
-        comes_back: bool,
-        sockets: Sockets,
-    ) -> None:
+    def __init__(self, frontend: Frontend, viewer: _Viewer, sockets: Sockets) -> None:
         super().__init__()
         self._frontend = frontend
-        self._topics = topics
-        self._identity = identity
-        self._comes_back = comes_back
+        self._viewer = viewer
         self._sockets = sockets
 
     def render(self, request: Request) -> int:
         self._frontend.connect(
-            self._topics,
-            identity=self._identity,
-            comes_back=self._comes_back,
+            self._viewer.topics,
+            identity=self._viewer.identity,
+            comes_back=self._viewer.comes_back,
+            heartbeat=self._viewer.heartbeat,
             head=response_head(request),
             attach=lambda connection: take_over(request, connection, self._sockets),
         )

@@ -12,6 +12,8 @@ from rtdeliver.wire import encode_line
 
 CONTENT_TYPE = b"text/event-stream; charset=utf-8"
 HEARTBEAT = b":\n"
+HEARTBEAT_EVENT = b"event: heartbeat\ndata: {}\n\n"
+"""A heartbeat for pages, which cannot see comments."""
 
 
 def event_frame(event: Event) -> bytes:

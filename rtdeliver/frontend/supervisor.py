@@ -83,18 +83,23 @@ class Supervisor:
         return None
 
     def start(
-        self, attach: Callable[[IStreamOwner], None], identity: Identity | None = None
+        self,
+        attach: Callable[[IStreamOwner], None],
+        identity: Identity | None = None,
+        heartbeat: bytes = sse.HEARTBEAT,
     ) -> Connection:
         """Return a new connection.
 
         :param attach: gives it its stream.
         :param identity: who the viewer is, and when the stream must end; ``None`` for an anonymous
             viewer.
+        :param heartbeat: the frame that it gets while there is nothing else.
         """
         connection = Connection(
             id=make_connection_id(self._node),
             member=None if identity is None else identity.member,
             expires_at=math.inf if identity is None else self._deadline(identity.expires_at),
+            heartbeat=heartbeat,
             settings=self._settings,
             run_queue=self._run_queue,
             wheel=self._wheel,

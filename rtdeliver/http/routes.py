@@ -12,7 +12,7 @@ from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 
-from rtdeliver.errors import MethodNotAllowed, NotFound, Refusal, RemoteFailure
+from rtdeliver.errors import MethodNotAllowed, NotFound, Refusal, RemoteFailure, Unavailable
 from rtdeliver.http.replies import PostHandler, answer, internal_error, refuse, reply_to
 from rtdeliver.http.requests import post_of
 from rtdeliver.metrics import Exposition
@@ -90,6 +90,22 @@ def add_health(app: Klein, missing: Callable[[], list[str]]) -> None:
         lacking = missing()
         status = 503 if lacking else 200
         return answer(request, status, {"ready": not lacking, "missing": lacking})
+
+
+def add_public_health(app: Klein, missing: Callable[[], list[str]]) -> None:
+    """Add the health check of a public listener, for load balancers.
+
+    :param missing: returns the reasons why this process should get no visitors now.
+    """
+
+    @app.route("/health", methods=["GET"])
+    def health(request: Request) -> bytes:
+        lacking = missing()
+        if lacking:
+            raise Unavailable("; ".join(lacking))
+        request.setHeader("Content-Type", "text/plain; charset=utf-8")
+        request.setHeader("Cache-Control", "no-store")
+        return b"ok\n"
 
 
 def add_metrics(app: Klein, exposition: Exposition) -> None:

@@ -11,7 +11,7 @@ from rtdeliver.config.sections import Likes, LikesCrowd, LikesDatabase, LikesLim
 from rtdeliver.deferreds import flush
 from rtdeliver.errors import BadRequest, ConfigError
 from rtdeliver.http.requests import host_of
-from rtdeliver.http.routes import new_app
+from rtdeliver.http.routes import add_public_health, new_app
 from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.conversations import Conversations
 from rtdeliver.likes.crowd import Crowd
@@ -117,6 +117,7 @@ class LikesApp:
     def resource(self) -> IResource:
         """Return the resource that serves all paths of the app."""
         app = new_app()
+        add_public_health(app, self.missing)
         settings = self._settings
         add_session_routes(
             app,

@@ -11,6 +11,7 @@ from typing import Any
 import jwt
 import pytest
 
+from tests.campaign.network import Mode, Network
 from tests.e2e.serving import serving
 from tests.e2e.tabs import Tabs
 from tests.integration.roles import (
@@ -47,9 +48,9 @@ PAGE = b"""<!doctype html>
 import { connect } from "MODULE";
 
 // Tokens are given one after the other, and the last one from then on.
-function watch(url, topics, tokens = [null], withCredentials = false) {
+function watch(url, topics, tokens = [null], withCredentials = false, later = null) {
     const seen = { states: [], events: [], likes: [], gaps: [], expired: 0, asked: 0 };
-    const token = () => tokens[Math.min(seen.asked++, tokens.length - 1)];
+    const token = later ?? (() => tokens[Math.min(seen.asked++, tokens.length - 1)]);
     const stream = connect({ url, topics, token, withCredentials });
     stream.onState((state) => seen.states.push(state));
     stream.onEvent("*", (event) => seen.events.push(event));
@@ -518,6 +519,62 @@ def test_a_token_that_is_refused_is_asked_for_again(
 
     assert page.evaluate("seen.asked") == 2
     eventually(lambda: metrics(server)["rtdeliver_members"] == 1, "one member is there")
+
+
+def test_a_token_may_come_later(page: Any, tabs: Tabs, server: RoleProcess) -> None:
+    tabs.expect("not yet")
+    page.evaluate(
+        """([url, token]) => {
+            const later = async () => {
+                await new Promise((resolve) => setTimeout(resolve, 50));
+                if (!seen.asked++) throw new Error("not yet");
+                return token;
+            };
+            watch(url, ["live:red"], [], false, later);
+        }""",
+        [server.url("public"), token("gus")],
+    )
+
+    wait_states(page, "lost", "open")
+    eventually(lambda: is_online(server, "gus"), "gus is there")
+    page.evaluate("stream.reconnect(); stream.close()")
+    eventually(lambda: metrics(server)["rtdeliver_connections"] == 0, "it is not opened again")
+
+
+def test_a_stream_that_a_proxy_has_swallowed_is_opened_again(
+    tabs: Tabs, origin: str, options: list[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "lively.toml"
+    config.write_text(CONFIG + "viewers.heartbeat_seconds = 0.5\n")
+    with combined(*options, "--config", str(config)) as server, Network() as network:
+        port = network.add("proxy", int(server.ports["public"].rpartition(":")[2]))
+        page = tabs.open(origin)
+        page.evaluate("(url) => watch(url, ['live:red'])", f"http://127.0.0.1:{port}")
+        wait_states(page, "open")
+        publish(server, {"topic": "live:red", "data": "before"})
+        wait_data(page, "before")
+
+        network.become("proxy", Mode.STALL)
+        page.wait_for_function("seen.states.at(-1) === 'lost'")
+        assert page.evaluate("seen.states") == ["open", "lost"]
+        network.become("proxy", Mode.PASS)
+        page.wait_for_function("seen.states.at(-1) === 'open'")
+
+        publish(server, {"topic": "live:red", "data": "after"})
+        wait_data(page, "before", "after")
+
+
+def test_a_quiet_stream_stays_open_while_heartbeats_come(
+    tabs: Tabs, origin: str, options: list[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "lively.toml"
+    config.write_text(CONFIG + "viewers.heartbeat_seconds = 0.5\n")
+    with combined(*options, "--config", str(config)) as server:
+        page = tabs.open(origin)
+        watch(page, server, "live:red")
+        sends = metrics(server)["rtdeliver_sends_total"]
+        eventually(lambda: metrics(server)["rtdeliver_sends_total"] >= sends + 6, "it is quiet")
+        assert page.evaluate("seen.states") == ["open"]
 
 
 def test_a_stream_with_credentials_sends_the_cookie(page: Any, server: RoleProcess) -> None:
