@@ -16,6 +16,7 @@ from rtdeliver.config.load import load_config
 from rtdeliver.config.sections import Config
 from rtdeliver.errors import ConfigError
 from rtdeliver.process.host import IHost, OwnProcess, node_name
+from rtdeliver.process.logs import leave_out_noise, name_log_lines
 from rtdeliver.process.monotonic import measure_monotonic_time
 from rtdeliver.process.parent import (
     ParentProcess,
@@ -278,6 +279,7 @@ class Role(msgspec.Struct, frozen=True):
         from twisted.internet import reactor
 
         measure_monotonic_time(reactor)
+        leave_out_noise()
         try:
             config = load_config(options["config"], options.given())
             assignment = take_assignment(os.environ)
@@ -308,6 +310,7 @@ class Role(msgspec.Struct, frozen=True):
         leave_signals_to_parent(reactor)
         host = WorkerHost(assignment=assignment, reactor=reactor)
         node = worker_settings(config.node, assignment)
+        name_log_lines(node.name)
         return self.build(msgspec.structs.replace(config, node=node), reactor, host)
 
     def _workers(self, config: Config, reactor: Any, words: list[str]) -> ParentService:

@@ -206,7 +206,7 @@ def _wait_for_topics(server: RedisServer, topics: int) -> None:
 async def _lookups(url: str) -> dict[str, float]:
     address = parse_redis_url(url)
     table = RedisRoutingTable(
-        endpoint=redis_endpoint(reactor, address, ca_file=""),
+        endpoint=redis_endpoint(reactor, address, Redis()),
         address=address,
         settings=Redis(command_seconds=5),
         clock=reactor,

@@ -89,7 +89,7 @@ def running(python: Path, cwd: Path) -> Iterator[dict[str, str]]:
     )
     try:
         assert process.stdout is not None
-        ready = next(line for line in process.stdout if " is ready: " in line)
+        ready = next(line for line in process.stdout if " listens: " in line)
         yield dict(re.findall(r"(\w+) (127\.0\.0\.1:\d+)", ready))
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=DEADLINE_SECONDS)

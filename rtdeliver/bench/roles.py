@@ -19,8 +19,8 @@ LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 # Long enough for a busy machine.
 _WAIT_SECONDS = 60.0
-# A worker's line has its number before "is ready".
-_READY = re.compile(r"\] (\w+) is ready: (.*)$")
+# A worker's line has its number before "listens".
+_READY = re.compile(r"\] (\w+) listens: (.*)$")
 _SOURCE = str(Path(__file__).resolve().parents[2])
 _TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 
@@ -33,7 +33,7 @@ class RoleProcess:
     :param options: the role's; give its listeners with `LOOPBACK`.
     :param prefix: words before the command, such as ``ip netns exec``.
     :ivar log: the lines that it has printed so far.
-    :ivar ports: its listeners' addresses by key, once it is ready.
+    :ivar ports: its listeners' addresses by key, once it listens.
     """
 
     def __init__(self, role: str, *options: str, prefix: Sequence[str] = ()) -> None:

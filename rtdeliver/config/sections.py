@@ -166,7 +166,9 @@ class Redis(Section, frozen=True, kw_only=True):
     dispatchers must have the same list.
       redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss://... for TLS,
       unix://[USER:PASSWORD@]/PATH[?database=N],
-      sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]]/SERVICE[/DATABASE]
+      sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]]/SERVICE[/DATABASE], with
+        ?sentinel_password=PASSWORD and &sentinel_username=USER if the sentinels require them.
+    Servers of Redis Cluster do not serve: give several independent ones instead.
     """
 
     ca_file: str = ""
@@ -182,6 +184,9 @@ class Redis(Section, frozen=True, kw_only=True):
 
     reconnect_seconds: Seconds = 1
     """The longest pause between attempts to connect."""
+
+    sentinel_seconds: Seconds = 0.5
+    """How long a sentinel may take to say where Redis is."""
 
     fresh_seconds: Seconds = 0.05
     """How long a dispatcher may use rows in its memory without a word from Redis; while there are

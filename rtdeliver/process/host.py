@@ -27,8 +27,8 @@ class IHost(Interface):
     def failed(line: str) -> None:
         """Report that the role cannot start; ``line`` says which role, and why."""
 
-    def ready(role: str, ports: Mapping[str, IListeningPort]) -> None:
-        """Report that the role is ready; ``ports`` are its listeners by key."""
+    def listening(role: str, ports: Mapping[str, IListeningPort]) -> None:
+        """Report that the role has started; ``ports`` are its listeners by key."""
 
     def stopping() -> Collection[str]:
         """Report that the role starts to drain.
@@ -53,8 +53,8 @@ class OwnProcess:
     def failed(self, line: str) -> None:
         complain(line)
 
-    def ready(self, role: str, ports: Mapping[str, IListeningPort]) -> None:
-        log.info("{role} is ready: {places}", role=role, places=places(ports))
+    def listening(self, role: str, ports: Mapping[str, IListeningPort]) -> None:
+        log.info("{role} listens: {places}", role=role, places=places(ports))
         notify_systemd("READY=1")
 
     def stopping(self) -> Collection[str]:

@@ -60,9 +60,9 @@ class ParentProcess:
     def failed(self, line: str) -> None:
         self._own.failed(line)
 
-    def ready(self, role: str, ports: Mapping[str, IListeningPort]) -> None:
+    def listening(self, role: str, ports: Mapping[str, IListeningPort]) -> None:
         log.info(
-            "{role} is ready: {places}, workers {workers}",
+            "{role} listens: {places}, workers {workers}",
             role=role,
             places=places(ports),
             workers=self._workers,
@@ -179,7 +179,7 @@ class ParentService(Service):
                 self._ended.callback(None)
         elif self._starting and states == {WorkerState.READY}:
             self._starting = False
-            self._host.ready(self._role.role, self._ports)
+            self._host.listening(self._role.role, self._ports)
         elif self._starting and all(worker.is_hopeless for worker in self._workers):
             self._starting = False
             why = self._workers[0].complaint.removeprefix(f"{self._role.role}: ")

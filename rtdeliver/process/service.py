@@ -11,7 +11,8 @@ from twisted.logger import Logger
 
 from rtdeliver.errors import ConfigError
 from rtdeliver.process.host import IHost
-from rtdeliver.process.listeners import Listener, describe, is_private
+from rtdeliver.process.listeners import Listener, describe, is_private, places
+from rtdeliver.process.readiness import Readiness
 
 log = Logger()
 
@@ -37,6 +38,7 @@ class RoleService(Service):
     :param unguarded: whether guarded listeners may be reached by other machines.
     :param begin: called with the bound ports by key, before the reactor runs.
     :param drain: awaited before the listeners are closed.
+    :param missing: returns why the role is not ready; empty when it is.
     :param reloaders: what uses new settings at a reload, by setting.
     """
 
@@ -51,6 +53,7 @@ class RoleService(Service):
         unguarded: bool,
         begin: Callable[[Mapping[str, IListeningPort]], None],
         drain: Callable[[], Awaitable[None]],
+        missing: Callable[[], list[str]],
         reloaders: Mapping[str, Callable[[Any], None]],
     ) -> None:
         self.name = role
@@ -63,6 +66,7 @@ class RoleService(Service):
         self._begin = begin
         self._drain = drain
         self.reloaders = reloaders
+        self._readiness = Readiness(role, missing, reactor)
         self._ports: dict[str, IListeningPort] = {}
 
     def privilegedStartService(self) -> None:
@@ -101,7 +105,8 @@ class RoleService(Service):
             raise StartError(line) from None
 
     def _tell_ready(self) -> None:
-        self._host.ready(self.role, self._ports)
+        self._host.listening(self.role, self._ports)
+        self._readiness.start(places(self._ports))
 
     def _listen(self, listener: Listener) -> IListeningPort:
         port = self._host.listen(listener, backlog=self._backlog)
@@ -114,6 +119,7 @@ class RoleService(Service):
 
     async def _stop(self, first: Collection[str]) -> None:
         log.info("{role} drains", role=self.role)
+        self._readiness.stop()
         for key in first:
             await maybeDeferred(self._ports.pop(key).stopListening)
         await self._drain()

@@ -135,9 +135,9 @@ class WorkerHost:
     def failed(self, line: str) -> None:
         self._report(FAILED + line)
 
-    def ready(self, role: str, ports: Mapping[str, IListeningPort]) -> None:
+    def listening(self, role: str, ports: Mapping[str, IListeningPort]) -> None:
         log.info(
-            "{role} worker {number} is ready: {places}",
+            "{role} worker {number} listens: {places}",
             role=role,
             number=self._assignment.number,
             places=places(ports),

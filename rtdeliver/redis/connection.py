@@ -1,6 +1,7 @@
 """A lasting connection to one Redis: scripts with a time limit, and channels of messages."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
@@ -17,9 +18,15 @@ from twisted.logger import Logger
 
 from rtdeliver.config.sections import Redis
 from rtdeliver.errors import Unavailable
+from rtdeliver.metrics import Sample, counter, gauge
+from rtdeliver.redis.faults import Faults, explain
+from rtdeliver.redis.scripts import read_script
 from rtdeliver.redis.url import RedisAddress
 
 log = Logger()
+
+
+_PROBE = read_script("rtdeliver.redis", "probe")
 
 
 class _Factory(txredisapi.RedisFactory):
@@ -39,6 +46,12 @@ class _Factory(txredisapi.RedisFactory):
         super().__init__(*args, **kwargs)
         self.refused = refused
         self.lost = lost
+        self.retries = 0
+
+    def retryDelay(self, attempt: int) -> float:
+        self.retries += 1
+        delay: float = super().retryDelay(attempt)
+        return delay
 
     def stopTrying(self) -> Deferred[Any]:
         # When it cannot log in, txredisapi would give up for good, even if Redis only hangs.
@@ -126,7 +139,9 @@ class RedisConnection:
         self._lost = lost
         self._on_unsubscribed = unsubscribed
         self._on_subscribed = subscribed
-        self._refusals: set[str] = set()
+        self._refusals: dict[str, None] = {}
+        self._place = address.place
+        self._faults = Faults(address.place)
         self._hangs = False
         self.is_subscribed = False
         shared: dict[str, Any] = {
@@ -152,7 +167,7 @@ class RedisConnection:
         self._hearers: list[Deferred[None]] = []
         self._asked_at = -math.inf
         # Without a ping, a cut cable looks like a channel without messages.
-        self._slow_pings = LoopingCall(self.hear_all)
+        self._slow_pings = LoopingCall(self._look)
         self._slow_pings.clock = clock
         self._fast_pings = LoopingCall(self._keep_hearing)
         self._fast_pings.clock = clock
@@ -165,6 +180,33 @@ class RedisConnection:
         is tried all the time, works again. Otherwise each event would wait for the time limit.
         """
         return bool(self._commands.size) and (self.is_subscribed or not self._hangs)
+
+    def missing(self) -> list[str]:
+        """Return the reasons why Redis cannot be used; empty when it can be."""
+        if self._faults.reason:
+            return [f"Redis refuses commands: {self._faults.reason}"]
+        if self.reachable and self.is_subscribed:
+            return []
+        sentinels = getattr(self._endpoint, "trouble", "")
+        why = next(reversed(self._refusals), "") or sentinels
+        return [f"Redis cannot be reached: {why}" if why else "Redis cannot be reached"]
+
+    def samples(self) -> list[Sample]:
+        return [
+            gauge(
+                "redis_connected",
+                "Whether Redis can be reached, and its messages are heard.",
+                int(self.reachable and self.is_subscribed),
+                redis=self._place,
+            ),
+            counter(
+                "redis_retries",
+                "Attempts to connect to Redis again.",
+                self._commands.retries + self._subscriber.retries,
+                redis=self._place,
+            ),
+            *self._faults.samples(),
+        ]
 
     def start(self) -> None:
         """Connect, and reconnect whenever a connection is lost."""
@@ -230,16 +272,21 @@ class RedisConnection:
             running: Deferred[Any] = self._commands.handler.eval(
                 script, [], [self._settings.prefix, *arguments]
             )
-            return await running.addTimeout(self._settings.command_seconds, self._clock)
-        except (txredisapi.RedisError, defer.TimeoutError, CancelledError) as error:
-            if isinstance(error, defer.TimeoutError | txredisapi.TimeoutError):
-                self._hangs = True
+            answer = await running.addTimeout(self._settings.command_seconds, self._clock)
+        except txredisapi.ResponseError as error:
+            self._faults.note(script, str(error))
             if "READONLY" in str(error):
                 # This Redis is no longer the master; the sentinels know the new one.
                 self._reconnect()
+            raise Unavailable(f"Redis refuses commands: {explain(str(error))}") from None
+        except (txredisapi.RedisError, defer.TimeoutError, CancelledError) as error:
+            if isinstance(error, defer.TimeoutError | txredisapi.TimeoutError):
+                self._hangs = True
             raise Unavailable(
                 f"Redis does not answer: {str(error) or type(error).__name__}"
             ) from None
+        self._faults.clear(script)
+        return answer
 
     def _reconnect(self) -> None:
         for connection in (*self._commands.pool, *self._subscriber.pool):
@@ -247,7 +294,7 @@ class RedisConnection:
 
     def _refused(self, why: str) -> None:
         if why not in self._refusals:
-            self._refusals.add(why)
+            self._refusals[why] = None
             log.warn("Redis refuses this client: {why}", why=why)
 
     def _lose_commands(self) -> None:
@@ -261,15 +308,41 @@ class RedisConnection:
         self.is_subscribed = True
         self._hangs = False
         self._refusals.clear()
-        log.info("subscribed to messages of Redis")
+        log.info("subscribed to messages of Redis at {place}", place=self._place)
         self._on_subscribed()
+        Deferred.fromCoroutine(self._read_settings())
+        self._look()
 
     def _unsubscribed(self) -> None:
         self._heard_at = -math.inf
         if self.is_subscribed:
             self.is_subscribed = False
-            log.warn("the subscription to messages of Redis is lost")
+            log.warn("Redis at {place} is lost; it is tried again", place=self._place)
         self._on_unsubscribed()
+
+    def _look(self) -> None:
+        """Find out whether Redis can be used, also while there is nothing to do."""
+        self.hear_all()
+        if self.reachable:
+            Deferred.fromCoroutine(self.run(_PROBE)).addErrback(
+                lambda failure: failure.trap(Unavailable)
+            )
+
+    async def _read_settings(self) -> None:
+        """Warn of settings of Redis with which rows would be lost."""
+        try:
+            answer = await self._commands.handler.execute_command("INFO", "memory")
+        except txredisapi.RedisError:
+            # This user may not ask.
+            return
+        found = re.search(rb"maxmemory_policy:([a-z-]+)", answer)
+        if found and found[1] != b"noeviction":
+            log.warn(
+                "Redis at {place} may evict rows: set its maxmemory-policy to noeviction, not to"
+                " {policy}",
+                place=self._place,
+                policy=found[1].decode(),
+            )
 
     async def _ping(self) -> None:
         sent_at, number = self._clock.seconds(), str(next(self._ping_numbers)).encode()

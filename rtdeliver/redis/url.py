@@ -1,6 +1,7 @@
 """How the URL of a Redis is read."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -14,6 +15,7 @@ _FORMS = (
     "redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, "
     "unix://[USER:PASSWORD@]/PATH[?database=N], or "
     "sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]]/SERVICE[/DATABASE]"
+    "[?sentinel_password=PASSWORD][&sentinel_username=USER]"
 )
 
 
@@ -23,6 +25,7 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
     :param hosts: host and port of the Redis, or those of its sentinels.
     :param path: the path of a UNIX socket, instead of ``hosts``.
     :param service: the name by which the sentinels know the Redis; empty without sentinels.
+    :param sentinel_password: of the sentinels themselves, if they have one.
     """
 
     hosts: tuple[tuple[str, int], ...] = ()
@@ -32,6 +35,14 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
     username: str | None = None
     password: str | None = None
     database: int = 0
+    sentinel_username: str | None = None
+    sentinel_password: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Says where the Redis is, for people; without secrets."""
+        where = self.path or ",".join(f"{host}:{port}" for host, port in self.hosts)
+        return f"{where}/{self.service}" if self.service else where
 
     @property
     def name(self) -> str:
@@ -61,13 +72,15 @@ def _parse(url: str) -> RedisAddress:
             place = {"hosts": (_host(places, _PORT),), "tls": parts.scheme == "rediss"}
         case "sentinel", service, *database:
             hosts = tuple(_host(place, _SENTINEL_PORT) for place in places.split(","))
-            place = {"hosts": hosts, "service": service}
+            query = parse_qs(parts.query, strict_parsing=bool(parts.query))
+            place = {"hosts": hosts, "service": service, **_sentinel_credentials(query)}
         case "unix", _, *_ if not places:
             database = parse_qs(parts.query).get("database", [])
             place = {"path": unquote(parts.path)}
         case _:
             raise ValueError(url)
-    if len(database) > 1 or (parts.query and not place.get("path")) or parts.fragment:
+    takes_query = place.get("path") or place.get("service")
+    if len(database) > 1 or (parts.query and not takes_query) or parts.fragment:
         raise ValueError(url)
     return RedisAddress(
         **place,
@@ -75,6 +88,13 @@ def _parse(url: str) -> RedisAddress:
         password=unquote(password) or None,
         database=int(database[0]) if database else 0,
     )
+
+
+def _sentinel_credentials(query: Mapping[str, list[str]]) -> dict[str, str]:
+    names = {"sentinel_username", "sentinel_password"}
+    if not names.issuperset(query) or any(len(values) > 1 for values in query.values()):
+        raise ValueError(query)
+    return {name: value for name, [value] in query.items()}
 
 
 def _host(place: str, default_port: int) -> tuple[str, int]:

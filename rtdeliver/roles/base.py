@@ -41,6 +41,7 @@ class RoleBase:
     """Makes the parts that every role has, from the sections that every role reads.
 
     :param host: binds the listeners.
+    :ivar samples: counts of parts that several others use.
     :ivar reloaders: what uses new settings at a reload, by setting.
     :ivar now: the wall clock, in seconds since the epoch; the reactor measures durations only.
     """
@@ -54,6 +55,8 @@ class RoleBase:
         self._host = host
         self._secret = read_secret(config.access.secret_file)
         self._secret_users: list[_SecretUser] = []
+        self._missing: Callable[[], list[str]] = list
+        self.samples: list[Callable[[], Iterable[Sample]]] = []
         self.reloaders: dict[str, Reloader] = {}
         if self._secret:
             self.reloaders["access.secret_file"] = self._reload_secret
@@ -101,7 +104,8 @@ class RoleBase:
         missing: Callable[[], list[str]],
         samples: Iterable[Callable[[], Iterable[Sample]]],
     ) -> None:
-        """Add the health checks and the metrics."""
+        """Add the health checks and the metrics, and let the log tell what is missing."""
+        self._missing = missing
         add_health(app, missing)
         own = [
             self.run_queue.samples,
@@ -109,6 +113,7 @@ class RoleBase:
             self._public_intake.samples,
             self._waiting.samples,
             self._lag.samples,
+            *self.samples,
         ]
         add_metrics(app, Exposition([*samples, *own]))
 
@@ -183,5 +188,6 @@ class RoleBase:
             unguarded=bool(self._secret) or self._config.access.insecure_internal,
             begin=begin_all,
             drain=drain_all,
+            missing=lambda: self._missing(),
             reloaders=self.reloaders,
         )

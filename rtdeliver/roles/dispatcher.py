@@ -80,13 +80,14 @@ def new_tables(
         )
     tables = {
         address.name: RedisRoutingTable(
-            endpoint=redis_endpoint(base.reactor, address, ca_file=redis.ca_file),
+            endpoint=redis_endpoint(base.reactor, address, redis),
             address=address,
             settings=redis,
             clock=base.reactor,
         )
         for address in map(parse_redis_url, redis.urls)
     }
+    base.samples.extend(table.redis.samples for table in tables.values())
     stores = {
         name: RedisPresenceStore(redis=table.redis, settings=presence)
         for name, table in tables.items()

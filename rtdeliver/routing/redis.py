@@ -74,8 +74,7 @@ class RedisRoutingTable:
         await self.redis.stop()
 
     def missing(self) -> list[str]:
-        usable = self.redis.reachable and self.redis.is_subscribed
-        return [] if usable else ["Redis cannot be reached"]
+        return self.redis.missing()
 
     @as_deferred
     async def apply(self, announcement: Announcement) -> Applied:

@@ -59,5 +59,5 @@ class HostContract(SynchronousContract):
 
     def test_a_role_begins_and_may_close_some_of_its_listeners_when_it_ends(self) -> None:
         ports = {key: self.listen(key) for key in ("shared", "own")}
-        self.host.ready("rtfrontend", ports)
+        self.host.listening("rtfrontend", ports)
         self.assertLessEqual(set(self.host.stopping()), set(ports))

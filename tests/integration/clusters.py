@@ -151,7 +151,8 @@ def _endpoint(url: str) -> str:
 
 def tries(role: RoleProcess) -> int:
     """How often a role has tried to connect to Redis anew."""
-    return sum("Scheduling retry" in line for line in role.log)
+    found = metrics(role, "listen").items()
+    return round(sum(n for name, n in found if name.startswith("rtdeliver_redis_retries_total")))
 
 
 def dropped(role: RoleProcess, listener: str, at: str) -> dict[str, int]:

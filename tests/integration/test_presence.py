@@ -44,7 +44,7 @@ def server() -> Iterator[RedisServer]:
 def connection(server: RedisServer, prefix: str) -> RedisConnection:
     address = parse_redis_url(server.url)
     return RedisConnection(
-        endpoint=redis_endpoint(reactor, address, ca_file=""),
+        endpoint=redis_endpoint(reactor, address, Redis()),
         address=address,
         settings=Redis(prefix=prefix, reconnect_seconds=0.2),
         clock=reactor,

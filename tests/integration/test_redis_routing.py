@@ -89,7 +89,7 @@ def make_table(server: RedisServer, clock: LeapingClock) -> Iterator[MakeTable]:
     def make(of: RedisServer = server, prefix: str = PREFIX, **settings: Any) -> RedisRoutingTable:
         address = parse_redis_url(of.url)
         routing_table = RedisRoutingTable(
-            endpoint=redis_endpoint(reactor, address, ca_file=""),
+            endpoint=redis_endpoint(reactor, address, Redis()),
             address=address,
             settings=Redis(
                 **{
@@ -336,7 +336,7 @@ class TestLoss:
     def test_a_wrong_password_is_unavailable(self, own: RedisServer, clock: LeapingClock) -> None:
         address = parse_redis_url(own.url)
         routing_table = RedisRoutingTable(
-            endpoint=redis_endpoint(reactor, address, ca_file=""),
+            endpoint=redis_endpoint(reactor, address, Redis()),
             address=msgspec.structs.replace(address, password="wrong"),
             settings=Redis(
                 prefix=PREFIX,

@@ -1,7 +1,7 @@
 """How dispatchers get into a Redis: passwords, ACL users, TLS, UNIX sockets, several, Sentinel."""
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,14 @@ from tests.integration.clusters import (
 )
 from tests.integration.conftest import WriteConfig
 from tests.integration.redis_server import RedisServer, find_redis_server
-from tests.integration.roles import HTTP, RoleProcess, dispatcher, eventually, fixed_port
+from tests.integration.roles import (
+    HTTP,
+    RoleProcess,
+    dispatcher,
+    eventually,
+    fixed_port,
+    metrics,
+)
 from tests.integration.streams import Viewers
 
 TOPIC = "live:red"
@@ -58,7 +65,7 @@ def assert_delivers_with(
 
 
 def warnings(role: RoleProcess) -> list[str]:
-    return [line for line in role.log if "rtdeliver" in line and "#warn]" in line]
+    return [line for line in role.log if "rtdeliver.redis" in line and "#warn]" in line]
 
 
 def assert_not_let_in(role: RoleProcess) -> None:
@@ -315,8 +322,9 @@ def publish_all(cluster: Cluster, topics: list[str], data: object) -> set[int]:
 class Sentinel:
     """Watches a master and fails over to its replica; a context manager."""
 
-    def __init__(self, master: RedisServer, folder: Path) -> None:
+    def __init__(self, master: RedisServer, folder: Path, password: str | None = None) -> None:
         self.port = fixed_port()
+        self._password = password
         self._server = find_redis_server()
         self._file = folder / "sentinel.conf"
         self._file.write_text(
@@ -324,6 +332,7 @@ class Sentinel:
             f"sentinel monitor main 127.0.0.1 {master.port} 1\n"
             "sentinel down-after-milliseconds main 1000\n"
             "sentinel failover-timeout main 5000\n"
+            + (f"requirepass {password}\n" if password else "")
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -342,23 +351,26 @@ class Sentinel:
     def told(self) -> dict[str, Any]:
         """What it tells of the master; nothing while it does not answer."""
         try:
-            told = redis.Redis(port=self.port, decode_responses=True).sentinel_master("main")
+            client = redis.Redis(port=self.port, password=self._password, decode_responses=True)
+            told = client.sentinel_master("main")
         except RedisError:
             return {}
         assert isinstance(told, dict)
         return told
 
 
+@pytest.mark.parametrize("password", [None, "s3cret"], ids=["open", "with a password"])
 def test_sentinel_fails_over_and_routing_is_whole_again(
-    viewers: Viewers, write_config: WriteConfig, tmp_path: Path
+    viewers: Viewers, write_config: WriteConfig, tmp_path: Path, password: str | None
 ) -> None:
     config = write_config(QUICK)
     with (
         RedisServer() as master,
         RedisServer("--replicaof", "127.0.0.1", str(master.port)) as replica,
-        Sentinel(master, tmp_path) as sentinel,
+        Sentinel(master, tmp_path, password) as sentinel,
     ):
         url = f"sentinel://127.0.0.1:{sentinel.port}/main"
+        url += f"?sentinel_password={password}" if password else ""
         options = ["--redis", url, *config]
         with running_cluster([options] * 2, [config] * 2) as cluster:
             streams = [viewers.connect(r.url("public"), TOPIC) for r in cluster.frontends]
@@ -386,3 +398,152 @@ def test_sentinel_fails_over_and_routing_is_whole_again(
                 )
                 assert numbers(stream.frames, TOPIC) == list(range(1, producer.accepted + 1))
             assert replica.client.exists(f"{PREFIX}row:{TOPIC}")
+
+
+def test_a_sentinel_that_does_not_tell_is_named_with_its_words(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    with (
+        RedisServer() as master,
+        RedisServer("--replicaof", "127.0.0.1", str(master.port)),
+        Sentinel(master, tmp_path, "s3cret") as sentinel,
+    ):
+        place = f"127.0.0.1:{sentinel.port}"
+        for url, words in (
+            (f"sentinel://{place}/main", "NOAUTH"),
+            (f"sentinel://{place}/main?sentinel_password=wr0ng", "WRONGPASS"),
+            (f"sentinel://{place}/else?sentinel_password=s3cret", "it knows no master else"),
+            ("sentinel://127.0.0.1:9/main", "it does not answer"),
+        ):
+            with dispatcher("--redis", url, *write_config(QUICK)) as role:
+                eventually(lambda r=role, w=words: w in str(missing(r)), f"it says {words}")  # type: ignore[misc]
+                assert any(words in line for line in warnings(role))
+                assert "Traceback" not in role.output
+                assert "wr0ng" not in role.output
+
+
+# A Redis that refuses what is asked of it.
+
+
+def missing(role: RoleProcess) -> list[str]:
+    answer = HTTP.get(role.url("listen") + "/health/ready")
+    reasons: list[str] = answer.json()["missing"]
+    assert answer.status_code == (503 if reasons else 200)
+    return reasons
+
+
+def errors(role: RoleProcess) -> list[str]:
+    return [line for line in role.log if "refuses commands" in line and "rtdeliver.redis" in line]
+
+
+def assert_refused_and_taken_again(
+    role: RoleProcess, refuse: Callable[[], object], words: str, accept: Callable[[], object]
+) -> None:
+    """Assert that a role is not ready and says once in Redis' words why, until Redis accepts."""
+    eventually(lambda: not missing(role), "it is ready")
+    refuse()
+    eventually(lambda: words in str(missing(role)), f"it says {words}")
+    metric = "rtdeliver_redis_errors_total"
+    eventually(
+        lambda: (
+            sum(n for name, n in metrics(role, "listen").items() if name.startswith(metric)) >= 3
+        ),
+        "it has tried again and again",
+    )
+    [line] = errors(role)
+    assert words in line
+    accept()
+    eventually(lambda: not missing(role), "it is ready again")
+    assert any("takes commands again" in line for line in role.log)
+    assert "Traceback" not in role.output
+
+
+def test_a_redis_that_is_full(write_config: WriteConfig) -> None:
+    with (
+        RedisServer() as server,
+        dispatcher("--redis", server.url, *write_config(QUICK)) as role,
+    ):
+        assert_refused_and_taken_again(
+            role,
+            lambda: server.client.config_set("maxmemory", 1),
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            lambda: server.client.config_set("maxmemory", 0),
+        )
+
+
+def test_a_redis_that_has_become_a_replica(write_config: WriteConfig) -> None:
+    with (
+        RedisServer() as server,
+        dispatcher("--redis", server.url, *write_config(QUICK)) as role,
+    ):
+        assert_refused_and_taken_again(
+            role,
+            lambda: server.client.replicaof("127.0.0.1", "9"),
+            "READONLY You can't write against a read only replica.",
+            lambda: server.client.replicaof("NO", "ONE"),
+        )
+
+
+def test_a_user_who_may_not_write(write_config: WriteConfig) -> None:
+    with RedisServer() as server:
+        client = server.client
+        client.acl_setuser("some", enabled=True, passwords=["+s3cret"], keys=["*"], channels=["*"],
+                           commands=["+@all"])  # fmt: skip
+        url = f"redis://some:s3cret@127.0.0.1:{server.port}"
+        with dispatcher("--redis", url, *write_config(QUICK)) as role:
+            assert_refused_and_taken_again(
+                role,
+                lambda: client.acl_setuser("some", enabled=True, commands=["-@write"]),
+                "can't run this command",
+                lambda: client.acl_setuser("some", enabled=True, commands=["+@write"]),
+            )
+
+
+def test_a_server_of_a_cluster_is_refused_with_what_to_use_instead(
+    write_config: WriteConfig,
+) -> None:
+    with (
+        RedisServer("--cluster-enabled", "yes") as server,
+        dispatcher("--redis", server.url, *write_config(QUICK)) as role,
+    ):
+        eventually(lambda: "Redis Cluster" in str(missing(role)), "it says why")
+        assert "independent servers" in str(missing(role))
+        [line] = errors(role)
+        assert "Redis Cluster" in line
+
+
+def test_a_redis_that_evicts_rows_is_warned_of(write_config: WriteConfig) -> None:
+    with (
+        RedisServer("--maxmemory-policy", "allkeys-lru") as server,
+        dispatcher("--redis", server.url, *write_config(QUICK)) as role,
+    ):
+        eventually(lambda: bool(warnings(role)), "it warns")
+        [warning] = warnings(role)
+        assert "noeviction" in warning
+        assert "allkeys-lru" in warning
+        assert not missing(role)
+
+
+def test_a_redis_that_is_away_is_told_once(write_config: WriteConfig) -> None:
+    with (
+        RedisServer() as server,
+        dispatcher("--redis", server.url, *write_config(QUICK)) as role,
+    ):
+        eventually(lambda: any("is ready: " in line for line in role.log), "it is ready")
+        assert metrics(role, "listen")[connected(server)] == 1
+        for times in (1, 2):
+            tried = tries(role)
+            server.kill()
+            eventually(lambda: bool(missing(role)), "it knows")
+            eventually(lambda t=tried: tries(role) >= t + 3, "it has tried again")  # type: ignore[misc]
+            assert metrics(role, "listen")[connected(server)] == 0
+            server.start()
+            eventually(lambda: not missing(role), "it is ready again")
+            for words in ("is lost", "is not ready: Redis cannot be reached"):
+                found = [line for line in role.log if words in line]
+                assert len(found) == times, found
+        assert "Scheduling retry" not in role.output
+
+
+def connected(server: RedisServer) -> str:
+    return f'rtdeliver_redis_connected{{redis="127.0.0.1:{server.port}"}}'

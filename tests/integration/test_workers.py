@@ -59,7 +59,7 @@ class Crew:
 
     def starts(self, number: int) -> list[dict[str, str]]:
         """Where a worker listened each time that it got ready, by key."""
-        ready = f" worker {number} is ready: "
+        ready = f" worker {number} listens: "
         places = [line.partition(ready)[2] for line in list(self.parent.log) if ready in line]
         return [dict(place.split(" ", 1) for place in text.split(", ")) for text in places]
 

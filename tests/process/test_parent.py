@@ -165,6 +165,7 @@ class WorkersTestCase(SynchronousTestCase):
             unguarded=False,
             begin=lambda _: self.fail("the parent is no role"),
             drain=lambda: self.fail("the parent is no role"),
+            missing=list,
             reloaders={},
         )
         self.service = ParentService(
@@ -248,7 +249,7 @@ class StartTests(WorkersTestCase):
 
     def test_it_is_ready_once_all_are_for_the_first_time(self) -> None:
         told: list[Mapping[str, Any]] = []
-        self.patch(ParentProcess, "ready", lambda _, role, ports: told.append({role: ports}))
+        self.patch(ParentProcess, "listening", lambda _, role, ports: told.append({role: ports}))
         first, second = self.start()
         first.report(b"rea")
         first.report(b"dy\n")

@@ -143,7 +143,7 @@ class HostTests(SynchronousTestCase):
         self.host.connectionLost(Failure(ConnectionLost()))
 
     def test_it_reports_that_it_is_ready_or_why_not(self) -> None:
-        self.host.ready("rtfrontend", {})
+        self.host.listening("rtfrontend", {})
         self.host.failed("rtfrontend: the port is taken")
         self.assertEqual(
             os.read(self.reports, 100), b"ready\nfailed rtfrontend: the port is taken\n"
@@ -152,7 +152,7 @@ class HostTests(SynchronousTestCase):
     def test_a_report_that_nobody_reads_is_dropped(self) -> None:
         os.close(self.reports)
         self.closed = frozenset({self.reports})
-        self.host.ready("rtfrontend", {})
+        self.host.listening("rtfrontend", {})
 
     def test_listeners_that_are_not_shared_are_its_own(self) -> None:
         listener = Listener(key="internal", description="tcp:8081", factory=Factory())

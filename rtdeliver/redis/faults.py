@@ -1,0 +1,66 @@
+"""What Redis answers that keeps a process from using it."""
+
+from collections import Counter
+
+from twisted.logger import Logger
+
+from rtdeliver.metrics import Sample, counter
+
+log = Logger()
+
+# From the answer of a server of Redis Cluster, to a script that uses several keys.
+_CLUSTER = ("MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN", "non local key")
+_NO_CLUSTER = (
+    "it is a server of Redis Cluster, which moves keys to others: give one or more independent"
+    " servers instead, each with a --redis of its own"
+)
+
+
+class Faults:
+    """Which scripts Redis has refused and not run since, and why.
+
+    :param place: names the Redis in the log.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._why: dict[str, str] = {}
+        self._kinds: Counter[str] = Counter()
+
+    @property
+    def reason(self) -> str:
+        """In Redis' own words why it refuses a script; empty if it refuses none."""
+        return next(iter(self._why.values()), "")
+
+    def note(self, script: str, error: str) -> None:
+        """Note that Redis refused a script. The log tells so once for each reason."""
+        self._kinds[error.split(" ", 1)[0]] += 1
+        why = explain(error)
+        if why not in self._why.values():
+            log.error("Redis at {place} refuses commands: {why}", place=self._place, why=why)
+        self._why[script] = why
+
+    def clear(self, script: str) -> None:
+        """Note that Redis has run a script."""
+        if self._why.pop(script, None) and not self._why:
+            log.info("Redis at {place} takes commands again", place=self._place)
+
+    def samples(self) -> list[Sample]:
+        return [
+            counter(
+                "redis_errors",
+                "Commands that Redis refused, by the first word of its answer.",
+                count,
+                kind=kind,
+                redis=self._place,
+            )
+            for kind, count in self._kinds.items()
+        ]
+
+
+def explain(error: str) -> str:
+    """Return what an error of Redis means for the operator."""
+    if any(word in error for word in _CLUSTER):
+        return f"{_NO_CLUSTER} ({error})"
+    # Since version 7, the name of the script follows.
+    return error.split(" script: ")[0]
