@@ -1,6 +1,8 @@
 """How counts become Prometheus text."""
 
+import platform
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 
 import msgspec
 from prometheus_client import (
@@ -43,6 +45,20 @@ def dropped(events: int, *, at: str, reason: str) -> Sample:
     return counter(
         "dropped", "Events lost, for each receiver that missed them.", events, at=at, reason=reason
     )
+
+
+def build_info() -> list[Sample]:
+    """Return which software this process runs."""
+    return [
+        gauge(
+            "build_info",
+            "Versions of the software.",
+            1,
+            version=version("rtdeliver"),
+            python=platform.python_version(),
+            twisted=version("twisted"),
+        )
+    ]
 
 
 class Exposition:

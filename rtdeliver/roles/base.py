@@ -24,7 +24,7 @@ from rtdeliver.http.replies import PostHandler
 from rtdeliver.http.routes import add_health, add_metrics, add_posts
 from rtdeliver.http.site import BoundedSite, ValidatingResource
 from rtdeliver.http.waiting import WaitingConnections
-from rtdeliver.metrics import Exposition, Sample
+from rtdeliver.metrics import Exposition, Sample, build_info
 from rtdeliver.process.descriptors import max_waiting
 from rtdeliver.process.host import IHost
 from rtdeliver.process.lag import ReactorLag
@@ -108,6 +108,7 @@ class RoleBase:
         self._missing = missing
         add_health(app, missing)
         own = [
+            build_info,
             self.run_queue.samples,
             self._internal_intake.samples,
             self._public_intake.samples,

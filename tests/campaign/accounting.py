@@ -22,6 +22,9 @@ What is not promised:
   the last `IN_FLIGHT_SECONDS` before the kill; or of the last `HELD_UP_SECONDS`, if the dispatcher,
   the frontend or the way between them was disturbed meanwhile. What it has counted is gone, too, as
   is what a killed frontend has counted.
+- While a dispatcher cannot reach Redis, it delivers by the routes that it remembers. Once the
+  routing table is settled, it sends gaps to the frontends that these lacked. If it is killed
+  before, at most `HELD_UP_SECONDS` after it could reach Redis again, nobody is left to send these.
 - An event, or the gap in its place, may be late. Where a stream or subscription ended less than
   `LATE_SECONDS` after the event was accepted, nobody knows whether it would have come.
 - An event whose publish got no answer may be received, once. It has no place in the order.
@@ -155,6 +158,16 @@ class _Lives:
             for place, began, ended in self._disturbances
         )
 
+    def owed_a_gap(self, event: Accepted, killed: float) -> bool:
+        """Whether a dispatcher had delivered an event by an old route and was killed soon after."""
+        places = ("redis", f"d{event.dispatcher}-redis")
+        return any(
+            place in places
+            and began < event.accepted < ended + _RECOVERY_SECONDS
+            and killed < ended + HELD_UP_SECONDS
+            for place, began, ended in self._disturbances
+        )
+
 
 # A dispatcher, which of its processes, and a topic: along these, order is kept.
 _Way = tuple[int, int, str]
@@ -227,15 +240,17 @@ def _newest(history: History, known: _Events, lives: _Lives) -> Mapping[_Way, fl
 
 
 def _died_with_dispatcher(loss: Loss, newest: Mapping[_Way, float], lives: _Lives) -> bool:
-    """Whether the event was in flight when its dispatcher was killed.
+    """Whether the event, or the gap in its place, was in flight when its dispatcher was killed.
 
-    It was not if one that was published after it, along the same way, has arrived.
+    The event was not if one that was published after it, along the same way, has arrived.
     """
     event, history, _ = loss
     killed = lives.ended("dispatcher", event.dispatcher, event.asked)
     if killed is None:
         return False
     held_up = lives.was_held_up(event, history.frontend, killed)
+    if lives.owed_a_gap(event, killed):
+        return True
     if killed - event.accepted > (HELD_UP_SECONDS if held_up else IN_FLIGHT_SECONDS):
         return False
     return newest.get(_way(event, lives), event.accepted) <= event.accepted

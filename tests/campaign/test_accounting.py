@@ -269,6 +269,24 @@ class KillTests(SynchronousTestCase):
             )
             self.assertEqual((sum.killed, lost(sum)), (1, [2]))
 
+    def test_the_gaps_for_what_was_delivered_by_old_routes_may_die_with_it(self) -> None:
+        history = stream(EVENTS[0], EVENTS[2], EVENTS[3])
+        for place in ("redis", "d0-redis"):
+            cut = [Disturbance(place, 1.5, 2.5)]
+            sum = judge(history, kills=self.KILLS, disturbances=cut)
+            self.assertEqual((sum.killed, sum.is_clean), (1, True))
+
+    def test_what_was_delivered_by_other_routes_or_long_before_did_not(self) -> None:
+        history = stream(EVENTS[0], EVENTS[2], EVENTS[3])
+        for cut, killed in (
+            (Disturbance("d1-redis", 1.5, 2.5), 4.5),
+            (Disturbance("d0-redis", 5, 6), 5.5),
+            (Disturbance("d0-redis", 1.5, 2.5), 2.6 + HELD_UP_SECONDS),
+        ):
+            kills = [Kill("dispatcher", 0, killed, 20)]
+            sum = judge(history, kills=kills, disturbances=[cut])
+            self.assertEqual((sum.killed, lost(sum)), (0, [2]))
+
     def test_what_another_one_accepted_did_not(self) -> None:
         kills = [Kill("dispatcher", 1, 4.5, 6), Kill("frontend", 0, 4.5, 6)]
         self.assertEqual(len(judge(stream(*EVENTS[:2]), kills=kills).unaccounted), 2)
