@@ -25,8 +25,8 @@ What is not promised:
 - While a dispatcher cannot reach Redis, it delivers by the routes that it remembers. Once the
   routing table is settled, it sends gaps to the frontends that these lacked. If it is killed
   before, at most `HELD_UP_SECONDS` after it could reach Redis again, nobody is left to send these.
-- An event, or the gap in its place, may be late. Where a stream or subscription ended less than
-  `LATE_SECONDS` after the event was accepted, nobody knows whether it would have come.
+- An event, or the gap in its place, may be late, and later if Redis fails again. Where a stream or
+  subscription ended before, nobody knows whether it would have come.
 - An event whose publish got no answer may be received, once. It has no place in the order.
 """
 
@@ -158,6 +158,19 @@ class _Lives:
             for place, began, ended in self._disturbances
         )
 
+    def told_by(self, event: Accepted) -> float:
+        """When a gap in place of an event comes at the latest.
+
+        The table is not settled before the faults of Redis are over, each of which may begin before
+        it had settled after the one before.
+        """
+        places = ("redis", f"d{event.dispatcher}-redis")
+        latest = event.accepted + LATE_SECONDS
+        for place, began, ended in sorted(self._disturbances, key=lambda other: other.began):
+            if place in places and began < latest and ended > event.accepted:
+                latest = max(latest, ended + LATE_SECONDS)
+        return latest
+
     def owed_a_gap(self, event: Accepted, killed: float) -> bool:
         """Whether a dispatcher had delivered an event by an old route and was killed soon after."""
         places = ("redis", f"d{event.dispatcher}-redis")
@@ -188,7 +201,8 @@ def _judge(history: History, known: _Events, lives: _Lives, sum: Account) -> lis
             if event.key in received:
                 sum.received += 1
             else:
-                missing.append((Loss(event, history, promise.since), until))
+                told_by = lives.told_by(event)
+                missing.append((Loss(event, history, promise.since, told_by), until))
     if not missing:
         return []
     numbered, without_number, untold = match(
@@ -200,7 +214,7 @@ def _judge(history: History, known: _Events, lives: _Lives, sum: Account) -> lis
     for loss in untold:
         if _died_with_dispatcher(loss, newest, lives):
             sum.killed += 1
-        elif ends[loss.event.key] - loss.event.accepted < LATE_SECONDS:
+        elif ends[loss.event.key] < loss.told_by:
             sum.undecided.append(loss)
         else:
             sum.unaccounted.append(loss)
@@ -244,7 +258,7 @@ def _died_with_dispatcher(loss: Loss, newest: Mapping[_Way, float], lives: _Live
 
     The event was not if one that was published after it, along the same way, has arrived.
     """
-    event, history, _ = loss
+    event, history, *_ = loss
     killed = lives.ended("dispatcher", event.dispatcher, event.asked)
     if killed is None:
         return False
@@ -263,7 +277,7 @@ def _uncounted(told: Sequence[Loss], lives: _Lives, drops: Drops) -> int:
     """
     at_frontends = sum(drops.frontends.values())
     lost: dict[int, set[tuple[Key, int]]] = defaultdict(set)
-    for event, history, _ in told:
+    for event, history, *_ in told:
         place = event.dispatcher
         killed = lives.ended("dispatcher", place, event.asked)
         if killed is None and lives.ended("frontend", history.frontend, history.began) is None:

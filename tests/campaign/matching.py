@@ -10,11 +10,15 @@ LATE_SECONDS = 20.0
 
 
 class Loss(NamedTuple):
-    """A due event that was not received."""
+    """A due event that was not received.
+
+    :ivar told_by: when a gap tells it at the latest.
+    """
 
     event: Accepted
     history: History
     since: float
+    told_by: float
 
 
 def match(
@@ -22,7 +26,7 @@ def match(
 ) -> tuple[list[Loss], list[Loss], list[Loss]]:
     """Find the losses of one stream that gaps tell: as many as one can, each gap its number.
 
-    A gap tells of events whose publish began before it arrived, `LATE_SECONDS` before at most.
+    A gap tells of events whose publish began before it arrived, and that it was to tell by then.
 
     :returns: the losses told by number, those told without a number, and those not told.
     """
@@ -72,4 +76,4 @@ def _began(loss: Loss) -> float:
 
 def _tells(gap: GapTold, loss: Loss) -> bool:
     event = loss.event
-    return event.topic in gap.topics and event.began < gap.at < event.accepted + LATE_SECONDS
+    return event.topic in gap.topics and event.began < gap.at < loss.told_by

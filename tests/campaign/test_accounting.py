@@ -198,6 +198,19 @@ class GapTests(SynchronousTestCase):
         sum = judge(self.received_with(), stream(*EVENTS, gaps=[gap(2)]))
         self.assertEqual(lost(sum), [2, 3])
 
+    def test_a_gap_may_come_later_where_redis_fails_again_before_the_table_is_settled(self) -> None:
+        late = EVENTS[1].accepted + LATE_SECONDS
+        history = self.received_with(gap(2, at=late + 10))
+        chain = [Disturbance("redis", 1, 3), Disturbance("d0-redis", late - 1, late + 1)]
+        for disturbances, told in (
+            (chain, True),
+            (chain[:1], False),
+            ([chain[0], Disturbance("d1-redis", late - 1, late + 1)], False),
+            ([Disturbance("d0-redis", late + 5, late + 9)], False),
+        ):
+            sum = judge(history, disturbances=disturbances, drops=Drops({0: 2}))
+            self.assertEqual(sum.is_clean, told)
+
     def test_a_gap_tells_nothing_of_what_is_published_later(self) -> None:
         sum = judge(self.received_with(gap(2, at=2.5)), drops=Drops({0: 2}))
         self.assertEqual((sum.told, lost(sum)), (1, [3]))

@@ -30,7 +30,12 @@ class MatchTests(SynchronousTestCase):
         self, began: list[tuple[float, str]], gaps: list[GapTold]
     ) -> None:
         losses = [
-            Loss(Accepted(Key("p", number), topic, 0, at, at, at), History("v", 0, 0), 0)
+            Loss(
+                Accepted(Key("p", number), topic, 0, at, at, at),
+                History("v", 0, 0),
+                since=0,
+                told_by=at + LATE_SECONDS,
+            )
             for number, (at, topic) in enumerate(began)
         ]
         numbered, without_number, untold = match(losses, gaps)
