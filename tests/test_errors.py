@@ -19,8 +19,10 @@ STATUS_BY_NAME = {
     "too_many_topics": 409,
     "stale_incarnation": 410,
     "too_large": 413,
+    "uri_too_long": 414,
     "unsupported_media_type": 415,
     "too_many_requests": 429,
+    "headers_too_large": 431,
     "internal_error": 500,
     "unavailable": 503,
 }
