@@ -45,7 +45,7 @@ from tests.campaign.history import (
     Kill,
     Receipt,
 )
-from tests.campaign.matching import LATE_SECONDS, Loss, match
+from tests.campaign.matching import LATE_SECONDS, Excuse, Loss, match
 
 IN_FLIGHT_SECONDS = 1.0
 """How old an event is at most that dies with its dispatcher, where nothing holds it up."""
@@ -159,27 +159,32 @@ class _Lives:
         )
 
     def told_by(self, event: Accepted) -> float:
-        """When a gap in place of an event comes at the latest.
-
-        The table is not settled before the faults of Redis are over, each of which may begin before
-        it had settled after the one before.
-        """
-        places = ("redis", f"d{event.dispatcher}-redis")
-        latest = event.accepted + LATE_SECONDS
-        for place, began, ended in sorted(self._disturbances, key=lambda other: other.began):
-            if place in places and began < latest and ended > event.accepted:
-                latest = max(latest, ended + LATE_SECONDS)
-        return latest
+        """When a gap in place of an event comes at the latest."""
+        return self._settled_by(event, event.accepted + LATE_SECONDS, LATE_SECONDS)
 
     def owed_a_gap(self, event: Accepted, killed: float) -> bool:
         """Whether a dispatcher had delivered an event by an old route and was killed soon after."""
+        old_route_until = event.accepted - _RECOVERY_SECONDS
+        return killed < self._settled_by(event, old_route_until, HELD_UP_SECONDS, _RECOVERY_SECONDS)
+
+    def _settled_by(
+        self, event: Accepted, latest: float, grace: float, recovery: float = 0
+    ) -> float:
+        """When the routing table is settled for the dispatcher that accepted an event.
+
+        It is not before the faults of Redis are over, each of which may begin before the table had
+        settled after the one before.
+
+        :param latest: when it is settled if nothing was disturbed.
+        :param grace: how long after a fault it takes.
+        :param recovery: how long after a fault an event is still delivered by an old route.
+        """
         places = ("redis", f"d{event.dispatcher}-redis")
-        return any(
-            place in places
-            and began < event.accepted < ended + _RECOVERY_SECONDS
-            and killed < ended + HELD_UP_SECONDS
-            for place, began, ended in self._disturbances
-        )
+        for place, began, ended in sorted(self._disturbances, key=lambda other: other.began):
+            begins = began < max(latest, event.accepted)
+            if place in places and begins and ended + recovery > event.accepted:
+                latest = max(latest, ended + grace)
+        return latest
 
 
 # A dispatcher, which of its processes, and a topic: along these, order is kept.
@@ -193,6 +198,7 @@ def _way(event: Accepted, lives: _Lives) -> _Way:
 def _judge(history: History, known: _Events, lives: _Lives, sum: Account) -> list[Loss]:
     """Add the account of one stream; return the losses that gaps tell by number."""
     received = _check_receipts(history, known, lives, sum)
+    newest = _newest(history, known, lives)
     missing = []
     for promise in history.promises:
         until = float("inf") if promise.until is None else promise.until
@@ -200,25 +206,29 @@ def _judge(history: History, known: _Events, lives: _Lives, sum: Account) -> lis
             sum.due += 1
             if event.key in received:
                 sum.received += 1
-            else:
-                told_by = lives.told_by(event)
-                missing.append((Loss(event, history, promise.since, told_by), until))
-    if not missing:
-        return []
-    numbered, without_number, untold = match(
-        [loss for loss, _ in missing], sorted(history.gaps, key=lambda gap: gap.at)
-    )
+                continue
+            told_by = lives.told_by(event)
+            excuse = _excuse(event, history, newest, lives, is_late=until < told_by)
+            missing.append(Loss(event, history, promise.since, told_by, excuse))
+    numbered, without_number, untold = match(missing, sorted(history.gaps, key=lambda gap: gap.at))
     sum.told_without_number += len(without_number)
-    newest = _newest(history, known, lives)
-    ends = {loss.event.key: until for loss, until in missing}
     for loss in untold:
-        if _died_with_dispatcher(loss, newest, lives):
-            sum.killed += 1
-        elif ends[loss.event.key] < loss.told_by:
-            sum.undecided.append(loss)
-        else:
-            sum.unaccounted.append(loss)
+        match loss.excuse:
+            case Excuse.KILLED:
+                sum.killed += 1
+            case Excuse.ENDED:
+                sum.undecided.append(loss)
+            case None:
+                sum.unaccounted.append(loss)
     return numbered
+
+
+def _excuse(
+    event: Accepted, history: History, newest: Mapping[_Way, float], lives: _Lives, is_late: bool
+) -> Excuse | None:
+    if _died_with_dispatcher(event, history, newest, lives):
+        return Excuse.KILLED
+    return Excuse.ENDED if is_late else None
 
 
 def _check_receipts(history: History, known: _Events, lives: _Lives, sum: Account) -> set[Key]:
@@ -253,12 +263,13 @@ def _newest(history: History, known: _Events, lives: _Lives) -> Mapping[_Way, fl
     return newest
 
 
-def _died_with_dispatcher(loss: Loss, newest: Mapping[_Way, float], lives: _Lives) -> bool:
+def _died_with_dispatcher(
+    event: Accepted, history: History, newest: Mapping[_Way, float], lives: _Lives
+) -> bool:
     """Whether the event, or the gap in its place, was in flight when its dispatcher was killed.
 
     The event was not if one that was published after it, along the same way, has arrived.
     """
-    event, history, *_ = loss
     killed = lives.ended("dispatcher", event.dispatcher, event.asked)
     if killed is None:
         return False

@@ -1,5 +1,6 @@
 """Which losses of a stream its gap frames tell of."""
 
+import enum
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,16 +10,25 @@ LATE_SECONDS = 20.0
 """How late an event or its gap may come: a fault, a lease, two requests, and Redis' grace."""
 
 
+class Excuse(enum.Enum):
+    """Why there may be neither an event nor a gap in its place."""
+
+    KILLED = "it may have been in flight in a dispatcher that was killed"
+    ENDED = "the subscription ended before it was late"
+
+
 class Loss(NamedTuple):
     """A due event that was not received.
 
     :ivar told_by: when a gap tells it at the latest.
+    :ivar excuse: why it may be that none does.
     """
 
     event: Accepted
     history: History
     since: float
     told_by: float
+    excuse: Excuse | None = None
 
 
 def match(
@@ -27,6 +37,7 @@ def match(
     """Find the losses of one stream that gaps tell: as many as one can, each gap its number.
 
     A gap tells of events whose publish began before it arrived, and that it was to tell by then.
+    Losses without an excuse come first: for those with one, there may be no gap.
 
     :returns: the losses told by number, those told without a number, and those not told.
     """
@@ -38,7 +49,7 @@ def match(
     numbered = [gap for gap in gaps if gap.lost]
     taken: list[list[Loss]] = [[] for _ in numbered]
     # A gap mostly tells of what was lost just before: the older ones are left if it is too small.
-    others.sort(key=_began, reverse=True)
+    others.sort(key=lambda loss: (loss.excuse is not None, -loss.event.began))
     untold = [loss for loss in others if not _place(loss, numbered, taken, set())]
     return [loss for losses in taken for loss in losses], without_number, untold[::-1]
 

@@ -62,7 +62,7 @@ class Report:
                 yield from self._disorder(what, disorder)
 
     def _loss(self, loss: Loss) -> Iterator[str]:
-        event, history, since, _ = loss
+        event, history, since, *_ = loss
         yield (
             f"LOST {event.topic}: {event.key.producer} number {event.key.number}, "
             f"accepted by d{event.dispatcher} at {self._time(event.accepted)} "

@@ -300,6 +300,24 @@ class KillTests(SynchronousTestCase):
             sum = judge(history, kills=kills, disturbances=[cut])
             self.assertEqual((sum.killed, lost(sum)), (0, [2]))
 
+    def test_its_gaps_die_with_it_too_where_redis_failed_again_meanwhile(self) -> None:
+        history = stream(EVENTS[0], EVENTS[2], EVENTS[3])
+        again = Disturbance("redis", 2 + HELD_UP_SECONDS, 3 + HELD_UP_SECONDS)
+        kills = [Kill("dispatcher", 0, 4 + HELD_UP_SECONDS, 20)]
+        for disturbances, killed in (([again], 1), ([], 0)):
+            disturbances = [Disturbance("d0-redis", 1.5, 2.5), *disturbances]
+            self.assertEqual(judge(history, kills=kills, disturbances=disturbances).killed, killed)
+
+    def test_a_gap_tells_first_of_what_cannot_have_died(self) -> None:
+        others = [accepted(number, began=5.5, dispatcher=1) for number in (5, 6)]
+        sum = judge(
+            stream(gaps=[gap(2, at=8)]),
+            events=[*EVENTS[2:], *others],
+            kills=[Kill("dispatcher", 1, 6, 8)],
+            drops=Drops({0: 2}),
+        )
+        self.assertEqual((sum.told, sum.killed, sum.is_clean), (2, 2, True))
+
     def test_what_another_one_accepted_did_not(self) -> None:
         kills = [Kill("dispatcher", 1, 4.5, 6), Kill("frontend", 0, 4.5, 6)]
         self.assertEqual(len(judge(stream(*EVENTS[:2]), kills=kills).unaccounted), 2)

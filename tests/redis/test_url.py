@@ -45,6 +45,8 @@ class ParseTests(SynchronousTestCase):
             "sentinel://h",
             "sentinel://h/service/1/2",
             "sentinel://h,/service",
+            "sentinel://h/service?password=x",
+            "sentinel://h/service?sentinel_password=x&sentinel_password=y",
         ):
             error = self.assertRaises(BadRequest, parse_redis_url, url)
             self.assertIn("redis://", error.message)
@@ -60,3 +62,11 @@ class ParseTests(SynchronousTestCase):
     def test_different_places_have_different_names(self) -> None:
         urls = ("redis://h", "redis://h:1", "redis://h/1", "unix:///h", "sentinel://h/s")
         self.assertEqual(len({parse_redis_url(url).name for url in urls}), len(urls))
+
+    def test_its_place_is_told_without_secrets(self) -> None:
+        for url, place in (
+            ("redis://:s3cret@h:6380/1", "h:6380"),
+            ("unix://:s3cret@/run/redis.sock", "/run/redis.sock"),
+            ("sentinel://:s3cret@a,b:1/main?sentinel_password=x", "a:26379,b:1/main"),
+        ):
+            self.assertEqual(parse_redis_url(url).place, place)
