@@ -5,12 +5,13 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from tests.chunked import ChunkDecoder
 from tests.integration.conftest import WriteConfig
 from tests.integration.roles import (
     DEADLINE_SECONDS,
@@ -67,42 +68,69 @@ def topic() -> str:
     return next(_names)
 
 
-def read_until(sock: socket.socket, enough: Callable[[bytes], bool]) -> bytes:
-    """Read until ``enough`` of what came in all."""
-    received = b""
-    while not enough(received):
-        piece = sock.recv(65536)
-        assert piece, f"the stream ended after {received!r}"
-        received += piece
-    return received
+class RawStream:
+    """A stream as it comes from the socket, with nothing taken away but the chunks.
+
+    :ivar head: the answer's head, without the empty line.
+    """
+
+    def __init__(self, sock: socket.socket, *, is_chunked: bool) -> None:
+        self._sock = sock
+        head, _, self._came = self._until(b"", b"\r\n\r\n").partition(b"\r\n\r\n")
+        self._decoder = ChunkDecoder() if is_chunked else None
+        self.head = head.decode()
+        self._came = self._decoded(self._came)
+
+    def read_until(self, end: bytes) -> bytes:
+        """Return what comes until there is ``end``."""
+        read, _, self._came = self._until(self._came, end, self._decoded).partition(end)
+        return read + end
+
+    def _until(
+        self, came: bytes, end: bytes, decode: Callable[[bytes], bytes] = lambda data: data
+    ) -> bytes:
+        while end not in came:
+            piece = self._sock.recv(65536)
+            assert piece, f"the stream ended after {came!r}"
+            came += decode(piece)
+        return came
+
+    def _decoded(self, data: bytes) -> bytes:
+        return data if self._decoder is None else self._decoder.feed(data)
 
 
-def open_socket(role: RoleProcess, target: str) -> socket.socket:
-    """Ask for a stream, and leave the answer to the caller."""
+@contextmanager
+def raw_stream(role: RoleProcess, target: str, version: str = "1.1") -> Iterator[RawStream]:
+    """Open a stream by a request that is written by hand."""
     parts = urlsplit(role.url("public"))
     assert parts.hostname is not None
-    sock = socket.create_connection((parts.hostname, parts.port or 80), DEADLINE_SECONDS)
-    sock.sendall(f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
-    return sock
+    address = (parts.hostname, parts.port or 80)
+    with socket.create_connection(address, DEADLINE_SECONDS) as sock:
+        sock.sendall(f"GET {target} HTTP/{version}\r\nHost: {parts.netloc}\r\n\r\n".encode())
+        yield RawStream(sock, is_chunked=version == "1.1")
+
+
+each_version = pytest.mark.parametrize("version", ["1.0", "1.1"])
 
 
 # The stream.
 
 
+@each_version
 def test_a_stream_begins_with_its_head_and_the_connected_frame(
-    role: RoleProcess, topic: str
+    role: RoleProcess, topic: str, version: str
 ) -> None:
-    with open_socket(role, f"/connect?topic={topic}&topic=a%20b&topic={topic}") as sock:
-        received = read_until(sock, lambda data: data.endswith(b"\n\n"))
+    target = f"/connect?topic={topic}&topic=a%20b&topic={topic}"
+    with raw_stream(role, target, version) as stream:
+        frame = stream.read_until(b"\n\n")
 
-    head, _, frame = received.partition(b"\r\n\r\n")
-    status, *fields = head.decode().split("\r\n")
+    status, *fields = stream.head.split("\r\n")
     assert status == "HTTP/1.1 200 OK"
     headers = {field.split(": ")[0].lower(): field.split(": ")[1] for field in fields}
     assert headers["content-type"] == "text/event-stream; charset=utf-8"
     assert headers["cache-control"] == "no-store, no-transform"
     assert headers["x-accel-buffering"] == "no"
-    assert "transfer-encoding" not in headers
+    assert headers.get("transfer-encoding") == {"1.0": None, "1.1": "chunked"}[version]
     retry, event, data, *rest = frame.decode().split("\n")
     assert (retry, event, rest) == ("retry: 3000", "event: connected", ["", ""])
     told = json.loads(data.removeprefix("data: "))
@@ -126,9 +154,10 @@ def test_a_connection_id_names_its_node_and_cannot_be_guessed(
         assert set(id) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
-def test_an_event_is_one_frame_byte_for_byte(role: RoleProcess, topic: str) -> None:
-    with open_socket(role, f"/connect?topic={topic}") as sock:
-        read_until(sock, lambda data: data.endswith(b"\n\n"))
+@each_version
+def test_an_event_is_one_frame_byte_for_byte(role: RoleProcess, topic: str, version: str) -> None:
+    with raw_stream(role, f"/connect?topic={topic}", version) as stream:
+        stream.read_until(b"\n\n")
         body = (
             b'{ "data" : {"user": "\xc3\xa4nn\\n", "n":[1, 2.50, 1e3]},"type":"like","topic":"%b"}'
         )
@@ -138,7 +167,7 @@ def test_an_event_is_one_frame_byte_for_byte(role: RoleProcess, topic: str) -> N
             content=body % topic.encode(),
             headers={"Content-Type": "application/json"},
         )
-        frame = read_until(sock, lambda data: data.endswith(b"\n\n"))
+        frame = stream.read_until(b"\n\n")
 
     assert answer.status_code == 202
     id = answer.json()["id"]
@@ -178,14 +207,13 @@ def test_line_breaks_between_the_tokens_of_data_do_not_break_the_frame(
 def test_heartbeats_are_comments_without_a_blank_line(write_config: WriteConfig) -> None:
     with (
         combined(*write_config({"viewers.heartbeat_seconds": 1})) as role,
-        open_socket(role, "/connect") as sock,
+        raw_stream(role, "/connect") as stream,
     ):
-        received = read_until(sock, lambda data: data.endswith(b":\n:\n"))
+        connected = stream.read_until(b"\n\n")
+        rest = stream.read_until(b":\n:\n")
 
-    _, _, stream = received.partition(b"\r\n\r\n")
-    connected, _, rest = stream.partition(b"\n\n")
     assert b'"heartbeat_seconds":1}' in connected
-    assert rest.replace(b":\n", b"") == b""
+    assert rest == b":\n:\n"
 
 
 def test_head_of_connect_opens_no_stream(role: RoleProcess) -> None:

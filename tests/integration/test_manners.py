@@ -497,7 +497,7 @@ def test_an_app_whose_streams_no_browser_can_find_says_so(tmp_path: Path) -> Non
 
 
 @each_role
-def test_one_line_tells_that_it_is_ready_and_where(role: str) -> None:
+def test_one_line_tells_that_it_listens_and_where(role: str) -> None:
     with running(role, *options_of(role)) as process:
         keys = {
             "rtdispatcher": {"listen"},
@@ -507,10 +507,10 @@ def test_one_line_tells_that_it_is_ready_and_where(role: str) -> None:
         for key in keys:
             assert HTTP.get(process.url(key) + "/nothing").status_code == 404
         terminate(process)
-        ready = [line for line in process.log if "is ready" in line]
+        ready = [line for line in process.log if " listens: " in line]
         assert len(ready) == 1
         assert ready[0].endswith(
-            f"{role} is ready: "
+            f"{role} listens: "
             + ", ".join(f"{key} {place}" for key, place in process.ports.items())
         )
 
@@ -536,7 +536,7 @@ def test_a_signal_ends_it_and_its_pid_file(
     )
     try:
         assert process.stdout is not None
-        assert any("is ready" in line for line in process.stdout)
+        assert any(" listens: " in line for line in process.stdout)
         assert pid_file.read_text() == str(process.pid)
         process.send_signal(number)
         log, complaints = process.communicate(timeout=DEADLINE_SECONDS)
