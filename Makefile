@@ -95,7 +95,8 @@ python-venv:
 # A test that lacks one of these is skipped and says so.
 system-packages: python-venv
 	@PATH="$$PATH:/usr/sbin"; missing=; \
-	for needed in chromium curl ip:iproute2 nginx:nginx-light openssl redis-server; do \
+	for needed in caddy chromium curl haproxy ip:iproute2 nginx:nginx-light openssl \
+		redis-server; do \
 		command -v "$${needed%:*}" >/dev/null || missing="$$missing $${needed#*:}"; \
 	done; \
 	[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || missing="$$missing libnginx-mod-nchan"; \

@@ -1,12 +1,8 @@
 """Streams through nginx, run with the configuration that is shipped in etc/."""
 
 import json
-import os
-import shutil
 import signal
-import socket
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +11,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import SelfSigned
+from tests.e2e.proxies import adapt, installed, proxy
 from tests.integration.roles import (
     DEADLINE_SECONDS,
     HTTP,
@@ -33,7 +30,6 @@ from tests.integration.roles import (
 from tests.integration.streams import Viewers
 
 SHIPPED = ROOT / "etc" / "nginx.conf"
-MARK = "# site"
 ORIGIN = "https://www.example.com"
 CONFIG = """
 viewers.heartbeat_seconds = 1
@@ -58,27 +54,10 @@ class Site(NamedTuple):
         return (self.directory / "streams.log").read_text()
 
 
-def adapt(text: str, values: Mapping[str, str]) -> str:
-    """Do what an operator does: replace values on marked lines, all of these and no others."""
-    unused = set(values)
-    lines = []
-    for line in text.splitlines():
-        found = [value for value in values if value in line and line.endswith(MARK)]
-        assert bool(found) == line.endswith(MARK), f"the test has no value for {line}"
-        unused.difference_update(found)
-        for value in found:
-            line = line.replace(value, values[value])
-        lines.append(line)
-    assert not unused, f"no marked line has {unused}"
-    return "\n".join(lines)
-
-
 @contextmanager
 def nginx(directory: Path, self_signed: SelfSigned, *frontends: RoleProcess) -> Iterator[Site]:
     """Run nginx before one or two frontends."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip("nginx is not installed")
+    program = installed("nginx")
     port, plain_port = fixed_port(), fixed_port()
     text = adapt(
         SHIPPED.read_text(),
@@ -103,42 +82,14 @@ def nginx(directory: Path, self_signed: SelfSigned, *frontends: RoleProcess) -> 
     )
     config = directory / "nginx.conf"
     config.write_text(text.replace("http {\n", "http {\n" + temporary, 1))
-    errors = directory / "errors"
-    with errors.open("wb") as log:
-        process = subprocess.Popen(
-            [program, "-p", directory, "-c", config, "-e", "stderr", "-g", "daemon off;"],
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        eventually(lambda: _listens(port) or process.poll() is not None, "nginx listens")
-        assert process.poll() is None, errors.read_text()
+    command = [program, "-p", str(directory), "-c", str(config), "-e", "stderr"]
+    with proxy([*command, "-g", "daemon off;"], port, directory):
         yield Site(
             url=f"https://127.0.0.1:{port}",
             plain_url=f"http://127.0.0.1:{plain_port}",
             directory=directory,
             tls=self_signed.client(),
         )
-    finally:
-        process.terminate()
-        try:
-            process.wait(DEADLINE_SECONDS)
-        finally:
-            _kill_group(process.pid)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _kill_group(group: int) -> None:
-    # Its workers outlive a master that was killed.
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 @pytest.fixture(scope="module")
