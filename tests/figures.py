@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import select
 import selectors
+import signal
 import socket
 import statistics
 import sys
@@ -40,15 +41,20 @@ from tests.attacks import (
     slow_readers,
     unfinished_bodies,
 )
+from tests.e2e.conftest import self_signed_in
 from tests.e2e.tabs import Tabs, chromium
 from tests.e2e.test_app import DESKTOP, app, site_of, visit
+from tests.e2e.test_nginx import nginx
+from tests.integration.pages import Page, Pages
 from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
     HTTP,
+    LOOPBACK,
     RoleProcess,
     combined,
     dispatcher,
     eventually,
+    fixed_port,
     frontend,
     likes,
     metrics,
@@ -196,6 +202,77 @@ def rolling() -> dict[str, list[int]]:
         file.flush()
         with restarted_one_by_one(["--config", file.name]) as pages:
             return {"reconnects_by_second": pages.reconnects_by_second()}
+
+
+def rolling_behind_nginx() -> dict[str, Any]:
+    """What 1000 viewers at 10 events/s miss while two frontends are restarted one by one.
+
+    The frontends have the default settings, and nginx the configuration of etc/.
+    """
+    with tempfile.TemporaryDirectory() as folder, dispatcher() as hub:
+        ports = [fixed_port(), fixed_port()]
+        roles = [_frontend_at(hub, number, ports[number]) for number in (0, 1)]
+        signed = self_signed_in(Path(folder))
+        with (
+            nginx(Path(folder), signed, *roles) as site,
+            Viewers(site.tls) as viewers,
+            Pages(viewers, [site.url], "live:red", 1000, at_once=["live:red"]) as pages,
+        ):
+            viewers.wait(lambda: pages.all_subscribed, "all pages watch")
+            with _numbered(hub, "live:red", per_second=10) as published:
+                for number in (0, 1):
+                    time.sleep(3)
+                    roles[number].signal(signal.SIGTERM)
+                    roles[number].wait()
+                    roles[number] = _frontend_at(hub, number, ports[number])
+                time.sleep(3)
+                viewers.wait(lambda: pages.all_subscribed, "all pages watch again")
+            last = published[-1]
+            viewers.wait(
+                lambda: all(_numbers(page)[-1:] == [last] for page in pages.pages), "all have all"
+            )
+            missed = [len(published) - len(set(_numbers(page))) for page in pages.pages]
+            for role in roles:
+                role.stop()
+            return {
+                "published": len(published),
+                "most_missed_seconds": max(missed) / 10,
+                "median_missed_seconds": statistics.median(missed) / 10,
+                "reconnects_by_second": pages.reconnects_by_second(),
+            }
+
+
+def _frontend_at(hub: RoleProcess, number: int, port: int) -> RoleProcess:
+    return RoleProcess(
+        "rtfrontend",
+        *("--dispatcher", hub.url("listen"), "--node", f"n{number}"),
+        *("--public", f"tcp:{port}:interface=127.0.0.1", "--internal", LOOPBACK),
+    ).wait_ready()
+
+
+@contextmanager
+def _numbered(hub: RoleProcess, topic: str, *, per_second: float) -> Iterator[list[int]]:
+    """Publish the numbers from 0 on until the block ends; yields what was published."""
+    published: list[int] = []
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(1 / per_second):
+            number = len(published)
+            publish(hub, {"topic": topic, "data": number}, "listen").raise_for_status()
+            published.append(number)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield published
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _numbers(page: Page) -> list[int]:
+    return [event["data"] for stream in page.streams for event in stream.events]
 
 
 def _wait_for_topics(server: RedisServer, topics: int) -> None:
@@ -531,6 +608,7 @@ _FIGURES = {
     "attacks": attacks,
     "routing_table": routing_table,
     "rolling": rolling,
+    "rolling_behind_nginx": rolling_behind_nginx,
     "datacenters": datacenters,
     "likes": one_like,
     "presence": presence,

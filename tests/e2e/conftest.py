@@ -32,8 +32,11 @@ class SelfSigned(NamedTuple):
 
 @pytest.fixture(scope="session")
 def self_signed(tmp_path_factory: pytest.TempPathFactory) -> SelfSigned:
+    return self_signed_in(tmp_path_factory.mktemp("certificate"))
+
+
+def self_signed_in(directory: Path) -> SelfSigned:
     """Make a certificate that is valid for an hour."""
-    directory = tmp_path_factory.mktemp("certificate")
     files = SelfSigned(directory / "cert.pem", directory / "key.pem", directory)
     pem = certificates.self_signed()
     files.certificate.write_bytes(pem.certificate)

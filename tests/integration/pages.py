@@ -17,12 +17,14 @@ class Page:
     """What a browser's page with an EventSource does, moved on by `Pages`.
 
     :ivar streams: that it had, the current one last.
-    :ivar subscribed: whether its subscribe on the current stream was answered by 200.
+    :ivar subscribed: whether it has its topic on the current stream.
+    :ivar is_away: whether it waits until it connects again.
     """
 
     def __init__(self) -> None:
         self.streams: list[Stream] = []
         self.subscribed = False
+        self.is_away = True
         self.reconnect_at = 0.0
         self.answer: Future[httpx.Response] | None = None
 
@@ -39,15 +41,25 @@ class Pages:
     """Runs many pages in a thread of its own, over any of several frontends; a context manager.
 
     :param urls: of the frontends; a page takes a random one, and another when it is refused.
+    :param at_once: topics that pages ask for when they connect. They add ``topic`` afterwards, if
+        it is not among these.
     :ivar reconnected_at: when a stream was opened again, on the monotonic clock.
     """
 
-    def __init__(self, viewers: Viewers, urls: Sequence[str], topic: str, count: int) -> None:
+    def __init__(
+        self,
+        viewers: Viewers,
+        urls: Sequence[str],
+        topic: str,
+        count: int,
+        at_once: Sequence[str] = (),
+    ) -> None:
         self.pages = [Page() for _ in range(count)]
         self.reconnected_at: list[float] = []
         self._viewers = viewers
         self._urls = list(urls)
         self._topic = topic
+        self._at_once = at_once
         self._pool = ThreadPoolExecutor(4)
         self._stopping = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -84,15 +96,18 @@ class Pages:
         now = time.monotonic()
         if page.streams and not page.streams[-1].ended:
             self._subscribe(page)
-        elif page.subscribed or page.answer is not None:
+        elif not page.is_away:
             page.subscribed, page.answer = False, None
+            page.is_away = True
             page.reconnect_at = now + page.retry_seconds
         elif now >= page.reconnect_at:
             self._connect(page)
 
     def _connect(self, page: Page) -> None:
         with suppress(OSError):
-            page.streams.append(self._viewers.connect(random.choice(self._urls), wait=False))
+            url = random.choice(self._urls)
+            page.streams.append(self._viewers.connect(url, *self._at_once, wait=False))
+            page.is_away = False
             if len(page.streams) > 1:
                 self.reconnected_at.append(time.monotonic())
             return
@@ -101,6 +116,9 @@ class Pages:
     def _subscribe(self, page: Page) -> None:
         stream = page.streams[-1]
         if page.answer is None and stream.frames and stream.frames[0].event == "connected":
+            if self._topic in self._at_once:
+                page.subscribed = True
+                return
             page.answer = self._pool.submit(stream.subscribe, add=[self._topic])
         if page.answer is not None and page.answer.done() and not page.subscribed:
             answer = page.answer.result()

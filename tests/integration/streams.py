@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import selectors
 import socket
 import ssl
@@ -119,6 +120,7 @@ class Stream:
         self.bytes_read = 0
         self._tls = tls
         self._chunks: ChunkDecoder | None = None
+        self._missing_bytes: int | None = None
         self._parser = FrameParser()
 
     @property
@@ -169,12 +171,17 @@ class Stream:
         if b"\r\n\r\n" not in self.head:
             self.head, separator, data = (self.head + data).partition(b"\r\n\r\n")
             self.head += separator
-            if separator and b"transfer-encoding: chunked" in self.head.lower():
+            head = self.head.lower()
+            if separator and b"transfer-encoding: chunked" in head:
                 self._chunks = ChunkDecoder()
+            if separator and (length := re.search(rb"\r\ncontent-length: (\d+)", head)):
+                self._missing_bytes = int(length[1])
         if self._chunks is not None:
             data = self._chunks.feed(data)
         self.frames.extend(self._parser.feed(data))
-        if self._chunks is not None and self._chunks.complete:
+        if self._missing_bytes is not None:
+            self._missing_bytes -= len(data)
+        if self._missing_bytes == 0 or (self._chunks is not None and self._chunks.complete):
             self.ended_cleanly = self.ended = True
             return False
         return True
