@@ -100,7 +100,7 @@ def test_all_events_come_to_all_viewers_in_order(server: RoleProcess, viewers: V
 
 def test_an_event_larger_than_a_record_comes_whole(server: RoleProcess, viewers: Viewers) -> None:
     stream = viewers.connect(url_of(server), "live:large")
-    text = "".join(chr(0x3B1 + number % 25) for number in range(30_000))
+    text = "".join(chr(0x3B1 + number % 25) for number in range(29_000))
     assert publish(server, {"topic": "live:large", "data": text}).status_code == 202
     viewers.wait(lambda: bool(stream.events), "the event came")
     assert stream.events[0]["data"] == text
@@ -116,7 +116,7 @@ def test_a_slow_reader_gets_all_that_fits_its_mailbox(
         stream = viewers.connect(url_of(server), "live:slow", receive_buffer_bytes=4096)
         viewers.stall(stream)
         for number in range(30):
-            publish(server, {"topic": "live:slow", "data": [number, "x" * 60_000]})
+            publish(server, {"topic": "live:slow", "data": [number, "x" * 50_000]})
         eventually(
             lambda: metrics(server)['rtdeliver_mailbox_bytes{actor="connection"}'] > 100_000,
             "the kernel took no more, and events wait",
@@ -134,7 +134,7 @@ def test_a_client_that_reads_nothing_is_cut_off_and_others_go_on(
     reader = viewers.connect(url_of(server), "live:stall")
     viewers.stall(stalled)
     before = _closed(server, "stalled")
-    event = {"topic": "live:stall", "data": "x" * 60_000}
+    event = {"topic": "live:stall", "data": "x" * 50_000}
     sent = 0
 
     def is_cut_off() -> bool:
@@ -181,7 +181,7 @@ def test_streams_end_with_a_busy_frame_when_the_server_drains(
         viewers.wait(lambda: all(stream.ended for stream in streams), "all streams ended")
         for stream in streams:
             assert [frame.event for frame in stream.frames] == ["connected", "message", "busy"]
-            assert 5000 <= int(stream.frames[-1].fields["retry"]) <= 30000
+            assert 100 <= int(stream.frames[-1].fields["retry"]) <= 1000
             # By TLS's own word: without it, a stream that was cut would look the same.
             assert stream.ended_cleanly
         assert "rtcombined has ended" in server.output

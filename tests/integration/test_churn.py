@@ -224,7 +224,8 @@ def test_after_much_coming_and_going_the_routing_table_is_the_sum_of_the_tables(
     eventually(lambda: rows_in(server) == {}, "there are no rows")
     assert topics_in(server) == {}
     assert_told(cluster, {})
-    assert {key.removeprefix(PREFIX) for key in server.client.scan_iter("*")} == {
+    # What a dispatcher has tried to write goes by itself.
+    assert {key.removeprefix(PREFIX) for key in server.client.scan_iter("*")} - {"probe"} == {
         "nodes",
         "table",
         "node:n1",

@@ -596,7 +596,7 @@ def test_a_public_listener_can_be_a_unix_socket(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(DEADLINE_SECONDS)
             sock.connect(str(path))
-            sock.sendall(b"GET /connect?topic=live:red HTTP/1.1\r\nHost: a\r\n\r\n")
+            sock.sendall(b"GET /connect?topic=live:red HTTP/1.0\r\nHost: a\r\n\r\n")
             received = b""
             while not received.endswith(b"\n\n"):
                 received += sock.recv(65536)
@@ -640,7 +640,8 @@ def _drain(process: RoleProcess, viewers: Viewers, number: signal.Signals) -> No
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert "event: busy\n" in answer.text
-    assert 5000 <= int(answer.text.partition("retry: ")[2].split("\n")[0]) <= 30000
+    # After the drain of 30 s, the next process is there.
+    assert 500 <= int(answer.text.partition("retry: ")[2].split("\n")[0]) <= 32_000
 
     # Nothing but the signal is needed for it to end.
     assert process.wait() in (0, -number)
@@ -651,7 +652,7 @@ def _drain(process: RoleProcess, viewers: Viewers, number: signal.Signals) -> No
         assert [frame.event for frame in stream.frames] == ["connected", "busy"]
         retries.append(int(stream.frames[-1].fields["retry"]))
         assert isinstance(stream.frames[-1].data, dict)
-    assert all(5000 <= retry <= 30000 for retry in retries)
+    assert all(100 <= retry <= 1000 for retry in retries)
     # Random, so that not all come back at once.
     assert len(set(retries)) > DRAINED_STREAMS / 2
     assert "Traceback" not in process.output
