@@ -214,8 +214,8 @@ def rolling_behind_nginx() -> dict[str, Any]:
         roles = [_frontend_at(hub, number, ports[number]) for number in (0, 1)]
         signed = self_signed_in(Path(folder))
         with (
-            nginx(Path(folder), signed, *roles) as site,
-            Viewers(site.tls) as viewers,
+            nginx(Path(folder), signed, *roles, scheme="http") as site,
+            Viewers() as viewers,
             Pages(viewers, [site.url], "live:red", 1000, at_once=["live:red"]) as pages,
         ):
             viewers.wait(lambda: pages.all_subscribed, "all pages watch")

@@ -41,6 +41,9 @@ access.cors_origins = ["https://www.example.com"]
 """
 
 
+_PARAMETERS = {"http": "", "https": "ssl http2"}
+
+
 class Site(NamedTuple):
     """A running nginx, and where it keeps things."""
 
@@ -55,8 +58,13 @@ class Site(NamedTuple):
 
 
 @contextmanager
-def nginx(directory: Path, self_signed: SelfSigned, *frontends: RoleProcess) -> Iterator[Site]:
-    """Run nginx before one or two frontends."""
+def nginx(
+    directory: Path, self_signed: SelfSigned, *frontends: RoleProcess, scheme: str = "https"
+) -> Iterator[Site]:
+    """Run nginx before one or two frontends.
+
+    :param scheme: ``http`` for what measures nginx and not the client's TLS.
+    """
     program = installed("nginx")
     port, plain_port = fixed_port(), fixed_port()
     text = adapt(
@@ -70,7 +78,7 @@ def nginx(directory: Path, self_signed: SelfSigned, *frontends: RoleProcess) -> 
             "10.0.0.11:8080": frontends[0].ports["public"],
             "10.0.0.12:8080": frontends[-1].ports["public"],
             "listen 80;": f"listen 127.0.0.1:{plain_port};",
-            "listen 443 ": f"listen 127.0.0.1:{port} ",
+            "listen 443 ssl http2 ": f"listen 127.0.0.1:{port} {_PARAMETERS[scheme]} ",
             "/etc/ssl/certs/rtdeliver.pem": str(self_signed.certificate),
             "/etc/ssl/private/rtdeliver.key": str(self_signed.key),
         },
@@ -85,7 +93,7 @@ def nginx(directory: Path, self_signed: SelfSigned, *frontends: RoleProcess) -> 
     command = [program, "-p", str(directory), "-c", str(config), "-e", "stderr"]
     with proxy([*command, "-g", "daemon off;"], port, directory):
         yield Site(
-            url=f"https://127.0.0.1:{port}",
+            url=f"{scheme}://127.0.0.1:{port}",
             plain_url=f"http://127.0.0.1:{plain_port}",
             directory=directory,
             tls=self_signed.client(),
