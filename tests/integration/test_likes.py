@@ -1119,6 +1119,8 @@ def test_of_two_dispatchers_one_is_killed_and_every_like_is_accepted_and_seen_on
     faulty.cluster.wait_routed(topic, n1=1)
 
     before = faulty.like("v1", 10)
+    # A dispatcher that is killed takes along what it has accepted and not delivered.
+    wait_likes(viewers, stream, 10)
     faulty.kill(0)
     after = faulty.like("v1", 20)
 
