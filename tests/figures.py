@@ -45,6 +45,7 @@ from tests.e2e.conftest import self_signed_in
 from tests.e2e.tabs import Tabs, chromium
 from tests.e2e.test_app import DESKTOP, app, site_of, visit
 from tests.e2e.test_nginx import nginx
+from tests.integration.clusters import running_cluster
 from tests.integration.pages import Page, Pages
 from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
@@ -63,6 +64,7 @@ from tests.integration.roles import (
 )
 from tests.integration.streams import Frame, Stream, Viewers
 from tests.integration.test_netns import measure_delays
+from tests.integration.test_redis_security import Sentinel
 from tests.integration.test_rolling_restart import SETTINGS, restarted_one_by_one
 from tests.integration.test_workers import running_frontends, worker_of
 from tests.integration.wide_area import why_not
@@ -240,6 +242,33 @@ def rolling_behind_nginx() -> dict[str, Any]:
                 "median_missed_seconds": statistics.median(missed) / 10,
                 "reconnects_by_second": pages.reconnects_by_second(),
             }
+
+
+def sentinel() -> dict[str, float]:
+    """How long two dispatchers take to be ready again once a sentinel has failed over."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        RedisServer() as master,
+        RedisServer("--replicaof", "127.0.0.1", str(master.port)) as replica,
+        Sentinel(master, Path(folder)) as watcher,
+    ):
+        options = ["--redis", f"sentinel://127.0.0.1:{watcher.port}/main"]
+        with running_cluster([options] * 2, [[]] * 2) as cluster, Viewers() as viewers:
+            viewers.connect(cluster.frontends[0].url("public"), "live:red")
+            killed = time.perf_counter()
+            master.kill()
+            eventually(
+                lambda: replica.client.info("replication")["role"] == "master", "it is the master"
+            )
+            known = time.perf_counter()
+            cluster.wait_ready()
+            cluster.wait_routed("live:red", n1=1)
+            ready = time.perf_counter()
+            assert cluster.publish(0, "live:red", 1).status_code == 202
+    return {
+        "until_the_sentinel_knew_seconds": round(known - killed, 2),
+        "from_then_until_all_is_whole_seconds": round(ready - known, 2),
+    }
 
 
 def _frontend_at(hub: RoleProcess, number: int, port: int) -> RoleProcess:
@@ -609,6 +638,7 @@ _FIGURES = {
     "routing_table": routing_table,
     "rolling": rolling,
     "rolling_behind_nginx": rolling_behind_nginx,
+    "sentinel": sentinel,
     "datacenters": datacenters,
     "likes": one_like,
     "presence": presence,
