@@ -1,7 +1,7 @@
 """Bounded mailboxes and fair turns."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -115,6 +115,7 @@ class RunQueue:
         self._slice_seconds = slice_seconds
         self._queue: deque[IActor] = deque()
         self._next: IDelayedCall | None = None
+        self._after_slices: list[Callable[[], None]] = []
         self._turns = 0
         self._failed_turns = 0
 
@@ -129,6 +130,10 @@ class RunQueue:
         self._queue.append(actor)
         if self._next is None:
             self._next = self._clock.callLater(0, self._take_turns)
+
+    def after_slices(self, call: Callable[[], None]) -> None:
+        """Call this whenever turns were given for a slice of time."""
+        self._after_slices.append(call)
 
     def hurry(self, actor: IActor) -> None:
         """Let ``actor`` take a turn now; queue it if this iteration has given turns already."""
@@ -167,6 +172,8 @@ class RunQueue:
                 self._end(actor)
             if seconds() >= end:
                 break
+        for call in self._after_slices:
+            call()
         self._next = self._clock.callLater(0, self._take_turns) if queue else None
 
     def _end(self, actor: IActor) -> None:

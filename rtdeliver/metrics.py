@@ -3,6 +3,8 @@
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
+from itertools import accumulate
+from typing import Any
 
 import msgspec
 from prometheus_client import (
@@ -12,7 +14,14 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from rtdeliver.histogram import BOUNDS, Histogram
 
 PREFIX = "rtdeliver_"
 
@@ -30,6 +39,15 @@ class Sample(msgspec.Struct, frozen=True):
     labels: Mapping[str, str]
 
 
+class HistogramSample(msgspec.Struct, frozen=True):
+    """The durations that were counted up to the moment of a scrape."""
+
+    name: str
+    help: str
+    durations: Histogram
+    labels: Mapping[str, str]
+
+
 def counter(name: str, help: str, value: float, **labels: str) -> Sample:
     """A number that only grows; its exposed name ends in ``_total``."""
     return Sample("counter", name, help, value, labels)
@@ -38,6 +56,11 @@ def counter(name: str, help: str, value: float, **labels: str) -> Sample:
 def gauge(name: str, help: str, value: float, **labels: str) -> Sample:
     """A number that goes up and down."""
     return Sample("gauge", name, help, value, labels)
+
+
+def histogram(name: str, help: str, durations: Histogram, **labels: str) -> HistogramSample:
+    """Durations, from whose buckets Prometheus computes percentiles."""
+    return HistogramSample(name, help, durations, labels)
 
 
 def dropped(events: int, *, at: str, reason: str) -> Sample:
@@ -61,13 +84,17 @@ def build_info() -> list[Sample]:
     ]
 
 
+Source = Callable[[], Iterable[Sample | HistogramSample]]
+"""Returns what a part of a process counts."""
+
+
 class Exposition:
     """Collects the samples of all parts of a process when Prometheus scrapes it.
 
     The parts count in plain integers, which costs their hot paths almost nothing.
     """
 
-    def __init__(self, sources: Iterable[Callable[[], Iterable[Sample]]]) -> None:
+    def __init__(self, sources: Iterable[Source]) -> None:
         self._sources = list(sources)
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -81,16 +108,28 @@ class Exposition:
 
     def collect(self) -> Iterable[Metric]:
         """Called by prometheus_client for each scrape."""
-        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        families: dict[str, Metric] = {}
         for source in self._sources:
             for sample in source():
                 if sample.name not in families:
                     families[sample.name] = _family(sample)
-                values = [value for _, value in sorted(sample.labels.items())]
-                families[sample.name].add_metric(values, sample.value)
+                _add(families[sample.name], sample)
         return families.values()
 
 
-def _family(sample: Sample) -> CounterMetricFamily | GaugeMetricFamily:
-    family = CounterMetricFamily if sample.kind == "counter" else GaugeMetricFamily
+_FAMILIES: dict[str, type[Any]] = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+
+
+def _family(sample: Sample | HistogramSample) -> Metric:
+    family = _FAMILIES[sample.kind] if isinstance(sample, Sample) else HistogramMetricFamily
     return family(PREFIX + sample.name, sample.help, labels=sorted(sample.labels))
+
+
+def _add(family: Any, sample: Sample | HistogramSample) -> None:
+    values = [value for _, value in sorted(sample.labels.items())]
+    if isinstance(sample, Sample):
+        family.add_metric(values, sample.value)
+        return
+    durations = sample.durations
+    buckets = zip([*map(str, BOUNDS), "+Inf"], accumulate(durations.counts), strict=True)
+    family.add_metric(values, list(buckets), durations.sum_seconds)

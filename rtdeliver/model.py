@@ -128,12 +128,16 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """A published event.
 
     ``line`` is the event as frontends and browsers get it. The dispatcher that accepts the event
-    makes the line, once; ``topic`` and ``id`` are the same as in it.
+    makes the line, once; ``topic``, ``id`` and ``at`` are the same as in it.
+
+    :param at: when the event was accepted, in milliseconds since the epoch; 0 if the line does not
+        say so.
     """
 
     topic: Topic
     id: str
     line: bytes
+    at: int = 0
 
     @property
     def size(self) -> int:

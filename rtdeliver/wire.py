@@ -121,6 +121,7 @@ class _EventLine(msgspec.Struct, frozen=True):
     topic: str
     id: str | None = None
     lost: int = 0
+    at: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
 
 
 _publish_body = msgspec.json.Decoder(_PublishBody)
@@ -189,7 +190,7 @@ def encode_event(draft: Draft, *, id: str, at: int) -> Event:
         at,
         draft.data,
     )
-    return Event(topic=draft.topic, id=id, line=line)
+    return Event(topic=draft.topic, id=id, line=line, at=at)
 
 
 def encode_batch(batch: Sequence[Event | Gap]) -> bytes:
@@ -331,7 +332,7 @@ def _decode_event(line: bytes) -> Event | Gap:
         if fields.lost < 1:
             raise BadEvent("an event line must have an id")
         return Gap(topic=topic, lost=fields.lost)
-    return Event(topic=topic, id=check_event_id(fields.id), line=line)
+    return Event(topic=topic, id=check_event_id(fields.id), line=line, at=fields.at)
 
 
 def decode(decoder: Callable[[bytes], T], body: bytes, wrong: type[Refusal]) -> T:

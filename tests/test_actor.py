@@ -309,6 +309,15 @@ class RunQueueTests(SynchronousTestCase):
         clock.advance(0)
         self.assertEqual(turns, ["a", "b"])
 
+    def test_a_call_follows_each_slice_of_turns(self) -> None:
+        reactor, turns = Reactor(), []
+        run_queue = RunQueue(clock=reactor.clock, slice_seconds=5)
+        run_queue.after_slices(lambda: turns.append("after"))
+        for name in "abc":
+            run_queue.add(RecordingActor(name, turns))
+        reactor.clock.advance(0)
+        self.assertEqual(turns, ["a", "b", "c", "after"])
+
     def test_an_idle_run_queue_has_no_timer(self) -> None:
         clock = Clock()
         run_queue = RunQueue(clock=clock, slice_seconds=1)

@@ -17,7 +17,9 @@ FLOORS = {
     "domain": ("frontend", "dispatcher", "routing", "presence"),
     "mechanisms": ("http", "redis", "process"),
     "reading of settings": ("config", "redis.url"),
-    "small parts": ("actor", "backoff", "wheel", "tokens", "metrics", "deferreds", "client"),
+    "small parts": (
+        *("actor", "backoff", "wheel", "tokens", "metrics", "histogram", "deferreds", "client"),
+    ),
     "values and promises": (
         *("errors", "model", "event_ids", "messages", "interfaces", "wire"),
         "config.sections",
@@ -40,8 +42,8 @@ NEIGHBOURS = {
 
 PURE = (
     *FLOORS["values and promises"],
-    *("actor", "wheel", "metrics", "redis.url", "client"),
-    *("frontend.feed", "frontend.sse", "frontend.subscriptions"),
+    *("actor", "wheel", "metrics", "histogram", "redis.url", "client"),
+    *("frontend.ages", "frontend.feed", "frontend.sse", "frontend.subscriptions"),
     *(
         "likes.model",
         "likes.bodies",

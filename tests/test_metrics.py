@@ -3,7 +3,8 @@
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.metrics import Exposition, Sample, counter, dropped, gauge
+from rtdeliver.histogram import Histogram
+from rtdeliver.metrics import Exposition, Sample, counter, dropped, gauge, histogram
 
 
 def ours(exposition: Exposition) -> dict[str, float]:
@@ -57,6 +58,20 @@ class ExpositionTests(SynchronousTestCase):
     def test_a_label_may_be_any_text(self) -> None:
         exposition = Exposition([lambda: [gauge("g", "G.", 1, peer='a"b\\c\nd')]])
         self.assertEqual(ours(exposition), {'rtdeliver_g{peer=a"b\\c\nd}': 1})
+
+    def test_durations_are_buckets_that_add_up(self) -> None:
+        durations = Histogram()
+        for seconds in (0.0001, 0.010, 0.010, 7200):
+            durations.observe(seconds)
+        found = ours(Exposition([lambda: [histogram("age", "Ages.", durations, stage="sent")]]))
+        expected = {
+            "rtdeliver_age_bucket{le=0.0005,stage=sent}": 1,
+            "rtdeliver_age_bucket{le=60.11,stage=sent}": 3,
+            "rtdeliver_age_bucket{le=+Inf,stage=sent}": 4,
+            "rtdeliver_age_count{stage=sent}": 4,
+            "rtdeliver_age_sum{stage=sent}": 7200.0201,
+        }
+        self.assertEqual({name: found[name] for name in expected}, expected)
 
     def test_each_scrape_asks_anew(self) -> None:
         samples: list[Sample] = []

@@ -2,7 +2,7 @@
 
 import enum
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,9 +23,13 @@ from rtdeliver.wheel import TimingWheel
 
 
 class ConnectionCounts:
-    """Counts over all connections of a process: plain numbers, which are fast to add to."""
+    """Counts over all connections of a process: plain numbers, which are fast to add to.
 
-    def __init__(self) -> None:
+    :ivar sent_by_at: how many sends there were, by when the first event in each was accepted.
+    """
+
+    def __init__(self, sent_by_at: defaultdict[int, int]) -> None:
+        self.sent_by_at = sent_by_at
         self.sent = 0
         self.sends = 0
         self.dropped: Counter[str] = Counter()
@@ -223,11 +227,11 @@ class Connection:
         if stream is None:
             return
         if self._state is not _OPEN:
-            data, events = self._take_to_end()
+            data, events, at = self._take_to_end()
         elif self._rest:
-            data, events, self._rest = self._rest, 0, b""
+            data, events, at, self._rest = self._rest, 0, 0, b""
         else:
-            data, events = self._take()
+            data, events, at = self._take()
         if not data:
             return
         counts = self._counts
@@ -239,6 +243,7 @@ class Connection:
             return
         counts.sends += 1
         counts.sent += events
+        counts.sent_by_at[at] += 1
         self._last_progress = self._wheel.now
         if accepted < len(data):
             self._block(stream, data[accepted:])
@@ -323,54 +328,59 @@ class Connection:
     def _accept(self) -> None:
         self._state = _State.OPEN if self._ending is None else _State.ENDING
 
-    def _take_to_end(self) -> tuple[bytes, int]:
+    def _take_to_end(self) -> tuple[bytes, int, int]:
         """Take what is left to send before the stream ends; after all of it, close the stream."""
         ending = self._ending
         if self._state is not _State.ENDING or ending is None:
-            return b"", 0
+            return b"", 0, 0
         # To go on, or to close.
         self._run_queue.add(self)
         if self._rest:
             rest, self._rest = self._rest, b""
-            return rest, 0
+            return rest, 0, 0
         if ending.waits_for(self._cursors) or self._gaps:
             return self._take()
         if ending.last:
             last, ending.last = ending.last, b""
-            return last, 0
+            return last, 0, 0
         self._close(ending.reason)
-        return b"", 0
+        return b"", 0, 0
 
-    def _take(self) -> tuple[bytes, int]:
-        """Take what to send next; return it in chunks, and how many events it contains."""
+    def _take(self) -> tuple[bytes, int, int]:
+        """Take what to send next.
+
+        :return: the data in chunks, how many events it contains, and when the first of them was
+            accepted; 0 if there is none.
+        """
         cursors, self._cursors = self._cursors, ()
         if len(cursors) == 1:
             [(feed, position)] = cursors
-            data, events, end = feed.take(self, position)
+            data, events, end, at = feed.take(self, position)
             if end < feed.end or events < end - position:
                 self._note_taken(feed, position, events, end)
             if not self._gaps and not self._control:
-                return data, events
+                return data, events, at
             chunks = [data]
         else:
-            pieces, events = self._take_in_order(cursors)
+            pieces, events, at = self._take_in_order(cursors)
             chunks = [chunk(b"".join(pieces))] if pieces else []
         if self._gaps:
             chunks.insert(0, chunk(self._gap_frame()))
         if self._control:
             chunks.append(chunk(self._control))
             self._control = b""
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks), events
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks), events, at
 
-    def _take_in_order(self, cursors: Sequence[Cursor]) -> tuple[list[bytes], int]:
+    def _take_in_order(self, cursors: Sequence[Cursor]) -> tuple[list[bytes], int, int]:
         """Take from several feeds, in the order in which the events were posted."""
         pieces: list[bytes] = []
         ends = [position for _, position in cursors]
-        size = events = 0
-        for index, data, end in in_order(cursors):
+        size = events = first = 0
+        for index, data, end, at in in_order(cursors):
             size += len(data)
             if size > self._settings.send_bytes and pieces:
                 break
+            first = first or at
             pieces.append(data)
             ends[index] = end
         for (feed, position), end in zip(cursors, ends, strict=True):
@@ -381,7 +391,7 @@ class Connection:
                 self._note_taken(feed, position, taken, end)
             else:
                 self._cursors += ((feed, position),)
-        return pieces, events
+        return pieces, events, first
 
     def _note_taken(self, feed: Feed["Connection"], position: int, events: int, end: int) -> None:
         lost = end - position - events

@@ -19,6 +19,8 @@ class Frames(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     events: int
     topic: Topic
+    at: int = 0
+    """When the first of the events was accepted; 0 if it does not say."""
 
 
 class FeedViewer(Protocol):
@@ -53,6 +55,7 @@ class Feed(Generic[V]):
     """
 
     __slots__ = (
+        "_ats",
         "_behind",
         "_byte_starts",
         "_bytes_posted",
@@ -83,10 +86,11 @@ class Feed(Generic[V]):
         self._log: list[bytes] = []
         self._ends: list[int] = []
         self._numbers: list[int] = []
+        self._ats: list[int] = []
         # How many bytes were posted before each of the log, and in all.
         self._byte_starts: list[int] = []
         self._bytes_posted = 0
-        self._chunks: dict[int, tuple[bytes, int, int]] = {}
+        self._chunks: dict[int, tuple[bytes, int, int, int]] = {}
 
     def __len__(self) -> int:
         return len(self._viewers)
@@ -115,6 +119,7 @@ class Feed(Generic[V]):
         self._log.append(frames.data)
         self._ends.append(self.end)
         self._numbers.append(self._next_number())
+        self._ats.append(frames.at)
         self._byte_starts.append(self._bytes_posted)
         self._bytes_posted += len(frames.data)
         self._chunks.clear()
@@ -128,11 +133,12 @@ class Feed(Generic[V]):
         if not self._behind:
             self._clear()
 
-    def take(self, viewer: V, position: int) -> tuple[bytes, int, int]:
+    def take(self, viewer: V, position: int) -> tuple[bytes, int, int, int]:
         """Return the events after ``position``, as many as may be sent at a time.
 
-        :return: a chunk of frames, the number of events in them, and the position after them. The
-            position grows by more than that number if events between were dropped.
+        :return: a chunk of frames, the number of events in them, the position after them, and when
+            the first of them was accepted. The position grows by more than that number if events
+            between were dropped.
         """
         taken = self._chunks.get(position)
         if taken is None:
@@ -140,15 +146,16 @@ class Feed(Generic[V]):
         self.advance(viewer, taken[2])
         return taken
 
-    def since(self, position: int) -> Iterator[tuple[int, bytes, int]]:
+    def since(self, position: int) -> Iterator[tuple[int, bytes, int, int]]:
         """Yield the events after ``position`` without taking them; `advance` does that.
 
         Each is looked up when it is asked for, and nothing may be posted meanwhile.
 
-        :return: for each post its number, its frames, and the position after it.
+        :return: for each post its number, its frames, the position after it, and when the first of
+            its events was accepted.
         """
         for index in range(bisect_right(self._ends, position), len(self._ends)):
-            yield self._numbers[index], self._log[index], self._ends[index]
+            yield self._numbers[index], self._log[index], self._ends[index], self._ats[index]
 
     def advance(self, viewer: V, position: int) -> None:
         """Note that ``viewer`` is at ``position`` now. At the end, the next post wakes it again."""
@@ -161,7 +168,7 @@ class Feed(Generic[V]):
         first = bisect_right(self._ends, position)
         return self._bytes_posted - self._byte_starts[first] if first < len(self._ends) else 0
 
-    def _make_chunk(self, position: int) -> tuple[bytes, int, int]:
+    def _make_chunk(self, position: int) -> tuple[bytes, int, int, int]:
         first = last = bisect_right(self._ends, position)
         size = 0
         while last < len(self._log):
@@ -170,7 +177,8 @@ class Feed(Generic[V]):
                 break
             last += 1
         end = self._ends[last - 1]
-        return chunk(b"".join(self._log[first:last])), end - max(position, self.start), end
+        data = chunk(b"".join(self._log[first:last]))
+        return data, end - max(position, self.start), end, self._ats[first]
 
     def _catch_up(self) -> None:
         self._behind -= 1
@@ -181,6 +189,7 @@ class Feed(Generic[V]):
         self._log.clear()
         self._ends.clear()
         self._numbers.clear()
+        self._ats.clear()
         self._byte_starts.clear()
         self._chunks.clear()
         self.start = self.end
@@ -198,6 +207,7 @@ class Feed(Generic[V]):
             del log[:drop]
             del self._ends[:drop]
             del self._numbers[:drop]
+            del self._ats[:drop]
             del self._byte_starts[:drop]
             if self._settings.overflow == "close":
                 for viewer in list(self._viewers):
@@ -208,19 +218,20 @@ Cursor = tuple[Feed[Any], int]
 """A feed, and a viewer's position in it."""
 
 
-def in_order(cursors: Sequence[Cursor]) -> Iterator[tuple[int, bytes, int]]:
+def in_order(cursors: Sequence[Cursor]) -> Iterator[tuple[int, bytes, int, int]]:
     """Yield what follows each of ``cursors`` in its feed, in the order in which it was posted.
 
     It is looked up only as far as it is asked for: it may be thousands of events.
 
-    :return: for each post the index of the cursor, its frames, and the position after it.
+    :return: for each post the index of the cursor, its frames, the position after it, and when the
+        first of its events was accepted.
     """
     following = [feed.since(position) for feed, position in cursors]
     heads = [(*post, index) for index, posts in enumerate(following) for post in islice(posts, 1)]
     heapify(heads)
     while heads:
-        _, data, end, index = heads[0]
-        yield index, data, end
+        _, data, end, at, index = heads[0]
+        yield index, data, end, at
         post = next(following[index], None)
         if post is None:
             heappop(heads)

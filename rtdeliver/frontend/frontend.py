@@ -1,5 +1,6 @@
 """What a frontend does: connect viewers, change their topics, send them delivered events."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import count
 
@@ -14,6 +15,7 @@ from rtdeliver.config.sections import Presence, Routing, Viewers
 from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import BadRequest, StaleIncarnation, Unavailable
 from rtdeliver.frontend import sse
+from rtdeliver.frontend.ages import EventAges, Stage
 from rtdeliver.frontend.chunked import chunk
 from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.feed import Feed, Frames
@@ -31,7 +33,7 @@ from rtdeliver.interfaces import (
     IStreamOwner,
 )
 from rtdeliver.messages import Subscriptions, TopicsChange
-from rtdeliver.metrics import Sample, counter, gauge
+from rtdeliver.metrics import HistogramSample, Sample, counter, gauge
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
 from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
@@ -89,6 +91,8 @@ class Frontend:
             settings=routing,
             backoff=new_backoff(),
         )
+        self._ages = EventAges(now)
+        run_queue.after_slices(self._ages.flush)
         self._supervisor = Supervisor(
             node=node,
             max_connections=max_connections,
@@ -97,6 +101,7 @@ class Frontend:
             now=now,
             run_queue=run_queue,
             wheel=wheel,
+            sent_by_at=self._ages.sent,
             ended=self._ended,
         )
         self._members = Members()
@@ -218,12 +223,15 @@ class Frontend:
             )
 
     def deliver(self, batch: Sequence[Event | Gap]) -> None:
+        self._ages.observe(
+            Stage.DELIVERED, Counter(event.at for event in batch if isinstance(event, Event))
+        )
         for frames in self._frames(batch):
             feed = self._table.group(frames.topic)
             if feed is not None:
                 feed.post(frames)
 
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[Sample | HistogramSample]:
         return [
             gauge("subscriptions", "Topics watched, over all connections.", len(self._table)),
             gauge("topics", "Topics with viewers.", self._table.topic_count),
@@ -238,6 +246,7 @@ class Frontend:
                 "Events not sent again, since they had been delivered before.",
                 self._repeated,
             ),
+            *self._ages.samples(),
             *self._recent.samples(),
             *self._supervisor.samples(),
             gauge("members", "Members with streams.", len(self._members)),
@@ -302,4 +311,4 @@ class Frontend:
 
 def _frames_of(run: Sequence[Event]) -> Frames:
     data = b"".join([sse.event_frame(event) for event in run])
-    return Frames(data=data, events=len(run), topic=run[0].topic)
+    return Frames(data=data, events=len(run), topic=run[0].topic, at=run[0].at)

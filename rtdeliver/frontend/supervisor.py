@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 
 from twisted.internet.defer import Deferred
@@ -32,6 +32,7 @@ class Supervisor:
     :param node: the node's name, which connection ids contain.
     :param max_connections: the largest number of connections at a time.
     :param now: the wall clock, in seconds since the epoch.
+    :param sent_by_at: where connections note their sends; see `ConnectionCounts`.
     :param ended: called with each connection whose stream is gone.
     :param draw: returns a random number between two others.
     """
@@ -46,6 +47,7 @@ class Supervisor:
         now: Callable[[], float],
         run_queue: RunQueue,
         wheel: TimingWheel,
+        sent_by_at: defaultdict[int, int],
         ended: Callable[[Connection], None],
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -59,7 +61,7 @@ class Supervisor:
         self._wheel = wheel
         self._ended = ended
         self._connections: dict[ConnectionId, Connection] = {}
-        self._counts = ConnectionCounts()
+        self._counts = ConnectionCounts(sent_by_at)
         self._started = 0
         self._closed = Counter(dict.fromkeys(CloseReason, 0))
         self._busy = Counter({"full": 0, "draining": 0})

@@ -24,7 +24,7 @@ from rtdeliver.http.replies import PostHandler
 from rtdeliver.http.routes import add_health, add_metrics, add_posts
 from rtdeliver.http.site import BoundedSite, ValidatingResource
 from rtdeliver.http.waiting import WaitingConnections
-from rtdeliver.metrics import Exposition, Sample, build_info
+from rtdeliver.metrics import Exposition, Source, build_info
 from rtdeliver.process.descriptors import max_waiting
 from rtdeliver.process.host import IHost
 from rtdeliver.process.lag import ReactorLag
@@ -56,7 +56,7 @@ class RoleBase:
         self._secret = read_secret(config.access.secret_file)
         self._secret_users: list[_SecretUser] = []
         self._missing: Callable[[], list[str]] = list
-        self.samples: list[Callable[[], Iterable[Sample]]] = []
+        self.samples: list[Source] = []
         self.reloaders: dict[str, Reloader] = {}
         if self._secret:
             self.reloaders["access.secret_file"] = self._reload_secret
@@ -102,7 +102,7 @@ class RoleBase:
         app: Klein,
         *,
         missing: Callable[[], list[str]],
-        samples: Iterable[Callable[[], Iterable[Sample]]],
+        samples: Iterable[Source],
     ) -> None:
         """Add the health checks and the metrics, and let the log tell what is missing."""
         self._missing = missing

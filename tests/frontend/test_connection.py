@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
@@ -78,7 +78,7 @@ class CountingFeed(Feed[Connection]):
 
     looks = 0
 
-    def since(self, position: int) -> Iterator[tuple[int, bytes, int]]:
+    def since(self, position: int) -> Iterator[tuple[int, bytes, int, int]]:
         for item in super().since(position):
             CountingFeed.looks += 1
             yield item
@@ -100,7 +100,7 @@ class Subject:
     ) -> None:
         self.clock = Clock()
         self.run_queue = RunQueue(clock=self.clock, slice_seconds=1)
-        self.counts = ConnectionCounts()
+        self.counts = ConnectionCounts(defaultdict(int))
         self.ended: list[CloseReason] = []
         self.stream = stream or RecordingStream()
         settings = Viewers(
@@ -181,7 +181,7 @@ class ContractTestCase(SynchronousTestCase):
             settings=Viewers(),
             run_queue=run_queue,
             wheel=TimingWheel(clock=clock, tick_seconds=TICK_SECONDS),
-            counts=ConnectionCounts(),
+            counts=ConnectionCounts(defaultdict(int)),
             lost=lambda connection, _: self.feed.leave(connection),
         )
         self.feed.join(connection)
@@ -307,6 +307,15 @@ class SendingTests(SynchronousTestCase):
         subject.turns()
         self.assertEqual([b"abc"], subject.stream.contents)
         self.assertEqual((4, 2), (subject.counts.sent, subject.counts.sends))
+
+    def test_a_send_is_noted_with_the_time_of_its_first_event(self) -> None:
+        for topics in ((RED,), (RED, GREEN)):
+            subject = Subject().opened()
+            subject.counts.sent_by_at.clear()
+            for at, topic in zip((8, 9), topics * 2, strict=False):
+                subject.post(Frames(data=b"x", events=1, topic=topic, at=at))
+            subject.turns()
+            self.assertEqual(subject.counts.sent_by_at, {8: 1})
 
     def test_a_turn_without_work_sends_nothing(self) -> None:
         subject = Subject().opened()

@@ -42,7 +42,7 @@ class Watcher:
     def take(self) -> None:
         if self.cursor is not None:
             feed, position = self.cursor
-            data, events, end = feed.take(self, position)
+            data, events, end, _ = feed.take(self, position)
             self.data += contents(data)
             self.events += events
             self.lost += end - position - events
@@ -72,8 +72,8 @@ def new_feed(
     )
 
 
-def frames(data: bytes, events: int = 1) -> Frames:
-    return Frames(data=data, events=events, topic=RED)
+def frames(data: bytes, events: int = 1, at: int = 0) -> Frames:
+    return Frames(data=data, events=events, topic=RED, at=at)
 
 
 class CountedBytes(bytes):
@@ -200,16 +200,16 @@ class FeedTests(SynchronousTestCase):
         feeds: list[Feed[Watcher]] = [Feed(RED, settings, numbers) for _ in range(2)]
         for feed in feeds:
             joined(feed)
-        for place, data in ((0, b"a"), (1, b"b"), (0, b"c")):
-            feeds[place].post(frames(data, events=2))
-        self.assertEqual([(1, b"a", 2), (3, b"c", 4)], list(feeds[0].since(0)))
-        self.assertEqual([(3, b"c", 4)], list(feeds[0].since(2)))
-        self.assertEqual([(2, b"b", 2)], list(feeds[1].since(0)))
+        for place, data, at in ((0, b"a", 7), (1, b"b", 8), (0, b"c", 9)):
+            feeds[place].post(frames(data, events=2, at=at))
+        self.assertEqual([(1, b"a", 2, 7), (3, b"c", 4, 9)], list(feeds[0].since(0)))
+        self.assertEqual([(3, b"c", 4, 9)], list(feeds[0].since(2)))
+        self.assertEqual([(2, b"b", 2, 8)], list(feeds[1].since(0)))
         self.assertEqual(
-            [(1, b"a", 2), (0, b"b", 2), (1, b"c", 4)],
+            [(1, b"a", 2, 7), (0, b"b", 2, 8), (1, b"c", 4, 9)],
             list(in_order([(feeds[1], 0), (feeds[0], 0)])),
         )
-        self.assertEqual([(1, b"c", 4)], list(in_order([(feeds[1], 2), (feeds[0], 2)])))
+        self.assertEqual([(1, b"c", 4, 9)], list(in_order([(feeds[1], 2), (feeds[0], 2)])))
 
     def test_what_follows_a_position_is_looked_up_only_as_far_as_it_is_read(self) -> None:
         feed = new_feed()
@@ -218,7 +218,7 @@ class FeedTests(SynchronousTestCase):
             feed.post(frames(b"%d" % number))
         following = feed.since(500)
         self.assertIs(following, iter(following))
-        self.assertEqual((501, b"500", 501), next(following))
+        self.assertEqual((501, b"500", 501, 0), next(following))
 
     def test_how_much_waits_is_told_without_a_look_at_each_event(self) -> None:
         feed = new_feed()
@@ -239,7 +239,7 @@ class FeedTests(SynchronousTestCase):
         for number, size in enumerate(sizes):
             feed.post(frames(b"x" * size))
             for position in range(feed.end + 1):
-                kept = [len(data) for _, data, _ in feed.since(position)]
+                kept = [len(data) for _, data, _, _ in feed.since(position)]
                 self.assertEqual(sum(kept), feed.bytes_since(position))
             if number % 7 == 6:
                 watcher.take_all()

@@ -20,6 +20,7 @@ from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.interfaces import IConnections, IDispatcherClient, IFrontendDeliveries, IStreamOwner
 from rtdeliver.messages import Acknowledgement, Subscriptions, TopicsChange
+from rtdeliver.metrics import Sample
 from rtdeliver.model import ConnectionId, FrontendRef, Gap, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.connections import FrontendConnectionsContract
@@ -95,6 +96,7 @@ class FrontendTestCase(SynchronousTestCase):
         return {
             ".".join([sample.name, *sample.labels.values()]): sample.value
             for sample in self.frontend.samples()
+            if isinstance(sample, Sample)
         }
 
 

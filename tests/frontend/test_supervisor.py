@@ -1,6 +1,7 @@
 """Tests of rtdeliver.frontend.supervisor."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from itertools import count
 
@@ -76,6 +77,7 @@ class SupervisorTestCase(SynchronousTestCase):
             now=self.wall.seconds,
             run_queue=RunQueue(clock=self.clock, slice_seconds=1),
             wheel=TimingWheel(clock=self.clock, tick_seconds=0.25),
+            sent_by_at=defaultdict(int),
             ended=self.ended.append,
         )
 
