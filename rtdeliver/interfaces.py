@@ -15,6 +15,7 @@ from rtdeliver.messages import (
     PresenceChange,
     PresenceHeartbeat,
     PresenceSweep,
+    Receipt,
     Route,
     Subscriptions,
     TopicsChange,
@@ -254,6 +255,13 @@ class IConnections(Interface):
 
     def subscriptions(id: ConnectionId) -> Deferred[Subscriptions]:
         """Fires with the topics of a connection; fails with `UnknownConnection`."""
+
+    def receive(receipt: Receipt) -> Deferred[None]:
+        """Note that a page has just received events.
+
+        Fails with `UnknownConnection` if no connection has the id, and with `TooManyRequests` if
+        this one has told a moment ago.
+        """
 
     def look_for(id: ConnectionId) -> Deferred[None]:
         """Fail with `UnknownConnection` if no connection has this id, and fire otherwise.

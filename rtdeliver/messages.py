@@ -19,6 +19,18 @@ class TopicsChange(msgspec.Struct, frozen=True, omit_defaults=True):
     sequence: int | None = None
 
 
+class Receipt(msgspec.Struct, frozen=True):
+    """What a page tells of events that it has just received.
+
+    :param round_trip_ms: how long a request of this page and its answer take.
+    :param events: their ids.
+    """
+
+    connection: ConnectionId
+    round_trip_ms: float
+    events: tuple[str, ...]
+
+
 class Announcement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a frontend tells the dispatchers of its viewers.
 

@@ -18,10 +18,12 @@ from rtdeliver.messages import (
     Announcement,
     Presence,
     PresenceHeartbeat,
+    Receipt,
     Subscriptions,
     TopicsChange,
 )
 from rtdeliver.model import (
+    ConnectionId,
     Event,
     FrontendRef,
     Gap,
@@ -38,6 +40,9 @@ T = TypeVar("T")
 _EXACT = 2**53
 # So the viewers of very many topics may be added up.
 _MOST_VIEWERS = 2**31 - 1
+
+# How many events a page may tell at a time to have received.
+_MOST_RECEIPTS = 100
 
 encode = msgspec.json.encode
 """Return a value as compact JSON in UTF-8."""
@@ -96,6 +101,12 @@ class _TopicsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sequence: Annotated[int, Meta(ge=0, lt=2**53)] | None = None
 
 
+class _ReceiptBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    connection: str
+    round_trip_ms: Annotated[float, Meta(ge=0, le=60_000)]
+    events: Annotated[list[str], Meta(max_length=_MOST_RECEIPTS)]
+
+
 class _AnnouncementBody(msgspec.Struct, frozen=True):
     frontend: FrontendRef
     counts: dict[str, int]
@@ -126,6 +137,7 @@ class _EventLine(msgspec.Struct, frozen=True):
 
 _publish_body = msgspec.json.Decoder(_PublishBody)
 _topics_body = msgspec.json.Decoder(_TopicsBody)
+_receipt_body = msgspec.json.Decoder(_ReceiptBody)
 _announcement_body = msgspec.json.Decoder(_AnnouncementBody)
 _heartbeat_body = msgspec.json.Decoder(_HeartbeatBody)
 _topic_body = msgspec.json.Decoder(_TopicBody)
@@ -229,6 +241,19 @@ def decode_topics_change(body: bytes) -> TopicsChange:
         add=tuple(check_topic(text) for text in fields.add),
         remove=tuple(check_topic(text) for text in fields.remove),
         sequence=fields.sequence,
+    )
+
+
+def decode_receipt(body: bytes) -> Receipt:
+    """Read what a page tells to have received.
+
+    :raises Refusal: `BadJson` or `BadRequest`.
+    """
+    fields = decode(_receipt_body.decode, body, BadRequest)
+    return Receipt(
+        connection=ConnectionId(fields.connection),
+        round_trip_ms=fields.round_trip_ms,
+        events=tuple(fields.events),
     )
 
 

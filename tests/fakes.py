@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
 from rtdeliver.backoff import Backoff
-from rtdeliver.config.sections import Deliveries, Forwards, Http, Retry, Routing, Viewers
+from rtdeliver.config.sections import Deliveries, Forwards, Http, Latency, Retry, Routing, Viewers
 from rtdeliver.config.sections import Presence as PresenceSettings
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
@@ -501,6 +501,7 @@ def new_frontend(
     mailbox_events: int = 1000,
     topics: int = 1000,
     presence: IPresenceClient | None = None,
+    receipts_one_in: int = 0,
 ) -> Frontend:
     """A frontend ``n1`` that takes five topics a connection and confirms within two seconds."""
     return Frontend(
@@ -513,6 +514,7 @@ def new_frontend(
         ),
         routing=Routing(),
         presence_settings=PresenceSettings(batch_members=100),
+        latency=Latency(receipts_one_in=receipts_one_in),
         node="n1",
         max_connections=max_connections,
         incarnation=incarnation,

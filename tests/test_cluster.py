@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from rtdeliver.config.sections import Deliveries, Forwards, Presence, Routing, Viewers
+from rtdeliver.config.sections import Deliveries, Forwards, Latency, Presence, Routing, Viewers
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.errors import Unavailable
@@ -81,6 +81,7 @@ def build_frontend(process: Process[Frontend], network: Network) -> Frontend:
         settings=STREAMS,
         routing=Routing(lease_seconds=LEASE_SECONDS),
         presence_settings=Presence(batch_members=10),
+        latency=Latency(),
         node=process.node,
         max_connections=6,
         incarnation=process.incarnation,

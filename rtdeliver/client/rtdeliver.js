@@ -9,6 +9,8 @@ const RETRY_MAX_MS = 30_000;
 // many heartbeats.
 const CONNECT_MS = 30_000;
 const MISSED_HEARTBEATS = 2.5;
+// How often it tells at most which events it has received.
+const RECEIPTS_MS = 2_000;
 // Servers and proxies bound the length of a URL: further topics are added by a request.
 const QUERY_CHARACTERS = 3_000;
 
@@ -85,6 +87,13 @@ export class Stream {
 	// When something came last, and for how long nothing may come.
 	#heardAt = 0;
 	#silenceMs = CONNECT_MS;
+	// The server wants to know of one in so many events when they came.
+	#receiptsOneIn = 0;
+	/** @type {string[]} */
+	#receipts = [];
+	#toldAt = -RECEIPTS_MS;
+	// How long a request and its answer take; unknown at first.
+	#roundTripMs = Infinity;
 	/** @type {number | undefined} */
 	#watch;
 	/** @type {Map<string, Set<(value: any) => void>>} */
@@ -286,8 +295,9 @@ export class Stream {
 		this.#connection = null;
 	}
 
-	/** @param {{ connection: string, topics: string[], pending?: string[], heartbeat_seconds: number }} told */
-	#connected({ connection, topics, pending, heartbeat_seconds }) {
+	/** @param {{ connection: string, topics: string[], pending?: string[], heartbeat_seconds: number, receipts_one_in?: number }} told */
+	#connected({ connection, topics, pending, heartbeat_seconds, receipts_one_in = 0 }) {
+		this.#receiptsOneIn = receipts_one_in;
 		this.#listen(heartbeat_seconds * 1000 * MISSED_HEARTBEATS);
 		this.#connection = connection;
 		this.#held = new Set(topics);
@@ -324,8 +334,44 @@ export class Stream {
 	#received(event) {
 		// What was on its way when its topic was given up.
 		if (!this.#wanted.has(event.topic)) return;
+		if (this.#receiptsOneIn && crc32(event.id) % this.#receiptsOneIn === 0) this.#note(event.id);
 		this.#tell(`event ${event.type}`, event);
 		this.#tell("event *", event);
+	}
+
+	/**
+	 * Tells the server at once that an event has come. What comes too soon after that is not told:
+	 * the server takes the time of the request for that of the event.
+	 *
+	 * @param {string} id
+	 */
+	#note(id) {
+		const now = performance.now();
+		if (!this.#receipts.length) {
+			if (now - this.#toldAt < RECEIPTS_MS) return;
+			this.#toldAt = now;
+			// Events that came together are told together.
+			setTimeout(() => this.#tellReceived());
+		}
+		this.#receipts.push(id);
+	}
+
+	async #tellReceived() {
+		// The first request finds out how long one takes.
+		const events = this.#roundTripMs < Infinity ? this.#receipts.slice(0, 100) : [];
+		this.#receipts = [];
+		const began = performance.now();
+		const [response] = await this.#fetch("received", {
+			method: "POST",
+			headers: { "Content-Type": "application/json" },
+			body: JSON.stringify({
+				connection: this.#connection,
+				round_trip_ms: events.length ? this.#roundTripMs : 0,
+				events,
+			}),
+		});
+		// The shortest of all: others have waited for something else.
+		if (response) this.#roundTripMs = Math.min(this.#roundTripMs, performance.now() - began);
 	}
 
 	/**
@@ -380,7 +426,7 @@ export class Stream {
 	 * @param {{ add: string[], remove: string[] }} change
 	 */
 	async #request(connection, change) {
-		const [response, answer] = await this.#fetch(connection, {
+		const [response, answer] = await this.#fetch(topicsOf(connection), {
 			method: "POST",
 			headers: { "Content-Type": "application/json" },
 			body: JSON.stringify({ ...change, sequence: ++this.#sequence }),
@@ -407,20 +453,17 @@ export class Stream {
 	}
 
 	/**
-	 * @param {string} connection
+	 * @param {string} path
 	 * @param {RequestInit} [options]
 	 * @returns {Promise<[Response, any] | []>}
 	 */
-	async #fetch(connection, options) {
+	async #fetch(path, options) {
 		try {
-			const response = await fetch(
-				`${this.#url}/connections/${encodeURIComponent(connection)}/topics`,
-				{
-					...options,
-					credentials: this.#credentials ? "include" : "omit",
-					signal: AbortSignal.timeout(REQUEST_MS),
-				},
-			);
+			const response = await fetch(`${this.#url}/${path}`, {
+				...options,
+				credentials: this.#credentials ? "include" : "omit",
+				signal: AbortSignal.timeout(REQUEST_MS),
+			});
 			return [response, await response.json()];
 		} catch {
 			return [];
@@ -442,7 +485,26 @@ export class Stream {
 	#check = async () => {
 		const connection = this.#connection;
 		if (!connection || globalThis.document?.hidden) return;
-		const [response] = await this.#fetch(connection);
+		const [response] = await this.#fetch(topicsOf(connection));
 		if (connection === this.#connection && (!response || response.status === 404)) this.#lose();
 	};
+}
+
+/** @param {string} connection */
+function topicsOf(connection) {
+	return `connections/${encodeURIComponent(connection)}/topics`;
+}
+
+/**
+ * The checksum that chooses the events of which the server wants to know; ids are ASCII.
+ *
+ * @param {string} text
+ */
+function crc32(text) {
+	let sum = -1;
+	for (let index = 0; index < text.length; index++) {
+		sum ^= text.charCodeAt(index);
+		for (let bit = 0; bit < 8; bit++) sum = (sum >>> 1) ^ (0xedb88320 & -(sum & 1));
+	}
+	return ~sum >>> 0;
 }

@@ -552,6 +552,18 @@ class LikesCrowd(Section, frozen=True, kw_only=True):
     """How long the crowd stays."""
 
 
+class Latency(Section, frozen=True, kw_only=True):
+    """rtcombined, rtfrontend: how it is measured when pages receive events."""
+
+    receipts_one_in: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
+    """Pages with rtdeliver.js tell their frontend when they have received one in so many events.
+    0 means none.
+    """
+
+    receipts_events: Count = 10_000
+    """How many of these events a frontend remembers; a page that tells later is not counted."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All sections, by the names of their tables. Only the code that assembles a role takes it."""
 
@@ -569,6 +581,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     forwards: Forwards = Forwards()
     datacenters: Datacenters = Datacenters()
     presence: Presence = Presence()
+    latency: Latency = Latency()
     workers: Workers = Workers()
     worker_restart: WorkerRestart = WorkerRestart()
     process: Process = Process()

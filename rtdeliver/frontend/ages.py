@@ -55,6 +55,10 @@ class EventAges:
             if at:
                 self.observe_age(stage, (now_ms - at) / 1000, times)
 
+    def age(self, at: int) -> float:
+        """Return how long ago, in seconds, an event was accepted."""
+        return self._now() - at / 1000
+
     def observe_age(self, stage: Stage, seconds: float, times: int = 1) -> None:
         """Count an age so many times."""
         if seconds < 0:

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from rtdeliver.deferreds import as_deferred
-from rtdeliver.errors import AnsweredNo, Refusal, TooManyTopics, UnknownConnection
+from rtdeliver.errors import AnsweredNo, Refusal, TooManyRequests, TooManyTopics, UnknownConnection
 from rtdeliver.http.client import Answer, NodeClient
 from rtdeliver.http.failover import Failover
 from rtdeliver.http.requests import JSON
@@ -17,6 +17,7 @@ from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
     PresenceHeartbeat,
+    Receipt,
     Subscriptions,
     TopicsChange,
 )
@@ -89,6 +90,10 @@ class _RemoteConnections:
     async def subscriptions(self, id: ConnectionId) -> Subscriptions:
         return await _subscriptions_of(self._client.get(self._path(id)))
 
+    @as_deferred
+    async def receive(self, receipt: Receipt) -> None:
+        await _owned(self._client.post(f"{self._url}/received", encode(receipt), content_type=JSON))
+
     def look_for(self, id: ConnectionId) -> Deferred[None]:  # noqa: ARG002
         return succeed(None)
 
@@ -97,8 +102,17 @@ class _RemoteConnections:
 
 
 async def _subscriptions_of(request: Awaitable[Answer]) -> Subscriptions:
+    answer = await _owned(request)
     try:
-        return decode_subscriptions((await request).body)
+        return decode_subscriptions(answer.body)
+    except Refusal as refusal:
+        raise AnsweredNo(200, refusal.message) from None
+
+
+async def _owned(request: Awaitable[Answer]) -> Answer:
+    """Return the answer of the frontend that owns a connection; raise what it means otherwise."""
+    try:
+        return await request
     except AnsweredNo as failure:
         if failure.status == UnknownConnection.status:
             raise UnknownConnection(
@@ -108,6 +122,6 @@ async def _subscriptions_of(request: Awaitable[Answer]) -> Subscriptions:
             raise TooManyTopics(
                 "the connection would have more topics than its frontend allows"
             ) from None
+        if failure.status == TooManyRequests.status:
+            raise TooManyRequests("told too often", headers={"Retry-After": "1"}) from None
         raise
-    except Refusal as refusal:
-        raise AnsweredNo(200, refusal.message) from None

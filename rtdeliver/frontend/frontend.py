@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
 from rtdeliver.backoff import Backoff
-from rtdeliver.config.sections import Presence, Routing, Viewers
+from rtdeliver.config.sections import Latency, Presence, Routing, Viewers
 from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import BadRequest, StaleIncarnation, Unavailable
 from rtdeliver.frontend import sse
@@ -22,6 +22,7 @@ from rtdeliver.frontend.feed import Feed, Frames
 from rtdeliver.frontend.interest import Interest
 from rtdeliver.frontend.members import Members
 from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeats
+from rtdeliver.frontend.receipts import Receipts
 from rtdeliver.frontend.recent import RecentEvents
 from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.frontend.supervisor import Supervisor
@@ -32,7 +33,7 @@ from rtdeliver.interfaces import (
     IPresenceClient,
     IStreamOwner,
 )
-from rtdeliver.messages import Subscriptions, TopicsChange
+from rtdeliver.messages import Receipt, Subscriptions, TopicsChange
 from rtdeliver.metrics import HistogramSample, Sample, counter, gauge
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
 from rtdeliver.tokens import Identity
@@ -61,6 +62,7 @@ class Frontend:
         settings: Viewers,
         routing: Routing,
         presence_settings: Presence,
+        latency: Latency,
         node: str,
         incarnation: str,
         max_connections: int,
@@ -93,6 +95,7 @@ class Frontend:
         )
         self._ages = EventAges(now)
         run_queue.after_slices(self._ages.flush)
+        self._receipts = Receipts(settings=latency, ages=self._ages, clock=clock)
         self._supervisor = Supervisor(
             node=node,
             max_connections=max_connections,
@@ -202,6 +205,13 @@ class Frontend:
     def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
         return execute(self._subscriptions, id)
 
+    def receive(self, receipt: Receipt) -> Deferred[None]:
+        return execute(self._receive, receipt)
+
+    def _receive(self, receipt: Receipt) -> None:
+        self._supervisor.connection(receipt.connection)
+        self._receipts.receive(receipt)
+
     def look_for(self, id: ConnectionId) -> Deferred[None]:
         return execute(self._supervisor.connection, id).addCallback(lambda _: None)
 
@@ -247,6 +257,7 @@ class Frontend:
                 self._repeated,
             ),
             *self._ages.samples(),
+            *self._receipts.samples(),
             *self._recent.samples(),
             *self._supervisor.samples(),
             gauge("members", "Members with streams.", len(self._members)),
@@ -278,6 +289,7 @@ class Frontend:
             pending=list(pending),
             lost=lost,
             heartbeat_seconds=self._settings.heartbeat_seconds,
+            receipts_one_in=self._receipts.one_in,
             reconnect_seconds=self._settings.reconnect_seconds,
         )
         connection.open(head + chunk(frame))
@@ -291,6 +303,7 @@ class Frontend:
                 yield _frames_of(run)
                 run, size = [], 0
             if self._table.count(event.topic):
+                self._receipts.note(event)
                 run.append(event)
                 size += event.size
         if run:

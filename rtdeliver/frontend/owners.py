@@ -1,6 +1,7 @@
 """How a request for a connection reaches the frontend that owns it."""
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -9,8 +10,10 @@ from zope.interface import implementer
 from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import Refused, RemoteFailure, Unavailable, UnknownConnection
 from rtdeliver.interfaces import IConnections, IDispatcherClient, IOwnerClient
-from rtdeliver.messages import Subscriptions, TopicsChange
+from rtdeliver.messages import Receipt, Subscriptions, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef, node_of
+
+T = TypeVar("T")
 
 _GONE = "the frontend of this stream is gone; connect again, and use the new id"
 _UNKNOWN = "no dispatcher answers to say which frontend has this stream; try again"
@@ -59,6 +62,9 @@ class OwnedConnections:
     def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
         return self._ask(id, lambda connections: connections.subscriptions(id))
 
+    def receive(self, receipt: Receipt) -> Deferred[None]:
+        return self._ask(receipt.connection, lambda connections: connections.receive(receipt))
+
     @as_deferred
     async def look_for(self, id: ConnectionId) -> None:
         if node_of(id) == self._node:
@@ -66,16 +72,12 @@ class OwnedConnections:
         else:
             await self._find(node_of(id))
 
-    def _ask(
-        self, id: ConnectionId, request: Callable[[IConnections], Deferred[Subscriptions]]
-    ) -> Deferred[Subscriptions]:
+    def _ask(self, id: ConnectionId, request: Callable[[IConnections], Deferred[T]]) -> Deferred[T]:
         if node_of(id) == self._node:
             return request(self._own)
         return Deferred.fromCoroutine(self._ask_owner(node_of(id), request))
 
-    async def _ask_owner(
-        self, node: str, request: Callable[[IConnections], Awaitable[Subscriptions]]
-    ) -> Subscriptions:
+    async def _ask_owner(self, node: str, request: Callable[[IConnections], Awaitable[T]]) -> T:
         owner = await self._find(node)
         try:
             return await request(self._owners.connections(owner))

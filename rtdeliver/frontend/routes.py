@@ -31,7 +31,7 @@ from rtdeliver.interfaces import IConnections
 from rtdeliver.messages import Subscriptions
 from rtdeliver.model import ConnectionId, Topic, check_topic
 from rtdeliver.tokens import Identity
-from rtdeliver.wire import decode_batch, decode_topics_change
+from rtdeliver.wire import decode_batch, decode_receipt, decode_topics_change
 
 
 def add_connect_route(
@@ -76,7 +76,10 @@ def add_connect_route(
 
 
 def add_topics_routes(app: Klein, connections: IConnections) -> None:
-    """Add ``/connections/{id}/topics``, where the topics of a stream are changed."""
+    """Add ``/connections/{id}/topics``, where the topics of a stream are changed.
+
+    Add ``/received``, too, where pages tell which events they have received.
+    """
 
     @app.route("/connections/<id>/topics", methods=["GET"])
     async def topics(request: Request, id: str) -> bytes:
@@ -92,6 +95,13 @@ def add_topics_routes(app: Klein, connections: IConnections) -> None:
         change = decode_topics_change(post.body)
         subscriptions = await shield(connections.subscribe(ConnectionId(id), change))
         return answer(request, _status(subscriptions), subscriptions)
+
+    @app.route("/received", methods=["POST"])
+    async def receive(request: Request) -> bytes:
+        post = post_of(request)
+        media_type(post.content_type, JSON)
+        await shield(connections.receive(decode_receipt(post.body)))
+        return answer(request, 202, {})
 
 
 def frontend_posts(frontend: Frontend) -> dict[str, PostHandler]:

@@ -28,6 +28,7 @@ def connected_frame(
     pending: Sequence[Topic],
     lost: Sequence[Topic] | None = None,
     heartbeat_seconds: float,
+    receipts_one_in: int = 0,
     reconnect_seconds: float,
 ) -> bytes:
     """Return the first frame of a stream.
@@ -37,6 +38,8 @@ def connected_frame(
         ``None`` for one that comes for the first time.
     :param heartbeat_seconds: within this time the client is always sent something, if only a
         heartbeat.
+    :param receipts_one_in: the share of the events that a page is to tell it has received, as 1 in
+        so many; left out when it is 0.
     :param reconnect_seconds: how long a browser waits before it reconnects.
     """
     fields: dict[str, object] = {"connection": connection_id, "topics": sorted(topics)}
@@ -46,6 +49,8 @@ def connected_frame(
         fields["resumed"] = []
         fields["lost"] = sorted(lost)
     fields["heartbeat_seconds"] = _number(heartbeat_seconds)
+    if receipts_one_in:
+        fields["receipts_one_in"] = receipts_one_in
     return _control_frame("connected", fields, reconnect_seconds=reconnect_seconds)
 
 

@@ -85,6 +85,7 @@ def new_frontend(
         settings=config.viewers,
         routing=config.routing,
         presence_settings=config.presence,
+        latency=config.latency,
         node=node_name(config.node.name),
         incarnation=incarnation,
         max_connections=max_connections(config.viewers.max_connections),

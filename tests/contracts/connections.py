@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from rtdeliver.errors import RemoteFailure, TooManyTopics, UnknownConnection
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.interfaces import IConnections, IDispatcherClient
-from rtdeliver.messages import Subscriptions, TopicsChange
+from rtdeliver.messages import Receipt, Subscriptions, TopicsChange
 from rtdeliver.model import ConnectionId, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.contract import SynchronousContract
@@ -76,6 +76,16 @@ class ConnectionsContract(SynchronousContract):
         self.assertEqual([RED], self.topics(red))
         self.assertEqual({RED, GREEN}, set(self.topics(both)))
         self.assertEqual([], self.topics(none))
+
+    def test_what_a_page_has_received_is_taken_of_connections_that_are_there(self) -> None:
+        id = self.connect(RED)
+        for connection, failure in ((id, None), (ConnectionId(f"{id}x"), UnknownConnection)):
+            receipt = Receipt(connection=connection, round_trip_ms=1.5, events=("1-0-a",))
+            answer = self.answered(self.connections.receive(receipt))
+            if failure is None:
+                self.assertIsNone(self.successResultOf(answer))
+            else:
+                self.failureResultOf(answer, failure)
 
     def test_a_change_is_answered_with_all_topics_and_stays(self) -> None:
         id = self.connect(RED, GREEN)

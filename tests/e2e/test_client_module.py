@@ -3,6 +3,7 @@
 import json
 import secrets
 import time
+from binascii import crc32
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -37,7 +38,9 @@ viewers.topics_per_connection = 40
 viewers.mailbox_events = 50
 presence.heartbeat_seconds = 0.5
 presence.grace_seconds = 1.25
+latency.receipts_one_in = 2
 """
+RECEIPTS_ONE_IN = 2
 TOPICS = 40
 BAD = "no\nline breaks"
 KEY = secrets.token_hex(32)
@@ -385,6 +388,39 @@ def test_events_that_were_lost_are_told_of(page: Any, server: RoleProcess) -> No
     gaps, came = page.evaluate("[seen.gaps, seen.events.length]")
     assert {topic for gap in gaps for topic in gap["topics"]} == {"live:red"}
     assert sum(gap["lost"] for gap in gaps) == 1000 - came > 0
+
+
+def test_a_page_tells_when_it_has_received_a_sample_of_the_events(
+    page: Any, server: RoleProcess
+) -> None:
+    """At most one request a second, of which the first finds out how long a request takes."""
+    told: list[dict[str, Any]] = []
+    page.on(
+        "request",
+        lambda request: (
+            told.append(request.post_data_json)
+            if request.method == "POST" and request.url.endswith("/received")
+            else None
+        ),
+    )
+    watch(page, server, "live:told")
+    published: list[str] = []
+
+    def is_received() -> bool:
+        answer = publish(server, {"topic": "live:told", "data": 1})
+        published.append(answer.json()["id"])
+        page.wait_for_function("(count) => seen.events.length >= count", arg=len(published))
+        return metrics(server)['rtdeliver_event_age_seconds_count{stage="received"}'] >= 2
+
+    eventually(is_received, "the age of two events is known")
+    first, *others = told
+    assert first["events"] == []
+    assert all(other["round_trip_ms"] > 0 for other in others)
+    chosen = [id for other in others for id in other["events"]]
+    assert set(chosen) <= {id for id in published if crc32(id.encode()) % RECEIPTS_ONE_IN == 0}
+    counted = metrics(server)
+    assert counted["rtdeliver_receipts_unknown_total"] == 0
+    assert counted.get('rtdeliver_refused_total{listeners="public",status="429"}', 0) == 0
 
 
 def test_a_change_that_is_not_answered_is_made_again_on_the_same_stream(

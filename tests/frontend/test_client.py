@@ -16,6 +16,7 @@ from rtdeliver.errors import (
     AnsweredNo,
     AnswerLost,
     RemoteFailure,
+    TooManyRequests,
     TooManyTopics,
     UnknownConnection,
     Unreachable,
@@ -31,7 +32,7 @@ from rtdeliver.interfaces import (
     IPresenceClient,
     IRoutingTable,
 )
-from rtdeliver.messages import Acknowledgement, Announcement, TopicsChange
+from rtdeliver.messages import Acknowledgement, Announcement, Receipt, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.presence.routes import add_presence_routes
@@ -284,6 +285,11 @@ class HttpOwnerClientTests(SynchronousTestCase):
         topics = tuple(Topic(f"topic:{number}") for number in range(1000))
         answer = self.asked.subscribe(self.viewer.id, TopicsChange(add=topics, remove=()))
         self.failureResultOf(answer, TooManyTopics)
+
+    def test_it_is_told_what_a_page_has_received(self) -> None:
+        receipt = Receipt(connection=self.viewer.id, round_trip_ms=1.5, events=("1-0-a",))
+        self.assertIsNone(self.successResultOf(self.asked.receive(receipt)))
+        self.failureResultOf(self.asked.receive(receipt), TooManyRequests)
 
     def test_any_other_answer_is_a_failure_of_the_owner(self) -> None:
         for resource in (Fixed(500, b""), Fixed(200, b"{}"), Fixed(200, b"nonsense")):

@@ -19,7 +19,7 @@ from rtdeliver.errors import (
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.owners import OwnedConnections
 from rtdeliver.interfaces import IConnections, IOwnerClient
-from rtdeliver.messages import Announcement, Subscriptions, TopicsChange
+from rtdeliver.messages import Announcement, Receipt, Subscriptions, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef, Topic, make_connection_id
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.connections import (
@@ -50,6 +50,7 @@ class MemoryConnections:
     def __init__(self, node: str, error: Exception | None = None) -> None:
         self.topics: dict[ConnectionId, list[Topic]] = {}
         self.sequences: dict[ConnectionId, int] = {}
+        self.received: list[Receipt] = []
         self.error = error
         self._node = node
 
@@ -64,6 +65,10 @@ class MemoryConnections:
 
     def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
         return execute(self._tell, id)
+
+    def receive(self, receipt: Receipt) -> Deferred[None]:
+        self.received.append(receipt)
+        return self.subscriptions(receipt.connection).addCallback(lambda _: None)
 
     def look_for(self, id: ConnectionId) -> Deferred[None]:
         return self.subscriptions(id).addCallback(lambda _: None)
