@@ -88,12 +88,17 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         announcement.
     :param replaced: whether another process announces itself as the same node.
     :param restored: the topics whose rows the routing table had lost.
+    :param received_at: when the dispatcher received the announcement, by its wall clock, in seconds
+        since the epoch; 0 if it does not say so.
+    :param answered_at: when it answered.
     """
 
     lease_seconds: float
     full: bool = False
     replaced: bool = False
     restored: tuple[Topic, ...] = ()
+    received_at: float = 0
+    answered_at: float = 0
 
 
 class Route(msgspec.Struct, frozen=True):

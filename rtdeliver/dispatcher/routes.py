@@ -1,6 +1,9 @@
 """The HTTP paths of a dispatcher."""
 
+from collections.abc import Callable
+
 from klein import Klein
+from msgspec.structs import replace
 from twisted.web.server import Request
 
 from rtdeliver.config.sections import Publishing
@@ -37,15 +40,23 @@ def dispatcher_posts(dispatcher: Dispatcher, limits: Publishing) -> dict[str, Po
     return {"/publish": publish, "/forward": forward}
 
 
-def add_dispatcher_routes(app: Klein, dispatcher: Dispatcher) -> None:
-    """Add the paths that frontends and operators use."""
+def add_dispatcher_routes(app: Klein, dispatcher: Dispatcher, now: Callable[[], float]) -> None:
+    """Add the paths that frontends and operators use.
+
+    :param now: the wall clock, which frontends are told.
+    """
 
     @app.route("/subscriptions", methods=["POST"])
     async def subscriptions(request: Request) -> bytes:
+        received_at = now()
         post = post_of(request)
         media_type(post.content_type, JSON)
         announcement = decode_announcement(post.body)
-        return answer(request, 200, await shield(dispatcher.announce(announcement)))
+        acknowledged = await shield(dispatcher.announce(announcement))
+        if announcement.sequence:
+            # A frontend of rtdeliver, which compares the clocks.
+            acknowledged = replace(acknowledged, received_at=received_at, answered_at=now())
+        return answer(request, 200, acknowledged)
 
     @app.route("/topics", methods=["GET"])
     # Klein identifies a route by its function's name, and rtcombined has another one named topics.

@@ -9,6 +9,7 @@ from zope.interface import implementer
 
 from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import AnsweredNo, Refusal, TooManyRequests, TooManyTopics, UnknownConnection
+from rtdeliver.frontend.clock_offsets import ClockOffsets
 from rtdeliver.http.client import Answer, NodeClient
 from rtdeliver.http.failover import Failover
 from rtdeliver.http.requests import JSON
@@ -32,18 +33,18 @@ class HttpDispatcherClient:
     """Sends each request to one of the dispatchers.
 
     :param dispatchers: the dispatchers of this datacenter.
+    :param offsets: is told how the dispatchers' clocks are set.
     """
 
-    def __init__(self, *, dispatchers: Failover, client: NodeClient) -> None:
+    def __init__(self, *, dispatchers: Failover, client: NodeClient, offsets: ClockOffsets) -> None:
         self._dispatchers = dispatchers
         self._client = client
+        self._offsets = offsets
 
     @as_deferred
     async def announce(self, announcement: Announcement) -> Acknowledgement:
         body = encode(announcement)
-        return await self._dispatchers.ask(
-            lambda url: self._post(f"{url}/subscriptions", body, decode_acknowledgement)
-        )
+        return await self._dispatchers.ask(lambda url: self._announce(url, body))
 
     @as_deferred
     async def frontends(self) -> Sequence[FrontendRef]:
@@ -53,6 +54,12 @@ class HttpDispatcherClient:
     async def heartbeat(self, heartbeat: PresenceHeartbeat) -> None:
         body = encode(heartbeat)
         await self._dispatchers.ask(lambda url: self._post(f"{url}/presence", body, bool))
+
+    async def _announce(self, url: str, body: bytes) -> Acknowledgement:
+        sent_at = self._offsets.now()
+        answer = await self._post(f"{url}/subscriptions", body, decode_acknowledgement)
+        self._offsets.note(url, sent_at, answer)
+        return answer
 
     async def _frontends(self, url: str) -> Sequence[FrontendRef]:
         return decode_frontends((await self._client.get(f"{url}/frontends")).body)

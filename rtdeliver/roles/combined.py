@@ -67,7 +67,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         )
         apps.append(new_likes_app(config, platform, app_key, base))
     internal = new_app()
-    add_routing_routes(internal, config, dispatcher, presence)
+    add_routing_routes(internal, config, base, dispatcher, presence)
     add_topics_routes(internal, frontend)
     base.add_operator_routes(
         internal,

@@ -47,7 +47,7 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     dispatcher = new_dispatcher(config, base, table, HttpFrontendClient(base.fast_client))
     presence = new_presence_tracker(config, base, store, dispatcher)
     app = new_app()
-    add_routing_routes(app, config, dispatcher, presence)
+    add_routing_routes(app, config, base, dispatcher, presence)
     base.add_operator_routes(
         app, missing=dispatcher.missing, samples=[dispatcher.samples, presence.samples]
     )
@@ -138,8 +138,8 @@ def new_presence_tracker(
 
 
 def add_routing_routes(
-    app: Klein, config: Config, dispatcher: Dispatcher, presence: PresenceTracker
+    app: Klein, config: Config, base: RoleBase, dispatcher: Dispatcher, presence: PresenceTracker
 ) -> None:
     """Add the routes for frontends and applications."""
-    add_dispatcher_routes(app, dispatcher)
+    add_dispatcher_routes(app, dispatcher, base.now)
     add_presence_routes(app, presence, config.presence)

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IListeningPort
 from rtdeliver.config.sections import Config
 from rtdeliver.errors import ConfigError
 from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient
+from rtdeliver.frontend.clock_offsets import ClockOffsets
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.owners import OwnedConnections
 from rtdeliver.frontend.routes import add_connect_route, add_topics_routes, frontend_posts
@@ -36,8 +37,12 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
     if not config.node.dispatchers:
         raise ConfigError("node.dispatchers: give at least one URL, such as http://127.0.0.1:8090")
     base = RoleBase(config, reactor, host)
+    offsets = ClockOffsets(base.now)
+    base.samples.append(offsets.samples)
     dispatchers = HttpDispatcherClient(
-        dispatchers=base.failover(config.node.dispatchers, last_good), client=base.client
+        dispatchers=base.failover(config.node.dispatchers, last_good),
+        client=base.client,
+        offsets=offsets,
     )
     frontend = new_frontend(config, base, new_incarnation(), dispatchers, dispatchers)
     app = new_app()

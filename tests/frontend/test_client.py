@@ -22,6 +22,7 @@ from rtdeliver.errors import (
     Unreachable,
 )
 from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient, _RemoteConnections
+from rtdeliver.frontend.clock_offsets import ClockOffsets
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.routes import add_topics_routes
 from rtdeliver.http.routes import new_app
@@ -37,6 +38,7 @@ from rtdeliver.model import ConnectionId, FrontendRef, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.presence.routes import add_presence_routes
 from rtdeliver.routing.memory import MemoryRoutingTable
+from rtdeliver.wire import encode
 from tests.contracts.connections import AwayConnectionsContract, FrontendConnectionsContract
 from tests.contracts.dispatcher_client import DispatcherClientContract
 from tests.contracts.owner_client import OwnerClientContract
@@ -53,12 +55,13 @@ from tests.fakes import (
 RED, GREEN = Topic("live:red"), Topic("live:green")
 N1 = FrontendRef(node="n1", url="http://10.0.0.5:8081", incarnation="first")
 TOLD = Announcement(frontend=N1, counts={RED: 1}, full=True, lease_seconds=30, sequence=4)
+NOW = 1_795_417_956.0
 ACKNOWLEDGED = b'{"lease_seconds":30}'
 
 
 def routes_of(dispatcher: Dispatcher) -> IResource:
     app = new_app()
-    add_dispatcher_routes(app, dispatcher)
+    add_dispatcher_routes(app, dispatcher, lambda: NOW)
     resource: IResource = app.resource()
     return resource
 
@@ -101,6 +104,7 @@ class HttpPresenceClientContractTests(PresenceClientContract, SynchronousTestCas
         return HttpDispatcherClient(
             dispatchers=new_failover("http://d1:8090", clock=self.clock),
             client=new_client(MemoryAgent({"d1:8090": app.resource()}), self.clock),
+            offsets=ClockOffsets(self.clock.seconds),
         )
 
 
@@ -116,6 +120,7 @@ class HttpDispatcherClientContractTests(DispatcherClientContract, SynchronousTes
         return HttpDispatcherClient(
             dispatchers=new_failover("http://d1:8090", clock=self.clock),
             client=new_client(agent, self.clock),
+            offsets=ClockOffsets(self.clock.seconds),
         )
 
 
@@ -124,6 +129,7 @@ class HttpDispatcherClientTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
+        self.offsets = ClockOffsets(lambda: NOW)
 
     def use(self, *hosts: IResource | Exception) -> HttpDispatcherClient:
         """A client of so many dispatchers, named d0 and so on."""
@@ -133,11 +139,21 @@ class HttpDispatcherClientTests(SynchronousTestCase):
                 *(f"http://d{number}:8090/" for number in range(len(hosts))), clock=self.clock
             ),
             client=new_client(self.agent, self.clock),
+            offsets=self.offsets,
         )
 
     def asked(self) -> list[str]:
         """The hosts that were asked so far."""
         return [url.removeprefix("http://")[:2] for url in self.agent.requests]
+
+    def test_each_announcement_compares_the_clocks(self) -> None:
+        told = encode({"lease_seconds": 30, "received_at": NOW + 0.2, "answered_at": NOW + 0.3})
+        client = self.use(ConnectError(), Fixed(200, told))
+        self.failureResultOf(client.announce(TOLD), Unreachable)
+        self.successResultOf(client.announce(TOLD))
+        [sample] = self.offsets.samples()
+        self.assertEqual(sample.labels, {"dispatcher": "http://d1:8090"})
+        self.assertAlmostEqual(sample.value, 0.25)
 
     def test_an_announcement_is_one_post(self) -> None:
         dispatcher = Fixed(200, ACKNOWLEDGED)

@@ -47,7 +47,7 @@ class HttpPlatformContractTests(DispatcherPlatformContract, SynchronousTestCase)
     ) -> IPlatform:
         app = new_app()
         add_posts(app, dispatcher_posts(dispatcher, LIMITS))
-        add_dispatcher_routes(app, dispatcher)
+        add_dispatcher_routes(app, dispatcher, self.clock.seconds)
         add_presence_routes(app, presence, Presence(batch_members=10))
         return HttpPlatform(
             dispatchers=new_failover("http://d1:8090", clock=self.clock, order=at_random),
