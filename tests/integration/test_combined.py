@@ -4,6 +4,7 @@ import itertools
 import json
 import socket
 import threading
+from binascii import crc32
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
@@ -136,7 +137,8 @@ def test_a_stream_begins_with_its_head_and_the_connected_frame(
     told = json.loads(data.removeprefix("data: "))
     id = told["connection"]
     assert data == (
-        f'data: {{"connection":"{id}","topics":["a b","{topic}"],"heartbeat_seconds":25}}'
+        f'data: {{"connection":"{id}","topics":["a b","{topic}"],"heartbeat_seconds":25,'
+        '"receipts_one_in":100}'
     )
 
 
@@ -212,7 +214,7 @@ def test_heartbeats_are_comments_without_a_blank_line(write_config: WriteConfig)
         connected = stream.read_until(b"\n\n")
         rest = stream.read_until(b":\n:\n")
 
-    assert b'"heartbeat_seconds":1}' in connected
+    assert b'"heartbeat_seconds":1,' in connected
     assert rest == b":\n:\n"
 
 
@@ -229,6 +231,45 @@ def test_head_of_connect_opens_no_stream(role: RoleProcess) -> None:
         assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert answer.content == b""
     assert metrics(role)["rtdeliver_connections_started_total"] == before
+
+
+# How old events are.
+
+
+def test_ages_are_counted_at_every_hop(role: RoleProcess, viewers: Viewers, topic: str) -> None:
+    def count(stage: str) -> float:
+        return metrics(role)[f'rtdeliver_event_age_seconds_count{{stage="{stage}"}}']
+
+    before = {stage: count(stage) for stage in ("delivered", "sent", "received")}
+    stream = viewers.connect(role.url("public"), topic)
+    # One in 100 is told: their checksums end in 00.
+    ids = [id for id in (f"e{number}" for number in range(1000)) if crc32(id.encode()) % 100 == 0]
+    for id in ids:
+        publish(role, {"topic": topic, "id": id, "data": 1})
+        viewers.wait(lambda: bool(stream.events) and stream.frames[-1].id == id, "it came")  # noqa: B023
+    told = {"connection": stream.connection, "round_trip_ms": 0, "events": ids}
+    answer = HTTP.post(role.url("public") + "/received", json=told)
+    assert answer.status_code == 202
+    for stage in before:
+        assert count(stage) == before[stage] + len(ids), stage
+
+
+def test_a_page_tells_once_a_second_of_its_own_stream(role: RoleProcess, viewers: Viewers) -> None:
+    stream = viewers.connect(role.url("public"))
+    told = {"connection": stream.connection, "round_trip_ms": 1, "events": []}
+    url = role.url("public") + "/received"
+    for wrong, status, error in (
+        ({**told, "connection": "n1-x"}, 404, "unknown_connection"),
+        ({**told, "round_trip_ms": -1}, 400, "bad_request"),
+        ({**told, "events": ["e"] * 101}, 400, "bad_request"),
+        ({**told, "at": 1}, 400, "bad_request"),
+    ):
+        answer = HTTP.post(url, json=wrong)
+        assert (answer.status_code, answer.json()["error"]) == (status, error)
+    answers = [HTTP.post(url, json=told) for _ in range(20)]
+    assert answers[0].status_code == 202
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.headers["Retry-After"] for answer in refused} == {"1"}
 
 
 # Publishing.
