@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import multiprocessing
+import re
 import select
 import selectors
 import signal
@@ -117,6 +118,30 @@ def latency() -> dict[str, float]:
     """From the call of publish by HTTP to a viewer's receipt, 1000 viewers, 10 events/s."""
     with dispatcher() as hub, frontend(hub.url("listen"), "n1") as node, _Readers(node) as readers:
         return _delays(hub, readers, "x")
+
+
+def ages() -> dict[str, dict[str, float]]:
+    """What a frontend tells of the ages of events, beside what its viewers measure themselves."""
+    with dispatcher() as hub, frontend(hub.url("listen"), "n1") as node, _Readers(node) as readers:
+        measured = _delays(hub, readers, "x", events=300)
+        return {"viewers": measured, "sent": _ages_sent(node)}
+
+
+def _ages_sent(node: RoleProcess) -> dict[str, float]:
+    """Percentiles of a histogram, where its buckets end."""
+    bucket = re.compile(r'rtdeliver_event_age_seconds_bucket{le="(.*)",stage="sent"}')
+    counts = [
+        (float(match[1]), count)
+        for name, count in metrics(node).items()
+        if (match := bucket.fullmatch(name))
+    ]
+    total = counts[-1][1]
+    return {
+        f"p{percent}_milliseconds": next(
+            round(end * 1000, 1) for end, count in counts if count >= total * percent / 100
+        )
+        for percent in (50, 90, 99)
+    }
 
 
 def stall() -> dict[str, dict[str, float]]:
@@ -633,6 +658,7 @@ _FIGURES = {
     "memory": memory,
     "fanout": fanout,
     "latency": latency,
+    "ages": ages,
     "stall": stall,
     "attacks": attacks,
     "routing_table": routing_table,
