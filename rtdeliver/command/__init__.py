@@ -1,0 +1,1 @@
+"""The ``rtdeliver`` command: settings, tokens, and a first session without curl."""

@@ -1,0 +1,100 @@
+"""The rtdeliver command, without a server."""
+
+import io
+import re
+import tomllib
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+import jwt
+from twisted.trial.unittest import SynchronousTestCase
+
+from rtdeliver.command.main import COMMANDS, main
+from rtdeliver.config.sections import Viewers
+
+KEY = "correct-horse-battery-staple-correct-horse"
+
+
+class Ended(NamedTuple):
+    status: int | str | None
+    output: str
+    complaint: str
+
+
+def rtdeliver(*arguments: str) -> Ended:
+    output, complaint = io.StringIO(), io.StringIO()
+    status: int | str | None
+    with redirect_stdout(output), redirect_stderr(complaint):
+        try:
+            status = main(arguments)
+        except SystemExit as ended:
+            status = ended.code
+    return Ended(status, output.getvalue(), complaint.getvalue())
+
+
+class CommandTests(SynchronousTestCase):
+    def file(self, name: str, text: str) -> str:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / name).write_text(text)
+        return str(folder / name)
+
+    def assert_fails(self, ended: Ended, *words: str) -> None:
+        self.assertEqual((ended.status, ended.output), (1, ""))
+        self.assertEqual(ended.complaint.count("\n"), 1, ended.complaint)
+        for word in words:
+            self.assertIn(word, ended.complaint)
+
+    def test_the_help_names_all_commands(self) -> None:
+        text = rtdeliver("--help").output
+        for command in COMMANDS:
+            self.assertIn(command.NAME, text)
+            self.assertIn("usage: ", rtdeliver(command.NAME, "--help").output)
+
+    def test_a_wrong_option_is_one_line(self) -> None:
+        for arguments in ((), ("nothing",), ("publish", "topic"), ("watch", "--what")):
+            self.assert_fails(rtdeliver(*arguments), "rtdeliver")
+
+    def test_the_version_is_told(self) -> None:
+        self.assertRegex(rtdeliver("--version").output, r"^rtdeliver \d+\.\d+\.\d+\n$")
+
+    def test_the_default_settings_are_printed_and_right(self) -> None:
+        text = rtdeliver("default-config").output
+        self.assertEqual(tomllib.loads(text)["viewers"]["topics"], Viewers().topics)
+        path = self.file("rtdeliver.toml", text)
+        self.assertEqual(rtdeliver("check-config", path), Ended(0, f"{path} is right\n", ""))
+
+    def test_wrong_settings_are_named_with_what_would_be_right(self) -> None:
+        path = self.file("rtdeliver.toml", "[viewers]\nheartbeat = 5\n")
+        self.assert_fails(rtdeliver("check-config", path), path, "heartbeat_seconds")
+        self.assert_fails(rtdeliver("check-config", "nowhere.toml"), "No such file")
+
+    def test_a_token_is_made_and_explained(self) -> None:
+        path = self.file("key", KEY)
+        token = rtdeliver("token", "ann", "--key-file", path, "--seconds", "60").output.strip()
+        self.assertEqual(jwt.decode(token, KEY, algorithms=["HS256"])["sub"], "ann")
+        told = rtdeliver("explain-token", token, "--key-file", path).output
+        self.assertIn('"sub": "ann"', told)
+        self.assertTrue(re.search(r"valid for ann, for (59|60) s more", told), told)
+
+    def test_a_token_that_is_refused_is_explained_all_the_same(self) -> None:
+        path = self.file("key", KEY)
+        token = rtdeliver("token", "ann", "--key-file", path, "--seconds", "-1").output.strip()
+        ended = rtdeliver("explain-token", token, "--key-file", path)
+        self.assertEqual(ended.status, 1)
+        self.assertIn('"sub": "ann"', ended.output)
+        self.assertIn("exp", ended.complaint)
+        self.assertIn('"sub"', rtdeliver("explain-token", token).output)
+
+    def test_what_is_wrong_with_a_token_or_its_key_is_told(self) -> None:
+        self.assert_fails(rtdeliver("explain-token", "x"), "no JSON Web Token")
+        self.assert_fails(rtdeliver("token", "ann", "--key-file", "nowhere"), "nowhere")
+        self.assert_fails(
+            rtdeliver("token", "", "--key-file", self.file("key", KEY)), "a member must be"
+        )
+
+    def test_a_server_that_is_not_there_is_one_line(self) -> None:
+        for arguments in (("publish", "t", "1"), ("watch", "t")):
+            for url in ("http://127.0.0.1:9", "nonsense", "http://[", "ftp://h"):
+                self.assert_fails(rtdeliver(*arguments, "--url", url), url)
