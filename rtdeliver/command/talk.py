@@ -133,10 +133,6 @@ def _stream(options: argparse.Namespace, last_id: str) -> Iterator[tuple[str, st
 
 
 def _connection(url: str, seconds: float) -> Any:
-    kinds: dict[str, type[http.client.HTTPConnection]] = {
-        "http": http.client.HTTPConnection,
-        "https": http.client.HTTPSConnection,
-    }
     try:
         parts = urlsplit(url)
         kind, host, port = _KINDS.get(parts.scheme), parts.hostname, parts.port
