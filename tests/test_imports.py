@@ -198,7 +198,7 @@ class LayerTests(SynchronousTestCase):
         others = {
             module
             for module in importers("rtdeliver.process")
-            if room_of(module)[1] not in ("process", "roles", "tap")
+            if room_of(module)[1] not in ("process", "roles", "tap", "command")
         }
         self.assertEqual(others, set())
 
@@ -233,14 +233,16 @@ class LayerTests(SynchronousTestCase):
         others = {name for name in importers("txredisapi") if not within(name, "rtdeliver.redis")}
         self.assertEqual(others, set())
 
-    def test_the_reactor_is_imported_by_tap_when_a_service_is_made(self) -> None:
+    def test_the_reactor_is_imported_where_a_process_begins(self) -> None:
         found = {
             (module, imported.in_function)
             for module, every in IMPORTS.items()
             for imported in every
             if imported.name == "twisted.internet.reactor"
         }
-        self.assertEqual(found, {("rtdeliver.tap", True)})
+        # A command that asks a Redis is a process of its own.
+        expected = {("rtdeliver.tap", True), ("rtdeliver.command.redis", True)}
+        self.assertEqual(found, expected)
 
     def test_everyone_else_is_given_the_clock_that_measures_and_the_wall_clock(self) -> None:
         found = {
@@ -278,6 +280,8 @@ class LayerTests(SynchronousTestCase):
             {
                 ("rtdeliver.tap", "twisted.internet"),
                 ("rtdeliver.tap", "twisted.internet.reactor"),
+                ("rtdeliver.command.redis", "twisted.internet"),
+                ("rtdeliver.command.redis", "twisted.internet.reactor"),
                 # From an extra, which `rtbench` asks for when it lacks.
                 ("rtdeliver.bench.latency", "hdrh.histogram"),
                 ("rtdeliver.bench.latency", "hdrh.histogram.HdrHistogram"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn, Protocol
 
-from rtdeliver.command import settings, talk, tokens
+from rtdeliver.command import doctor, settings, talk, tokens
 from rtdeliver.command.failure import CommandError
 from rtdeliver.errors import ConfigError, Refusal
 
@@ -27,6 +27,7 @@ class Command(Protocol):
 COMMANDS: tuple[type[Command], ...] = (
     talk.Publish,
     talk.Watch,
+    doctor.Doctor,
     settings.CheckConfig,
     settings.DefaultConfig,
     tokens.MakeToken,

@@ -19,7 +19,19 @@ def max_connections(configured: int) -> int:
 
 def max_waiting() -> int:
     """Return how many connections without a stream the public listeners of this process accept."""
-    return max(_LEAST_WAITING, min(_limit() // 32, _MOST_WAITING))
+    return _waiting(_limit())
+
+
+def descriptors_for(connections: int) -> int:
+    """Return how many file descriptors a process needs for so many streams."""
+    needed = connections + _RESERVED + _LEAST_WAITING
+    while needed - _RESERVED - _waiting(needed) < connections:
+        needed += max(1, connections + _RESERVED + _waiting(needed) - needed)
+    return needed
+
+
+def _waiting(limit: int) -> int:
+    return max(_LEAST_WAITING, min(limit // 32, _MOST_WAITING))
 
 
 def _limit() -> int:

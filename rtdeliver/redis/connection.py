@@ -328,14 +328,17 @@ class RedisConnection:
                 lambda failure: failure.trap(Unavailable)
             )
 
+    async def information(self) -> bytes:
+        """Return what Redis tells of itself; nothing if this user may not ask."""
+        try:
+            told: bytes = await self._commands.handler.execute_command("INFO")
+        except txredisapi.RedisError:
+            return b""
+        return told
+
     async def _read_settings(self) -> None:
         """Warn of settings of Redis with which rows would be lost."""
-        try:
-            answer = await self._commands.handler.execute_command("INFO", "memory")
-        except txredisapi.RedisError:
-            # This user may not ask.
-            return
-        found = re.search(rb"maxmemory_policy:([a-z-]+)", answer)
+        found = re.search(rb"maxmemory_policy:([a-z-]+)", await self.information())
         if found and found[1] != b"noeviction":
             log.warn(
                 "Redis at {place} may evict rows: set its maxmemory-policy to noeviction, not to"

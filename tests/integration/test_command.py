@@ -1,6 +1,7 @@
 """The rtdeliver command as a process, beside real roles."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import WriteConfig
+from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
     DEADLINE_SECONDS,
     HTTP,
@@ -110,6 +112,33 @@ def test_a_refusal_is_told_in_the_words_of_the_server(role: RoleProcess) -> None
         assert done.returncode == 1
         [line] = done.stderr.splitlines()
         assert word in line
+
+
+def test_the_doctor_finds_what_is_wrong_with_this_process_and_with_a_redis(
+    tmp_path: Path,
+) -> None:
+    with RedisServer("--maxmemory-policy", "allkeys-lru") as server:
+        gone = fixed_port()
+        config = tmp_path / "rtdeliver.toml"
+        config.write_text(f'redis.urls = ["{server.url}", "redis://127.0.0.1:{gone}"]\n')
+        command = [*COMMAND, "doctor", "--viewers", "1000", "--config", str(config)]
+        done = subprocess.run(
+            ["sh", "-c", 'ulimit -n 500; exec "$@"', "sh", *command],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+        )
+    assert done.returncode == 1
+    assert re.search(
+        r"^mend  open files of a process: 500, \d,\d+ needed\n +ulimit", done.stdout, re.M
+    )
+    assert f"mend  Redis at 127.0.0.1:{server.port}, maxmemory-policy: allkeys-lru" in done.stdout
+    assert re.search(
+        rf"^mend  Redis at 127.0.0.1:{gone}: Redis cannot be reached", done.stdout, re.M
+    )
+    assert f"fine  Redis at 127.0.0.1:{server.port}, version: " in done.stdout
+    [line] = done.stderr.splitlines()
+    assert "things to mend for 1000 viewers" in line
 
 
 def test_a_secret_is_read_from_a_file(tmp_path: Path) -> None:
