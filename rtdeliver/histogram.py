@@ -59,7 +59,7 @@ def _bucket(seconds: float) -> int:
     """Return the index of the first bucket that ends at ``seconds`` or later."""
     if seconds <= LEAST_SECONDS:
         return 0
-    index = min(math.ceil((math.log(seconds) - _START) * _STEP), len(BOUNDS))
+    index = max(1, min(math.ceil((math.log(seconds) - _START) * _STEP), len(BOUNDS)))
     # Bounds are rounded to what a person can read.
     if seconds <= BOUNDS[index - 1]:
         return index - 1

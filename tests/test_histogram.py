@@ -3,7 +3,7 @@
 import itertools
 import math
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -22,6 +22,7 @@ class HistogramTests(SynchronousTestCase):
         for lower, upper in itertools.pairwise(BOUNDS):
             self.assertTrue(lower < upper < lower * 1.1)
 
+    @example(0.0005000000000000001, 1)
     @given(SECONDS | st.sampled_from(BOUNDS), st.integers(1, 1000))
     def test_a_duration_is_in_the_first_bucket_that_ends_at_it_or_later(
         self, seconds: float, times: int
