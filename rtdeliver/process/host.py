@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
 from rtdeliver.process.listeners import Listener, listen, places
+from rtdeliver.process.watchdog import feed_watchdog
 
 log = Logger()
 
@@ -55,7 +56,7 @@ class OwnProcess:
 
     def listening(self, role: str, ports: Mapping[str, IListeningPort]) -> None:
         log.info("{role} listens: {places}", role=role, places=places(ports))
-        notify_systemd("READY=1")
+        report_ready(self._reactor)
 
     def stopping(self) -> Collection[str]:
         notify_systemd("STOPPING=1")
@@ -74,6 +75,12 @@ def complain(line: str) -> None:
     """Write to standard error why the process cannot go on."""
     if sys.__stderr__ is not None:
         sys.__stderr__.write(line + "\n")
+
+
+def report_ready(reactor: Any) -> None:
+    """Tell the service manager that the process has started, and from then on that it runs."""
+    notify_systemd("READY=1")
+    feed_watchdog(reactor, os.environ, notify_systemd)
 
 
 def notify_systemd(state: str) -> None:

@@ -21,7 +21,7 @@ from rtdeliver.backoff import Backoff
 from rtdeliver.config.sections import Node
 from rtdeliver.errors import BadRequest, ConfigError
 from rtdeliver.model import check_node
-from rtdeliver.process.host import IHost, OwnProcess, node_name, notify_systemd
+from rtdeliver.process.host import IHost, OwnProcess, node_name, report_ready
 from rtdeliver.process.listeners import Listener, places
 from rtdeliver.process.service import RoleService
 from rtdeliver.process.shared_port import share
@@ -49,6 +49,7 @@ class ParentProcess:
 
     def __init__(self, *, reactor: Any, workers: int) -> None:
         self._own = OwnProcess(reactor)
+        self._reactor = reactor
         self._workers = workers
         self.sockets: dict[str, int] = {}
 
@@ -67,7 +68,7 @@ class ParentProcess:
             places=places(ports),
             workers=self._workers,
         )
-        notify_systemd("READY=1")
+        report_ready(self._reactor)
 
     def stopping(self) -> Collection[str]:
         return self._own.stopping()

@@ -4,6 +4,7 @@ import configparser
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from rtdeliver.config.sections import Process, Workers
-from tests.integration.roles import LOOPBACK, ROOT, RoleProcess, dispatcher, eventually
+from tests.integration.roles import (
+    DEADLINE_SECONDS,
+    LOOPBACK,
+    ROOT,
+    RoleProcess,
+    dispatcher,
+    eventually,
+)
 
 UNITS = sorted(path.name for path in (ROOT / "etc").glob("*.service"))
 LISTENERS = {
@@ -103,6 +111,34 @@ def test_it_caches_the_plugins_first_as_a_user_that_may(unit: str, tmp_path: Pat
     (plugins / "found_only_here.py").touch()
     subprocess.run(here(command), check=True, cwd=tmp_path)
     assert (plugins / "dropin.cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("unit", "workers"),
+    [*[(unit, []) for unit in UNITS], ("rtfrontend.service", ["--workers", "2"])],
+)
+def test_the_service_manager_learns_that_it_is_there_and_runs(
+    unit: str, workers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert float(service(unit)["WatchdogSec"]) > 1
+    with (
+        dispatcher() as hub,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+    ):
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(DEADLINE_SECONDS)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        role = started(unit, tmp_path, hub.url("listen"), *workers)
+        try:
+            told = [manager.recv(100) for _ in range(4)]
+            role.signal(signal.SIGTERM)
+            while told[-1] != b"STOPPING=1":
+                told.append(manager.recv(100))
+        finally:
+            role.stop()
+    assert told[0] == b"READY=1"
+    assert set(told[1:-1]) == {b"WATCHDOG=1"}
 
 
 @pytest.mark.parametrize("unit", UNITS)
