@@ -2,6 +2,7 @@
 
 import io
 import re
+import tempfile
 import tomllib
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -35,10 +36,11 @@ def rtdeliver(*arguments: str) -> Ended:
 
 class CommandTests(SynchronousTestCase):
     def file(self, name: str, text: str) -> str:
-        folder = Path(self.mktemp())
-        folder.mkdir()
-        (folder / name).write_text(text)
-        return str(folder / name)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name, name)
+        path.write_text(text)
+        return str(path)
 
     def assert_fails(self, ended: Ended, *words: str) -> None:
         self.assertEqual((ended.status, ended.output), (1, ""))
