@@ -172,9 +172,9 @@ class RunQueue:
                 self._end(actor)
             if seconds() >= end:
                 break
+        self._next = self._clock.callLater(0, self._take_turns) if queue else None
         for call in self._after_slices:
             call()
-        self._next = self._clock.callLater(0, self._take_turns) if queue else None
 
     def _end(self, actor: IActor) -> None:
         log.failure("{actor} failed in its turn and ends", actor=actor)

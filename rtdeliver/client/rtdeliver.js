@@ -360,12 +360,14 @@ export class Stream {
 		// The first request finds out how long one takes.
 		const events = this.#roundTripMs < Infinity ? this.#receipts.slice(0, 100) : [];
 		this.#receipts = [];
+		const connection = this.#connection;
+		if (!connection) return;
 		const began = performance.now();
 		const [response] = await this.#fetch("received", {
 			method: "POST",
 			headers: { "Content-Type": "application/json" },
 			body: JSON.stringify({
-				connection: this.#connection,
+				connection,
 				round_trip_ms: events.length ? this.#roundTripMs : 0,
 				events,
 			}),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from rtdeliver.command.failure import CommandError
 from rtdeliver.command.machine import Machine, read_machine
-from rtdeliver.command.redis import RedisState, look_at
+from rtdeliver.command.redis import NOT_TOLD, RedisState, look_at
 from rtdeliver.config.load import load_config
 from rtdeliver.process.descriptors import descriptors_for
 
@@ -126,12 +126,14 @@ def examine_redis(state: RedisState) -> Iterator[Finding]:
     if state.trouble:
         yield Finding(what, state.trouble, "see that it runs there, and lets this machine in")
         return
-    is_new = tuple(map(int, state.version.split(".")[:2])) >= _OLDEST_REDIS
-    oldest = ".".join(map(str, _OLDEST_REDIS))
-    yield Finding(f"{what}, version", state.version, "" if is_new else f"install {oldest} or later")
+    if state.version != NOT_TOLD:
+        is_new = tuple(map(int, state.version.split(".")[:2])) >= _OLDEST_REDIS
+        oldest = ".".join(map(str, _OLDEST_REDIS))
+        mend = "" if is_new else f"install {oldest} or later"
+        yield Finding(f"{what}, version", state.version, mend)
     yield Finding(
         f"{what}, maxmemory-policy", state.policy,
-        "" if state.policy in ("noeviction", "not told")
+        "" if state.policy in ("noeviction", NOT_TOLD)
         else "redis-cli config set maxmemory-policy noeviction",
     )  # fmt: skip
     is_fast = state.round_trip_seconds <= _SLOW_REDIS_SECONDS

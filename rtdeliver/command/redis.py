@@ -15,6 +15,9 @@ from rtdeliver.redis.connection import RedisConnection
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import parse_redis_url
 
+NOT_TOLD = "not told"
+"""Stands for what a Redis does not let this user ask."""
+
 _LOOK_SECONDS = 0.02
 _ROUND_TRIPS = 20
 
@@ -23,6 +26,7 @@ class RedisState(msgspec.Struct, frozen=True):
     """What one Redis tells.
 
     :param trouble: why it cannot be used; then the rest is empty.
+    :param version: or `NOT_TOLD`, as with ``policy``.
     :param round_trip_seconds: how long a command and its answer take, in the median.
     """
 
@@ -98,4 +102,4 @@ async def _look_at(url: str, settings: Redis, reactor: Any) -> RedisState:
 
 def _field(told: bytes, name: str) -> str:
     found = re.search(rf"^{name}:(\S+)", told.decode(), re.MULTILINE)
-    return found[1] if found else "not told"
+    return found[1] if found else NOT_TOLD

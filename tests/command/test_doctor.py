@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.command.doctor import Finding, examine, examine_redis
 from rtdeliver.command.machine import Machine, read_machine
-from rtdeliver.command.redis import RedisState
+from rtdeliver.command.redis import NOT_TOLD, RedisState
 from rtdeliver.process.descriptors import descriptors_for
 
 GOOD = Machine(
@@ -80,7 +80,7 @@ class RedisTests(SynchronousTestCase):
 
     def test_a_good_one_is_fine(self) -> None:
         self.assertEqual(self.to_mend(), [])
-        self.assertEqual(self.to_mend(policy="not told"), [])
+        self.assertEqual(self.to_mend(version=NOT_TOLD, policy=NOT_TOLD), [])
 
     def test_what_is_wrong_is_told(self) -> None:
         for different, word in (
