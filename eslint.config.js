@@ -3,7 +3,7 @@ import { defineConfig } from "eslint/config";
 import globals from "globals";
 
 export default defineConfig([
-	{ ignores: [".venv/", "build/"] },
+	{ ignores: [".venv/", ".matrix/", "build/"] },
 	{
 		files: ["rtdeliver/**/*.js"],
 		extends: [js.configs.recommended],
