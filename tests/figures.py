@@ -43,9 +43,9 @@ from tests.attacks import (
     unfinished_bodies,
 )
 from tests.e2e.conftest import self_signed_in
+from tests.e2e.proxies import nginx
 from tests.e2e.tabs import Tabs, chromium
 from tests.e2e.test_app import DESKTOP, app, site_of, visit
-from tests.e2e.test_nginx import nginx
 from tests.integration.clusters import running_cluster
 from tests.integration.pages import Page, Pages
 from tests.integration.redis_server import RedisServer

@@ -1,26 +1,23 @@
-"""Streams through nginx, run with the configuration that is shipped in etc/."""
+"""What nginx does beside what every proxy does, with the configuration in etc/."""
 
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.e2e.conftest import SelfSigned
-from tests.e2e.proxies import adapt, installed, proxy
+from tests.e2e.proxies import NginxSite, nginx
 from tests.integration.roles import (
     DEADLINE_SECONDS,
     HTTP,
-    ROOT,
     RoleProcess,
     combined,
     dispatcher,
     eventually,
-    fixed_port,
     frontend,
     metrics,
     publish,
@@ -29,7 +26,6 @@ from tests.integration.roles import (
 )
 from tests.integration.streams import Viewers
 
-SHIPPED = ROOT / "etc" / "nginx.conf"
 ORIGIN = "https://www.example.com"
 CONFIG = """
 viewers.heartbeat_seconds = 1
@@ -39,65 +35,6 @@ viewers.busy_reconnect_min_seconds = 0.2
 viewers.busy_reconnect_max_seconds = 0.4
 access.cors_origins = ["https://www.example.com"]
 """
-
-
-_PARAMETERS = {"http": "", "https": "ssl http2"}
-
-
-class Site(NamedTuple):
-    """A running nginx, and where it keeps things."""
-
-    url: str
-    plain_url: str
-    directory: Path
-    tls: Any
-
-    @property
-    def stream_log(self) -> str:
-        return (self.directory / "streams.log").read_text()
-
-
-@contextmanager
-def nginx(
-    directory: Path, self_signed: SelfSigned, *frontends: RoleProcess, scheme: str = "https"
-) -> Iterator[Site]:
-    """Run nginx before one or two frontends.
-
-    :param scheme: ``http`` for what measures nginx and not the client's TLS.
-    """
-    program = installed("nginx")
-    port, plain_port = fixed_port(), fixed_port()
-    text = adapt(
-        SHIPPED.read_text(),
-        {
-            # Its workers are to read and write below the test's directory.
-            "www-data": "root",
-            "/run/nginx.pid": f"{directory}/nginx.pid",
-            "/var/log/nginx/error.log": "stderr",
-            "/var/log/nginx/streams.log": f"{directory}/streams.log",
-            "10.0.0.11:8080": frontends[0].ports["public"],
-            "10.0.0.12:8080": frontends[-1].ports["public"],
-            "listen 80;": f"listen 127.0.0.1:{plain_port};",
-            "listen 443 ssl http2 ": f"listen 127.0.0.1:{port} {_PARAMETERS[scheme]} ",
-            "/etc/ssl/certs/rtdeliver.pem": str(self_signed.certificate),
-            "/etc/ssl/private/rtdeliver.key": str(self_signed.key),
-        },
-    )
-    # Where nginx was built to keep these, an ordinary user cannot write.
-    temporary = "".join(
-        f"    {kind}_temp_path {directory}/{kind};\n"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    config = directory / "nginx.conf"
-    config.write_text(text.replace("http {\n", "http {\n" + temporary, 1))
-    command = [program, "-p", str(directory), "-c", str(config), "-e", "stderr"]
-    with proxy([*command, "-g", "daemon off;"], port, directory):
-        yield Site(
-            url=f"{scheme}://127.0.0.1:{port}",
-            plain_url=f"http://127.0.0.1:{plain_port}",
-            directory=directory,
-            tls=self_signed.client(),
-        )
 
 
 @pytest.fixture(scope="module")
@@ -116,29 +53,18 @@ def server(config: Path) -> Iterator[RoleProcess]:
 @pytest.fixture(scope="module")
 def site(
     tmp_path_factory: pytest.TempPathFactory, self_signed: SelfSigned, server: RoleProcess
-) -> Iterator[Site]:
+) -> Iterator[NginxSite]:
     with nginx(tmp_path_factory.mktemp("nginx"), self_signed, server) as site:
         yield site
 
 
 @pytest.fixture
-def viewers(site: Site) -> Iterator[Viewers]:
+def viewers(site: NginxSite) -> Iterator[Viewers]:
     with Viewers(site.tls) as viewers:
         yield viewers
 
 
-def test_an_event_comes_through_while_the_stream_is_open(
-    site: Site, server: RoleProcess, viewers: Viewers
-) -> None:
-    stream = viewers.connect(site.url, "live:red")
-    publish(server, {"topic": "live:red", "type": "like", "data": {"user": "ann"}})
-    viewers.wait(lambda: len(stream.events) == 1, "the event came")
-    assert stream.events[0]["data"] == {"user": "ann"}
-    assert stream.frames[-1].id == stream.events[0]["id"]
-    assert not stream.ended
-
-
-def test_the_headers_of_the_frontend_come_through(site: Site, viewers: Viewers) -> None:
+def test_the_headers_of_the_frontend_come_through(site: NginxSite, viewers: Viewers) -> None:
     stream = viewers.connect(site.url, "live:red", headers={"Origin": ORIGIN})
     head = stream.head.decode().lower()
     assert "content-type: text/event-stream; charset=utf-8\r\n" in head
@@ -148,7 +74,7 @@ def test_the_headers_of_the_frontend_come_through(site: Site, viewers: Viewers) 
 
 
 def test_all_events_come_to_all_viewers_in_order(
-    site: Site, server: RoleProcess, viewers: Viewers
+    site: NginxSite, server: RoleProcess, viewers: Viewers
 ) -> None:
     streams = viewers.connect_many(20, site.url, "live:order")
     for start in (0, 1000):
@@ -162,26 +88,7 @@ def test_all_events_come_to_all_viewers_in_order(
         assert [event["data"] for event in stream.events] == list(range(2000))
 
 
-def test_heartbeats_come_through(site: Site, viewers: Viewers) -> None:
-    stream = viewers.connect(site.url, "live:quiet")
-    viewers.wait(lambda: stream.comments >= 2, "two heartbeats came")
-    assert len(stream.frames) == 1
-
-
-def test_topics_are_changed_on_an_open_stream(
-    site: Site, server: RoleProcess, viewers: Viewers
-) -> None:
-    stream = viewers.connect(site.url, "live:red")
-    answer = stream.subscribe(add=["live:blue"], remove=["live:red"])
-    assert answer.status_code == 200
-    assert answer.json()["topics"] == ["live:blue"]
-    publish(server, {"topic": "live:red", "data": "unwanted"})
-    publish(server, {"topic": "live:blue", "data": "wanted"})
-    viewers.wait(lambda: bool(stream.events), "an event came")
-    assert [event["data"] for event in stream.events] == ["wanted"]
-
-
-def test_a_preflight_is_answered_by_the_frontend(site: Site) -> None:
+def test_a_preflight_is_answered_by_the_frontend(site: NginxSite) -> None:
     answer = httpx.options(
         f"{site.url}/connections/n1-x/topics",
         headers={"Origin": ORIGIN, "Access-Control-Request-Method": "POST"},
@@ -193,24 +100,8 @@ def test_a_preflight_is_answered_by_the_frontend(site: Site) -> None:
     assert "Content-Type" in answer.headers["Access-Control-Allow-Headers"]
 
 
-def test_a_refusal_of_the_frontend_comes_through(site: Site) -> None:
-    answer = httpx.get(f"{site.url}/connect?topic=", verify=site.tls, timeout=DEADLINE_SECONDS)
-    assert answer.status_code == 400
-    assert answer.json()["error"] == "bad_topic"
-
-
-def test_a_stream_ends_at_the_frontend_when_its_client_leaves(
-    site: Site, server: RoleProcess, viewers: Viewers
-) -> None:
-    stream = viewers.connect(site.url, "live:leaving")
-    watchers = f"{server.url('internal')}/topics?topic=live:leaving"
-    assert HTTP.get(watchers).json()["viewers"] == 1
-    viewers.close(stream)
-    eventually(lambda: HTTP.get(watchers).json()["viewers"] == 0, "the viewer is gone")
-
-
 def test_a_client_that_reads_nothing_is_cut_off_by_the_frontend(
-    site: Site, server: RoleProcess, viewers: Viewers
+    site: NginxSite, server: RoleProcess, viewers: Viewers
 ) -> None:
     stalled = viewers.connect(site.url, "live:stall", receive_buffer_bytes=4096)
     reader = viewers.connect(site.url, "live:stall")
@@ -235,7 +126,7 @@ def _stalled(server: RoleProcess) -> float:
 
 
 @pytest.mark.parametrize("path", ["/", "/publish", "/metrics", "/deliver", "/health/ready"])
-def test_nothing_else_passes(site: Site, path: str) -> None:
+def test_nothing_else_passes(site: NginxSite, path: str) -> None:
     answer = httpx.post(
         site.url + path,
         json={"topic": "live:red", "data": 1},
@@ -247,14 +138,14 @@ def test_nothing_else_passes(site: Site, path: str) -> None:
     assert answer.headers["Content-Type"] == "text/html"
 
 
-def test_plain_http_is_sent_to_https(site: Site) -> None:
+def test_plain_http_is_sent_to_https(site: NginxSite) -> None:
     answer = HTTP.get(f"{site.plain_url}/connect?topic=live:red")
     assert answer.status_code == 301
     assert answer.headers["Location"] == "https://127.0.0.1/connect?topic=live:red"
 
 
 def test_one_connection_of_http_2_carries_more_streams_than_a_browser_has_connections(
-    site: Site, server: RoleProcess, browser: Any
+    site: NginxSite, server: RoleProcess, browser: Any
 ) -> None:
     context = browser.new_context(ignore_https_errors=True)
     try:
@@ -412,7 +303,7 @@ def test_nobody_waits_for_a_frontend_that_drains_while_another_takes_viewers(
 
 
 def test_one_clients_large_cookies_are_its_own_trouble(
-    site: Site, server: RoleProcess, viewers: Viewers
+    site: NginxSite, server: RoleProcess, viewers: Viewers
 ) -> None:
     stream = viewers.connect(site.url, "live:cookies")
     with httpx.Client(base_url=site.url, verify=site.tls, timeout=DEADLINE_SECONDS) as client:

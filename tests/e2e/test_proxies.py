@@ -1,7 +1,6 @@
-"""Streams through HAProxy and Caddy, run with the configurations that are shipped in etc/."""
+"""What every proxy does that is run with its configuration in etc/."""
 
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,16 +10,14 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import SelfSigned
-from tests.e2e.proxies import adapt, installed, proxy
+from tests.e2e.proxies import caddy, haproxy, nginx
 from tests.integration.roles import (
     DEADLINE_SECONDS,
     HTTP,
-    ROOT,
     RoleProcess,
     combined,
     dispatcher,
     eventually,
-    fixed_port,
     frontend,
     publish,
     terminate,
@@ -36,56 +33,14 @@ access.cors_origins = ["https://www.example.com"]
 
 
 @contextmanager
-def haproxy(
+def plain_nginx(
     directory: Path, self_signed: SelfSigned, first: RoleProcess, second: RoleProcess
 ) -> Iterator[str]:
-    program, port = installed("haproxy"), fixed_port()
-    pem = directory / "both.pem"
-    pem.write_bytes(self_signed.certificate.read_bytes() + self_signed.key.read_bytes())
-    config = directory / "haproxy.cfg"
-    config.write_text(
-        adapt(
-            (ROOT / "etc/haproxy.cfg").read_text(),
-            {
-                "maxconn 60000": "maxconn 1000",
-                "bind :443 ": f"bind 127.0.0.1:{port} ",
-                "/etc/haproxy/rtdeliver.pem": str(pem),
-                "10.0.0.11:8080": first.ports["public"],
-                "10.0.0.12:8080": second.ports["public"],
-            },
-        )
-    )
-    checked = subprocess.run([program, "-c", "-f", config], capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stderr
-    assert "WARNING" not in checked.stderr
-    with proxy([program, "-db", "-f", str(config)], port, directory):
-        yield f"https://127.0.0.1:{port}"
+    with nginx(directory, self_signed, first, second) as site:
+        yield site.url
 
 
-@contextmanager
-def caddy(
-    directory: Path, self_signed: SelfSigned, first: RoleProcess, second: RoleProcess
-) -> Iterator[str]:
-    program, port = installed("caddy"), fixed_port()
-    config = directory / "Caddyfile"
-    # No listeners but one, on a free port, with a certificate that is there.
-    here = f"https://127.0.0.1:{port} {{\n\ttls {self_signed.certificate} {self_signed.key}\n"
-    text = adapt(
-        (ROOT / "etc/Caddyfile").read_text(),
-        {
-            "stream.example.com {": here,
-            "10.0.0.11:8080": first.ports["public"],
-            "10.0.0.12:8080": second.ports["public"],
-        },
-    )
-    config.write_text(text.replace("{\n", "{\n\tadmin off\n\tauto_https disable_redirects\n", 1))
-    home = {"HOME": str(directory), "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
-    command = [program, "run", "--adapter", "caddyfile", "--config", str(config)]
-    with proxy(command, port, directory, home):
-        yield f"https://127.0.0.1:{port}"
-
-
-PROXIES = {"haproxy": haproxy, "caddy": caddy}
+PROXIES = {"nginx": plain_nginx, "haproxy": haproxy, "caddy": caddy}
 
 
 @pytest.fixture(scope="module", params=PROXIES)
