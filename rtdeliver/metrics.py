@@ -70,6 +70,15 @@ def dropped(events: int, *, at: str, reason: str) -> Sample:
     )
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of rtdeliver and of what it runs on."""
+    return {
+        "version": version("rtdeliver"),
+        "python": platform.python_version(),
+        "twisted": version("twisted"),
+    }
+
+
 def build_info() -> list[Sample]:
     """Return which software this process runs."""
     return [
@@ -77,9 +86,7 @@ def build_info() -> list[Sample]:
             "build_info",
             "Versions of the software.",
             1,
-            version=version("rtdeliver"),
-            python=platform.python_version(),
-            twisted=version("twisted"),
+            **versions(),
         )
     ]
 

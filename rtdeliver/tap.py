@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any, ClassVar
 
 import msgspec
@@ -15,6 +14,7 @@ from rtdeliver.backoff import Backoff
 from rtdeliver.config.load import load_config
 from rtdeliver.config.sections import Config
 from rtdeliver.errors import ConfigError
+from rtdeliver.metrics import versions
 from rtdeliver.process.host import IHost, OwnProcess, node_name
 from rtdeliver.process.logs import leave_out_noise, name_log_lines
 from rtdeliver.process.monotonic import measure_monotonic_time
@@ -111,8 +111,11 @@ class _Options(usage.Options):
             twistd["pidfile"] = "" if twistd["nodaemon"] else f"{self.role}.pid"
 
     def opt_version(self) -> None:
-        """Print the version of rtdeliver, and exit."""
-        print(f"rtdeliver {version('rtdeliver')}")  # noqa: T201
+        """Print the versions of rtdeliver, Python and Twisted, and exit."""
+        found = versions()
+        print(  # noqa: T201
+            f"rtdeliver {found['version']} (Python {found['python']}, Twisted {found['twisted']})"
+        )
         raise SystemExit(0)
 
     def given(self) -> dict[str, Any]:

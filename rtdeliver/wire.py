@@ -5,6 +5,7 @@ is an error. In bodies between nodes, unknown fields are ignored, so that two ve
 together.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -63,6 +64,11 @@ _BEGINNINGS = {
     b"\x1f\x8b": "it is compressed with gzip; send it uncompressed",
     b"\x28\xb5\x2f\xfd": "it is compressed with zstd; send it uncompressed",
 }
+# Escapes, among them pairs of surrogates, and ``half`` a pair (RFC 8259, section 8.2).
+_SURROGATES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
 
 
 def encode_line(value: Any) -> bytes:
@@ -383,7 +389,15 @@ def _what_is_wrong(body: bytes, error: Exception) -> str:
     for beginning, what in _BEGINNINGS.items():
         if body.startswith(beginning):
             return what
+    half = _half_of_a_pair(body)
+    if half is not None:
+        return f"{half.decode()} is half of a surrogate pair, which is no character"
     return str(error)
+
+
+def _half_of_a_pair(body: bytes) -> bytes | None:
+    found = _SURROGATES.finditer(body)
+    return next((match["half"] for match in found if match["half"] is not None), None)
 
 
 def _compact(raw: msgspec.Raw) -> bytes:

@@ -132,6 +132,27 @@ class PublishTests(Table):
                 refusal = self.assertRaises(BadJson, decode, body)
                 self.assertIn(what, refusal.message)
 
+    def test_half_of_a_surrogate_pair_is_named(self) -> None:
+        for data in (
+            r'"\ud800"',
+            r'"\ud83d x and so on"',
+            r'["a", "\udC00"]',
+            r'"\ud83d\ude00\ud800"',
+            r'"\ud800\ud83d\ude00"',
+            r'{"\uDBFF": 1}',
+            r'"\\\ud800"',
+        ):
+            body = f'{{"topic":"t","data":{data}}}'.encode()
+            refusal = self.assertRaises(BadJson, publish, body)
+            self.assertIn("is half of a surrogate pair", refusal.message)
+
+    def test_whole_surrogate_pairs_and_escaped_backslashes_are_fine(self) -> None:
+        for data in (r'"\ud83d\ude00"', r'"\\ud800"', r'"\\\ud83d\ude00"'):
+            draft = publish(f'{{"topic":"t","data":{data}}}'.encode())
+            self.assertEqual(json.loads(draft.data), json.loads(data))
+        refusal = self.assertRaises(BadJson, publish, rb'{"topic":"t","data":"\\ud800"')
+        self.assertNotIn("surrogate", refusal.message)
+
     def test_a_body_that_is_not_json_in_utf8_is_bad_json(self) -> None:
         bodies = [
             b"",

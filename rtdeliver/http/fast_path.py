@@ -56,7 +56,9 @@ _FIELD = re.compile(rb"([A-Za-z][A-Za-z0-9-]*): ?([\x21-\x7e]+(?: [\x21-\x7e]+)*
 _HOST = re.compile(rb"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,9}")
 # With one of these fields, a request is more than its head and a body of the given length.
-_NOT_PLAIN = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"trailer", b"te"})
+_NOT_PLAIN = frozenset(
+    {b"content-encoding", b"transfer-encoding", b"expect", b"upgrade", b"trailer", b"te"}
+)
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -17,6 +17,10 @@ TOKEN_COOKIE = "rtdeliver_token"  # noqa: S105
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+(?=:|$)|\[[0-9A-Fa-f:.]+\](?=:|$)")
 
+_CHARSET = re.compile(r"""(?:^|;)\s*charset\s*=\s*"?([^\s;"]*)""", re.IGNORECASE)
+# JSON in ASCII is JSON in UTF-8.
+_UTF8 = ("utf-8", "utf8", "us-ascii", "ascii")
+
 
 class Post(msgspec.Struct, frozen=True):
     """A POST with its complete body.
@@ -38,18 +42,32 @@ def header(request: Request, name: str) -> str:
 def media_type(content_type: str, *accepted: str) -> str:
     """Return the media type in a ``Content-Type`` field, without its parameters.
 
-    :raises UnsupportedMediaType: if it is not one of ``accepted``.
+    :raises UnsupportedMediaType: if it is not one of ``accepted``, or has another charset than
+        UTF-8.
     """
-    given = content_type.split(";")[0].strip().lower()
+    name, _, parameters = content_type.partition(";")
+    given = name.strip().lower()
     if given not in accepted:
         raise UnsupportedMediaType(
             f"send Content-Type: {' or '.join(accepted)}", headers={"Accept": ", ".join(accepted)}
         )
+    charset = _CHARSET.search(parameters)
+    if charset is not None and charset[1].lower() not in _UTF8:
+        raise UnsupportedMediaType(f"send UTF-8, and not charset={charset[1]}")
     return given
 
 
 def post_of(request: Request) -> Post:
-    """Return the POST that a request is."""
+    """Return the POST that a request is.
+
+    :raises UnsupportedMediaType: if the body is compressed.
+    """
+    coding = header(request, "Content-Encoding").strip().lower()
+    if coding not in ("", "identity"):
+        raise UnsupportedMediaType(
+            f"send the body uncompressed, and not with Content-Encoding: {coding}",
+            headers={"Accept-Encoding": "identity"},
+        )
     content: Any = request.content
     return Post(
         content_type=header(request, "Content-Type"),

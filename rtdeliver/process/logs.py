@@ -6,7 +6,10 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
 # Said for each attempt to connect. That a server is lost, and back, has a line of its own.
-_NOISE = {("twisted.application._client_service.ClientService", "Scheduling retry")}
+_NOISE = {
+    ("twisted.application._client_service.ClientService", "Scheduling retry"),
+    ("log_legacy", "Discarding dead "),
+}
 
 
 def leave_out_noise() -> None:
@@ -26,10 +29,11 @@ def name_log_lines(node: str) -> None:
 
 
 def _blank_noise(event: LogEvent) -> None:
-    begin = str(event.get("log_format", ""))[:16]
+    begin = str(event.get("log_text") or event.get("log_format", ""))[:16]
     if (event.get("log_namespace"), begin) in _NOISE:
         # Observers write no line for an event without a text.
         event["log_format"] = ""
+        event["message"] = ()
 
 
 def _change_events(change: Callable[[LogEvent], None]) -> None:

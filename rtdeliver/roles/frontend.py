@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
 
 from rtdeliver.config.sections import Config
 from rtdeliver.errors import ConfigError
@@ -25,6 +26,8 @@ from rtdeliver.process.service import RoleService
 from rtdeliver.roles.base import RoleBase
 from rtdeliver.tokens import TokenKey, read_token_key
 from rtdeliver.wheel import TimingWheel
+
+log = Logger()
 
 _INTERNAL = "tcp:8081:interface=127.0.0.1"
 
@@ -93,7 +96,7 @@ def new_frontend(
         latency=config.latency,
         node=node_name(config.node.name),
         incarnation=incarnation,
-        max_connections=max_connections(config.viewers.max_connections),
+        max_connections=_max_connections(config.viewers.max_connections),
         dispatchers=dispatchers,
         presence=presence,
         new_backoff=base.new_backoff,
@@ -102,6 +105,20 @@ def new_frontend(
         run_queue=base.run_queue,
         wheel=TimingWheel(clock=base.reactor, tick_seconds=config.process.tick_seconds),
     )
+
+
+def _max_connections(configured: int) -> int:
+    allowed = max_connections(configured)
+    if allowed < configured:
+        log.warn(
+            "takes {allowed} streams at most, and not viewers.max_connections, {configured}:"
+            " its limit of open files allows no more",
+            allowed=allowed,
+            configured=configured,
+        )
+    else:
+        log.info("takes {allowed} streams at most", allowed=allowed)
+    return allowed
 
 
 def stream_listener(

@@ -63,7 +63,7 @@ class MachineTests(SynchronousTestCase):
         for name in ("descriptors", "somaxconn", "ports", "buffer_bytes", "memory_bytes"):
             self.assertGreater(getattr(machine, name), 0)
 
-    @given(st.integers(1, 2_000_000))
+    @given(st.integers(200, 2_000_000))
     def test_no_fewer_descriptors_are_enough(self, connections: int) -> None:
         def streams(limit: int) -> int:
             return limit - 256 - max(64, min(limit // 32, 16_384))

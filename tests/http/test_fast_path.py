@@ -208,6 +208,7 @@ NOT_PLAIN = [
     b"\r\nPOST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}",
     post("/echo", "Connection: close"),
     post("/echo", "Connection: keep-alive, close"),
+    post("/echo", "Content-Encoding: gzip"),
     post("/echo", "Content-Length: 2"),
     post("/echo", "Content-Length: 3"),
     post("/echo", "Transfer-Encoding: chunked", body=b"2\r\n{}\r\n0\r\n\r\n"),

@@ -272,6 +272,9 @@ class RequestTests(SynchronousTestCase):
             ("application/json", JSON),
             ("application/json; charset=utf-8", JSON),
             ("Application/JSON ;charset=utf-8", JSON),
+            ('application/json; x=1; charset="UTF-8"', JSON),
+            ("application/json; charset=us-ascii", JSON),
+            ("application/json; xcharset=latin1", JSON),
             ("application/x-ndjson", NDJSON),
         ):
             client = peer(app())
@@ -288,6 +291,41 @@ class RequestTests(SynchronousTestCase):
             self.assertEqual(
                 client.answer().headers["Accept"], "application/json, application/x-ndjson"
             )
+
+    def test_another_charset_than_utf8_is_unsupported(self) -> None:
+        for charset in ("latin1", "ISO-8859-1", '"utf-16"', "windows-1252", "utf-8x"):
+            for parameter in (f"charset={charset}", f"x=1; CharSet = {charset} ;y=2"):
+                client = peer(app())
+                client.send(
+                    "POST /lines HTTP/1.1",
+                    f"Content-Type: application/json; {parameter}",
+                    "Content-Length: 0",
+                )
+                answer = client.answer()
+                self.assertEqual(answer.refusal, (415, "unsupported_media_type"))
+                self.assertIn("send UTF-8, and not charset=", answer.json["message"])
+
+    def test_a_compressed_body_is_unsupported(self) -> None:
+        for coding in ("gzip", "br", " GZIP ", "identity, gzip"):
+            client = peer(app())
+            client.send(
+                "POST /lines HTTP/1.1",
+                "Content-Type: application/json",
+                f"Content-Encoding: {coding}",
+                "Content-Length: 0",
+            )
+            answer = client.answer()
+            self.assertEqual(answer.refusal, (415, "unsupported_media_type"))
+            self.assertEqual(answer.headers["Accept-Encoding"], "identity")
+
+    def test_a_body_may_be_said_to_be_uncompressed(self) -> None:
+        self.peer.send(
+            "POST /lines HTTP/1.1",
+            "Content-Type: application/json",
+            "Content-Encoding: Identity",
+            "Content-Length: 0",
+        )
+        self.assertEqual(self.peer.answer().json, {"media_type": JSON})
 
     def test_a_media_type_that_is_not_utf8_is_unsupported(self) -> None:
         self.peer.send_bytes(

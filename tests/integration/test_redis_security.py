@@ -152,6 +152,7 @@ def test_a_user_who_may_do_just_what_is_needed(viewers: Viewers, write_config: W
         server.client.acl_setuser(
             "rtdeliver",
             enabled=True,
+            reset_channels=True,
             passwords=["+s3:cr@t"],
             keys=[f"{PREFIX}*"],
             channels=[f"{PREFIX}*"],
@@ -168,7 +169,12 @@ def test_a_user_who_may_do_just_what_is_needed(viewers: Viewers, write_config: W
 def test_a_user_who_may_not_hear_of_changes_is_one_warning(write_config: WriteConfig) -> None:
     with RedisServer() as server:
         server.client.acl_setuser(
-            "deaf", enabled=True, passwords=["+s3cret"], keys=["*"], commands=["+@all"]
+            "deaf",
+            enabled=True,
+            reset_channels=True,
+            passwords=["+s3cret"],
+            keys=["*"],
+            commands=["+@all"],
         )
         url = f"redis://deaf:s3cret@127.0.0.1:{server.port}"
         with dispatcher("--redis", url, *write_config(QUICK)) as role:
@@ -359,6 +365,12 @@ class Sentinel:
         return told
 
 
+def in_step(replica: RedisServer) -> bool:
+    told = replica.client.info("replication")
+    assert isinstance(told, dict)
+    return bool(told["master_link_status"] == "up")
+
+
 @pytest.mark.parametrize("password", [None, "s3cret"], ids=["open", "with a password"])
 def test_sentinel_fails_over_and_routing_is_whole_again(
     viewers: Viewers, write_config: WriteConfig, tmp_path: Path, password: str | None
@@ -376,6 +388,7 @@ def test_sentinel_fails_over_and_routing_is_whole_again(
             streams = [viewers.connect(r.url("public"), TOPIC) for r in cluster.frontends]
             with Producer(TOPIC, [cluster.url(0)]) as producer:
                 producer.wait_further(20)
+                eventually(lambda: in_step(replica), "the replica has what the master has")
                 master.kill()
                 eventually(
                     lambda: replica.client.info("replication")["role"] == "master",
@@ -543,6 +556,7 @@ def test_a_redis_that_is_away_is_told_once(write_config: WriteConfig) -> None:
                 found = [line for line in role.log if words in line]
                 assert len(found) == times, found
         assert "Scheduling retry" not in role.output
+        assert "Discarding dead" not in role.output
 
 
 def connected(server: RedisServer) -> str:
