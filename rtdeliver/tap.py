@@ -204,6 +204,13 @@ class _AppOptions(_TokenOptions):
 class _TableOptions(_Options):
     """Options of the roles that route events."""
 
+    optParameters: ClassVar = [
+        _option(
+            "datacenter",
+            "Give this datacenter this name, which no peer may have. [default: no name]",
+        ),
+    ]
+
     def opt_redis(self, url: str) -> None:
         """Keep the routing table in this Redis, redis://HOST. Repeatable. [default: in memory]"""
         self._append("redis", url)
@@ -242,10 +249,6 @@ class DispatcherOptions(_TableOptions, _WorkersOptions):
             "listen",
             "Listen for producers, frontends and operators at this endpoint string."
             " [default: tcp:8090:interface=127.0.0.1]",
-        ),
-        _option(
-            "datacenter",
-            "Give this datacenter this name, which no peer may have. [default: no name]",
         ),
     ]
 

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_installed() -> None:
     if find_spec("hdrh") is None:
-        raise BenchError("hdrhistogram is not installed; run: pip install 'rtdeliver[bench]'")
+        raise BenchError("hdrhistogram is not installed; run: pip install '.[bench]' in a clone")
 
 
 def _check_plot(path: Path | None) -> None:
@@ -99,7 +99,7 @@ def _write(reports: Sequence[Report], options: argparse.Namespace) -> None:
             plot(reports, options.plot)
         except ImportError:
             raise BenchError(
-                "matplotlib is not installed; run: pip install 'rtdeliver[bench]'"
+                "matplotlib is not installed; run: pip install '.[bench]' in a clone"
             ) from None
 
 

@@ -19,7 +19,7 @@ _SOCKET_BYTES = 4_000
 _PROCESS_BYTES = 64 << 20
 # Above this, the kernel swaps out what idle streams need while it keeps files in memory.
 _MOST_SWAPPINESS = 10
-_OLDEST_REDIS = (6, 2)
+_OLDEST_REDIS = (7, 0)
 _SLOW_REDIS_SECONDS = 0.005
 
 

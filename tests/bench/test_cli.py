@@ -54,7 +54,7 @@ class CliTests(SynchronousTestCase):
 
     def test_what_an_extra_brings_is_asked_for_before_anything_is_measured(self) -> None:
         with mock.patch.dict(sys.modules, {"hdrh": None}):
-            self.assert_refused("limit", why="pip install 'rtdeliver[bench]'")
+            self.assert_refused("limit", why="pip install '.[bench]'")
 
     def test_limits_that_are_too_low_are_told_in_one_line(self) -> None:
         self.assert_refused("limit", "--viewers", "100000000000", why="ulimit -n")

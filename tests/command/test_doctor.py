@@ -85,7 +85,7 @@ class RedisTests(SynchronousTestCase):
     def test_what_is_wrong_is_told(self) -> None:
         for different, word in (
             ({"trouble": "Redis cannot be reached"}, "runs there"),
-            ({"version": "5.0.14"}, "6.2 or later"),
+            ({"version": "6.2.14"}, "7.0 or later"),
             ({"policy": "allkeys-lru"}, "noeviction"),
             ({"round_trip_seconds": 0.02}, "same datacenter"),
         ):
