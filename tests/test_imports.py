@@ -240,8 +240,12 @@ class LayerTests(SynchronousTestCase):
             for imported in every
             if imported.name == "twisted.internet.reactor"
         }
-        # A command that asks a Redis is a process of its own.
-        expected = {("rtdeliver.tap", True), ("rtdeliver.command.redis", True)}
+        # A command is a process of its own.
+        expected = {
+            ("rtdeliver.tap", True),
+            ("rtdeliver.command.redis", True),
+            ("rtdeliver.command.settings", True),
+        }
         self.assertEqual(found, expected)
 
     def test_everyone_else_is_given_the_clock_that_measures_and_the_wall_clock(self) -> None:
@@ -282,6 +286,8 @@ class LayerTests(SynchronousTestCase):
                 ("rtdeliver.tap", "twisted.internet.reactor"),
                 ("rtdeliver.command.redis", "twisted.internet"),
                 ("rtdeliver.command.redis", "twisted.internet.reactor"),
+                ("rtdeliver.command.settings", "twisted.internet"),
+                ("rtdeliver.command.settings", "twisted.internet.reactor"),
                 # From an extra, which `rtbench` asks for when it lacks.
                 ("rtdeliver.bench.latency", "hdrh.histogram"),
                 ("rtdeliver.bench.latency", "hdrh.histogram.HdrHistogram"),
@@ -305,7 +311,7 @@ class LayerTests(SynchronousTestCase):
             for module in takers
             if not any(
                 within(module, full(room))
-                for room in ("roles", "tap", "config.load", "config.check")
+                for room in ("roles", "tap", "config.load", "config.check", "command.settings")
             )
         }
         self.assertEqual(others, set())

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 import msgspec
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
 from twisted.python.failure import Failure
 
 from rtdeliver.errors import ConfigError
@@ -36,11 +41,7 @@ def listen(
     :param backlog: how many connections may wait to be accepted, unless ``description`` says so.
     :raises ConfigError: if ``description`` is not an endpoint string, or listening fails.
     """
-    try:
-        endpoint = serverFromString(reactor, _with_backlog(description, backlog))
-    except Exception as error:
-        # The parser of a plugin may raise any exception.
-        raise ConfigError(f"{key}: {description} is not a server endpoint: {error}") from None
+    endpoint = _endpoint(reactor, key, description, _with_backlog(description, backlog))
     results: list[IListeningPort | Failure] = []
     endpoint.listen(factory).addBoth(results.append)
     if not results:
@@ -48,6 +49,17 @@ def listen(
     if isinstance(results[0], Failure):
         raise ConfigError(f"{key}: cannot listen on {description}: {_why(results[0])}") from None
     return results[0]
+
+
+def check_listener(reactor: object, listener: Listener) -> None:
+    """Check an endpoint string, without listening.
+
+    One of a socket that systemd passes on means something to a process of systemd only.
+
+    :raises ConfigError: if it is not an endpoint string.
+    """
+    if not listener.description.startswith("systemd:"):
+        _endpoint(reactor, listener.key, listener.description, listener.description)
 
 
 def describe(port: IListeningPort) -> str:
@@ -89,6 +101,15 @@ def browser_url(description: str, port: IListeningPort, host: str) -> str | None
         return None
     scheme = "https" if description.startswith(("ssl:", "tls:")) else "http"
     return f"{scheme}://{host}:{address.port}"
+
+
+def _endpoint(reactor: object, key: str, description: str, completed: str) -> IStreamServerEndpoint:
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, completed)
+    except Exception as error:
+        # The parser of a plugin may raise any exception.
+        raise ConfigError(f"{key}: {description} is not a server endpoint: {error}") from None
+    return endpoint
 
 
 def _with_backlog(description: str, backlog: int) -> str:

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from rtdeliver.errors import ConfigError
 from rtdeliver.process.host import IHost
-from rtdeliver.process.listeners import Listener, describe, is_private, places
+from rtdeliver.process.listeners import Listener, check_listener, describe, is_private, places
 from rtdeliver.process.readiness import Readiness
 
 log = Logger()
@@ -103,6 +103,14 @@ class RoleService(Service):
             line = f"{self.role}: {error}"
             self._host.failed(line)
             raise StartError(line) from None
+
+    def check(self) -> None:
+        """Check where the role is to listen, without starting it.
+
+        :raises ConfigError: if a listener is not an endpoint string.
+        """
+        for listener in self._listeners.values():
+            check_listener(self._reactor, listener)
 
     def _tell_ready(self) -> None:
         self._host.listening(self.role, self._ports)

@@ -72,6 +72,42 @@ class CommandTests(SynchronousTestCase):
         self.assert_fails(rtdeliver("check-config", path), path, "heartbeat_seconds")
         self.assert_fails(rtdeliver("check-config", "nowhere.toml"), "No such file")
 
+    def test_settings_are_right_for_a_role_that_can_start_with_them(self) -> None:
+        secret = self.file("secret", "s3cret")
+        path = self.file(
+            "rtdeliver.toml",
+            f"""
+            node.dispatchers = ["http://127.0.0.1:8090"]
+            likes.frontend = "http://localhost:8080"
+            listeners.internal = "systemd:domain=INET:index=0"
+            access.secret_file = "{secret}"
+            """,
+        )
+        before = sorted(Path(path).parent.iterdir())
+        for role in ("rtcombined", "rtdispatcher", "rtfrontend", "rtlikes"):
+            self.assertEqual(
+                rtdeliver("check-config", path, "--role", role),
+                Ended(0, f"{path} is right for {role}\n", ""),
+            )
+        self.assertEqual(sorted(Path(path).parent.iterdir()), before)
+
+    def test_what_a_role_lacks_is_named(self) -> None:
+        for role, text, why in (
+            ("rtfrontend", "", "node.dispatchers"),
+            ("rtlikes", "", "node.dispatchers"),
+            ("rtdispatcher", 'access.secret_file = "/nowhere/secret"', "/nowhere/secret"),
+            (
+                "rtcombined",
+                'listeners.public = "tpc:80"',
+                "public: tpc:80 is not a",
+            ),
+            ("rtcombined", 'listeners.app = "tcp:http"', "app: tcp:http is not a"),
+        ):
+            path = self.file("rtdeliver.toml", text)
+            self.assertEqual(rtdeliver("check-config", path).status, 0)
+            self.assert_fails(rtdeliver("check-config", path, "--role", role), why)
+        self.assert_fails(rtdeliver("check-config", path, "--role", "nothing"), "rtcombined")
+
     def test_a_token_is_made_and_explained(self) -> None:
         path = self.file("key", KEY)
         token = rtdeliver("token", "ann", "--key-file", path, "--seconds", "60").output.strip()
