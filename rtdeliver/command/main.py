@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn, Protocol
 
+import shtab
+
 from rtdeliver.command import doctor, settings, talk, tokens
 from rtdeliver.command.failure import CommandError
 from rtdeliver.errors import ConfigError, Refusal
@@ -62,6 +64,11 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="rtdeliver", description="Helps to run and to try rtdeliver.")
     parser.add_argument("--version", action="version", version=f"rtdeliver {version('rtdeliver')}")
+    shtab.add_argument_to(
+        parser,
+        "--print-completion",
+        help="print a script that completes this command in a shell, and exit",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         own = commands.add_parser(command.NAME, help=command.HELP, description=f"{command.HELP}.")

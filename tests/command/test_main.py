@@ -2,6 +2,8 @@
 
 import io
 import re
+import shutil
+import subprocess
 import tempfile
 import tomllib
 from contextlib import redirect_stderr, redirect_stdout
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jwt
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from rtdeliver.command.main import COMMANDS, main
 from rtdeliver.config.sections import Viewers
@@ -60,6 +62,30 @@ class CommandTests(SynchronousTestCase):
 
     def test_the_version_is_told(self) -> None:
         self.assertRegex(rtdeliver("--version").output, r"^rtdeliver \d+\.\d+\.\d+\n$")
+
+    def test_a_shell_completes_commands_options_and_their_values(self) -> None:
+        bash = shutil.which("bash")
+        if bash is None:
+            raise SkipTest("bash is not installed")
+        script = rtdeliver("--print-completion", "bash").output
+        for words, expected in (
+            (["che"], ["check-config"]),
+            (["check-config", "--ro"], ["--role"]),
+            (["check-config", "--role", "rtf"], ["rtfrontend"]),
+            (["nothing", "x"], []),
+        ):
+            ask = (
+                f"COMP_WORDS=(rtdeliver {' '.join(words)}); COMP_CWORD={len(words)};"
+                ' _shtab_rtdeliver; echo "${COMPREPLY[@]}"'
+            )
+            found = subprocess.run(
+                [bash, "--norc", "-c", f"{script}\n{ask}"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+            self.assertEqual(found.stdout.split(), expected)
 
     def test_the_default_settings_are_printed_and_right(self) -> None:
         text = rtdeliver("default-config").output

@@ -23,6 +23,7 @@ from tests.integration.roles import (
 )
 
 UNITS = sorted(path.name for path in (ROOT / "etc").glob("*.service"))
+TEMPLATES = [unit for unit in UNITS if "@" in unit]
 LISTENERS = {
     "rtcombined": ["--public", LOOPBACK, "--internal", LOOPBACK],
     "rtfrontend": ["--public", LOOPBACK, "--internal", LOOPBACK],
@@ -53,7 +54,10 @@ def options(unit: str, tmp_path: Path) -> tuple[str, list[str]]:
         "/etc/rtdeliver/rtdeliver.toml": str(ROOT / "etc/rtdeliver.toml"),
         "/var/lib/rtlikes/livevideo.sqlite": str(tmp_path / "livevideo.sqlite"),
     }
-    given = command[command.index(role) + 1 :]
+    given = [
+        option.replace("%H", "host").replace("%i", "1")
+        for option in command[command.index(role) + 1 :]
+    ]
     return role, [paths.get(option, option) for option in given] + LISTENERS[role]
 
 
@@ -65,7 +69,22 @@ def started(unit: str, tmp_path: Path, dispatcher_url: str, *more: str) -> RoleP
 
 
 def test_there_is_a_unit_for_each_role() -> None:
-    assert sorted(f"{role}.service" for role in LISTENERS) == UNITS
+    assert sorted(f"{role}.service" for role in LISTENERS) == [u for u in UNITS if "@" not in u]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_template_differs_by_what_tells_its_instances_apart(template: str) -> None:
+    single = (ROOT / "etc" / template.replace("@", "")).read_text().splitlines()
+    several = (ROOT / "etc" / template).read_text().splitlines()
+    changed = [line for line in several if line not in single and not line.startswith("#")]
+    assert [line.partition("=")[0] for line in changed] == ["Description", "ExecStart"]
+    assert [line for line in single if line not in several and line.startswith("#")] == single[:1]
+    # No two instances may listen at the same place, or have the same name.
+    [listening] = [line for line in changed if line.startswith("ExecStart=")]
+    words = listening.split()
+    for option in ("--public", "--internal", "--listen", "--node"):
+        assert option not in words or "%i" in words[words.index(option) + 1]
+    assert {"--listen", "--node"} & set(words)
 
 
 @pytest.mark.parametrize("unit", UNITS)
