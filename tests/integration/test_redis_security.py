@@ -158,12 +158,17 @@ def test_a_user_who_may_do_just_what_is_needed(viewers: Viewers, write_config: W
             channels=[f"{PREFIX}*"],
             commands=[
                 *("+eval", "+evalsha", "+subscribe", "+publish", "+ping", "+pexpire", "+pttl"),
-                *("+@hash", "+@set", "+del", "+rename"),
+                *("+time", "+@hash", "+@set", "+@sortedset", "+del", "+rename"),
             ],
         )
         server.client.config_set("requirepass", "of-the-default-user")
-        url = f"redis://rtdeliver:s3%3Acr%40t@127.0.0.1:{server.port}"
-        assert_delivers_with(viewers, write_config, url)
+        options = ["--redis", f"redis://rtdeliver:s3%3Acr%40t@127.0.0.1:{server.port}"]
+        with running_cluster([[*options, *write_config(QUICK)]] * 2, [[]]) as cluster:
+            assert_delivers(cluster, viewers)
+            presence = cluster.url(0) + "/presence"
+            assert HTTP.post(presence, json={"members": ["ann"]}).status_code == 200
+            assert HTTP.get(f"{presence}?member=ann").json()[0]["online"]
+            assert [missing(role) for role in cluster.dispatchers] == [[], []]
 
 
 def test_a_user_who_may_not_hear_of_changes_is_one_warning(write_config: WriteConfig) -> None:
