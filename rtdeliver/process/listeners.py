@@ -41,7 +41,7 @@ def listen(
     :param backlog: how many connections may wait to be accepted, unless ``description`` says so.
     :raises ConfigError: if ``description`` is not an endpoint string, or listening fails.
     """
-    endpoint = _endpoint(reactor, key, description, _with_backlog(description, backlog))
+    endpoint = _endpoint(reactor, key, description, backlog)
     results: list[IListeningPort | Failure] = []
     endpoint.listen(factory).addBoth(results.append)
     if not results:
@@ -51,7 +51,7 @@ def listen(
     return results[0]
 
 
-def check_listener(reactor: object, listener: Listener) -> None:
+def check_listener(reactor: object, listener: Listener, *, backlog: int) -> None:
     """Check an endpoint string, without listening.
 
     One of a socket that systemd passes on means something to a process of systemd only.
@@ -59,7 +59,7 @@ def check_listener(reactor: object, listener: Listener) -> None:
     :raises ConfigError: if it is not an endpoint string.
     """
     if not listener.description.startswith("systemd:"):
-        _endpoint(reactor, listener.key, listener.description, listener.description)
+        _endpoint(reactor, listener.key, listener.description, backlog)
 
 
 def describe(port: IListeningPort) -> str:
@@ -103,9 +103,11 @@ def browser_url(description: str, port: IListeningPort, host: str) -> str | None
     return f"{scheme}://{host}:{address.port}"
 
 
-def _endpoint(reactor: object, key: str, description: str, completed: str) -> IStreamServerEndpoint:
+def _endpoint(reactor: object, key: str, description: str, backlog: int) -> IStreamServerEndpoint:
     try:
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, completed)
+        endpoint: IStreamServerEndpoint = serverFromString(
+            reactor, _with_backlog(description, backlog)
+        )
     except Exception as error:
         # The parser of a plugin may raise any exception.
         raise ConfigError(f"{key}: {description} is not a server endpoint: {error}") from None

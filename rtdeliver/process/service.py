@@ -110,7 +110,7 @@ class RoleService(Service):
         :raises ConfigError: if a listener is not an endpoint string.
         """
         for listener in self._listeners.values():
-            check_listener(self._reactor, listener)
+            check_listener(self._reactor, listener, backlog=self._backlog)
 
     def _tell_ready(self) -> None:
         self._host.listening(self.role, self._ports)

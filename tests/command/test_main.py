@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 import subprocess
 import tempfile
 import tomllib
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jwt
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.command.main import COMMANDS, main
 from rtdeliver.config.sections import Viewers
@@ -64,9 +63,6 @@ class CommandTests(SynchronousTestCase):
         self.assertRegex(rtdeliver("--version").output, r"^rtdeliver \d+\.\d+\.\d+\n$")
 
     def test_a_shell_completes_commands_options_and_their_values(self) -> None:
-        bash = shutil.which("bash")
-        if bash is None:
-            raise SkipTest("bash is not installed")
         script = rtdeliver("--print-completion", "bash").output
         for words, expected in (
             (["che"], ["check-config"]),
@@ -79,7 +75,7 @@ class CommandTests(SynchronousTestCase):
                 ' _shtab_rtdeliver; echo "${COMPREPLY[@]}"'
             )
             found = subprocess.run(
-                [bash, "--norc", "-c", f"{script}\n{ask}"],
+                ["bash", "--norc", "-c", f"{script}\n{ask}"],
                 capture_output=True,
                 text=True,
                 timeout=60,

@@ -125,19 +125,6 @@ def _stalled(server: RoleProcess) -> float:
     return metrics(server)['rtdeliver_connections_closed_total{reason="stalled"}']
 
 
-@pytest.mark.parametrize("path", ["/", "/publish", "/metrics", "/deliver", "/health/ready"])
-def test_nothing_else_passes(site: NginxSite, path: str) -> None:
-    answer = httpx.post(
-        site.url + path,
-        json={"topic": "live:red", "data": 1},
-        verify=site.tls,
-        timeout=DEADLINE_SECONDS,
-    )
-    assert answer.status_code == 404
-    # A frontend's own 404 is in JSON.
-    assert answer.headers["Content-Type"] == "text/html"
-
-
 def test_plain_http_is_sent_to_https(site: NginxSite) -> None:
     answer = HTTP.get(f"{site.plain_url}/connect?topic=live:red")
     assert answer.status_code == 301
