@@ -23,12 +23,10 @@ class _CachedRow(msgspec.Struct):
     """A row as it was last read.
 
     :param fresh: whether nothing was heard that might have changed it.
-    :param suspect: whether Redis may have lost it since.
     """
 
     route: Route
     fresh: bool
-    suspect: bool
 
 
 class Rows:
@@ -41,9 +39,10 @@ class Rows:
     Whoever asks for a row that is being read, waits for a read that begins after the question.
 
     While Redis cannot be reached, old rows are served, as uncertain. After Redis has come back,
-    perhaps without its data, an old row keeps its frontends until they have announced everything
-    again, for at most ``grace_seconds``; all rows are uncertain meanwhile. If Redis has lost its
-    data, an empty row that was never read is unavailable meanwhile.
+    perhaps without its data, a row keeps its frontends for ``grace_seconds``, unless they live and
+    have announced that they left it; all rows are uncertain meanwhile. Leases count for nothing in
+    that time: they may have run out while no frontend could renew them. If Redis has lost its data,
+    an empty row that was never read is unavailable meanwhile.
 
     :param dead: called with a node that is dead, and is still in a row.
     """
@@ -124,8 +123,6 @@ class Rows:
 
     def _suspect(self, seconds: float) -> None:
         self._suspect_until = self._clock.seconds() + seconds
-        for row in self._rows.values():
-            row.suspect = True
         self.mark_all_changed()
 
     def _holds(self, row: _CachedRow) -> bool:
@@ -194,12 +191,11 @@ class Rows:
         found = [entry.frontend for entry in row.entries if entry.frontend and entry.viewers]
         if lost and old is None and not found:
             raise Unavailable("Redis has lost the routing table, and frontends announce it again")
-        suspects = before if old is not None and self._is_suspect(old) else ()
+        suspects = before if self._clock.seconds() < self._suspect_until else ()
         unconfirmed = _unconfirmed(suspects, row.entries)
         cached = _CachedRow(
             route=Route(tuple(dict.fromkeys([*found, *unconfirmed]))),
             fresh=not unconfirmed and topic not in self._changed_while_read,
-            suspect=bool(unconfirmed),
         )
         self._keep(topic, cached)
         return self._certain_or_not(cached)
@@ -218,9 +214,6 @@ class Rows:
             self._lost = True
             self._suspect_until = max(self._suspect_until, now + row.young_seconds)
         return self._lost and now < self._suspect_until
-
-    def _is_suspect(self, row: _CachedRow) -> bool:
-        return row.suspect and self._clock.seconds() < self._suspect_until
 
     def _keep(self, topic: Topic, row: _CachedRow) -> None:
         self._rows.pop(topic, None)

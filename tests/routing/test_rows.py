@@ -22,11 +22,35 @@ GRACE_SECONDS = 10.0
 FRESH_SECONDS = 0.05
 
 
-def row(*frontends: FrontendRef, table: bytes = b"1", known: bool = True, **state: Any) -> Row:
+def row(
+    *frontends: FrontendRef,
+    without: Sequence[FrontendRef] = (),
+    dead: Sequence[FrontendRef] = (),
+    table: bytes = b"1",
+    known: bool = True,
+    lease_seconds: float = 30,
+    **state: Any,
+) -> Row:
+    """Return a row of ``frontends``, as it is read.
+
+    :param without: frontends that live, and are not in the row.
+    :param dead: frontends in the row whose leases have ended.
+    """
+
+    def entry(frontend: FrontendRef, viewers: int, lives: bool) -> RowEntry:
+        return RowEntry(
+            node=frontend.node,
+            viewers=viewers,
+            frontend=frontend if lives else None,
+            known=known,
+            lease_seconds=lease_seconds if lives else 0,
+        )
+
     return Row(
         entries=[
-            RowEntry(node=f.node, viewers=1, frontend=f, known=known, lease_seconds=30)
-            for f in frontends
+            *(entry(frontend, 1, True) for frontend in frontends),
+            *(entry(frontend, 0, True) for frontend in without),
+            *(entry(frontend, 1, False) for frontend in dead),
         ],
         table=table,
         **{"young_seconds": 0.0, "lost": False, **state},
@@ -224,6 +248,24 @@ class LossTests(RowsTestCase):
         self.assertEqual(["n1", "n2"], sorted(self.redis.further[-1]))
         self.clock.advance(GRACE_SECONDS)
         self.assertEqual(Route((N1,)), self.read(row(N1, table=b"2")))
+
+    def test_a_lease_that_ends_soon_after_it_is_back_takes_no_frontend_out(self) -> None:
+        self.read(row(N1))
+        self.lose()
+        self.rows.expect_again()
+        self.read(row(N1, lease_seconds=0.1))
+        self.clock.advance(0.2)
+        self.assertEqual(Route((N1,), certain=False), self.read(row(dead=[N1])))
+        self.clock.advance(GRACE_SECONDS)
+        self.assertEqual(Route(()), self.read(row(dead=[N1])))
+
+    def test_a_frontend_that_leaves_a_topic_soon_after_it_is_back_has_left(self) -> None:
+        self.read(row(N1, N2))
+        self.lose()
+        self.rows.expect_again()
+        self.read(row(N1, N2))
+        self.rows.mark_changed([RED])
+        self.assertEqual(Route((N1,), certain=False), self.read(row(N1, without=[N2])))
 
     def test_an_empty_row_that_was_never_read_is_unavailable_until_all_have_announced_again(
         self,
