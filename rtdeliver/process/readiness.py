@@ -46,6 +46,9 @@ class Readiness:
         if not missing and self._was_ready is not True:
             self._was_ready = True
             log.info("{role} is ready: {where}", role=self._role, where=self._where)
-        elif missing and (self._was_ready or self._looks == _PATIENCE_LOOKS):
+        elif missing and (self._was_ready or self._has_waited()):
             self._was_ready = False
             log.warn("{role} is not ready: {why}", role=self._role, why="; ".join(missing))
+
+    def _has_waited(self) -> bool:
+        return self._was_ready is None and self._looks >= _PATIENCE_LOOKS

@@ -559,7 +559,7 @@ def test_a_redis_that_is_away_is_told_once(write_config: WriteConfig) -> None:
             eventually(lambda: not missing(role), "it is ready again")
             for words in ("is lost", "is not ready: Redis cannot be reached"):
                 found = [line for line in role.log if words in line]
-                assert len(found) == times, found
+                assert len(found) == times, role.output
         assert "Scheduling retry" not in role.output
         assert "Discarding dead" not in role.output
 

@@ -1,0 +1,58 @@
+"""When the log says that a role is ready, and when that it is not."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from rtdeliver.process.readiness import Readiness
+
+
+class ReadinessTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.missing: list[str] = []
+        self.lines: list[str] = []
+
+        def note(event: Mapping[str, Any]) -> None:
+            if event["log_namespace"] == "rtdeliver.process.readiness":
+                self.lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        self.readiness = Readiness("rtdispatcher", lambda: self.missing, self.clock)
+
+    def start(self, *missing: str) -> None:
+        self.missing[:] = missing
+        self.readiness.start("listen 127.0.0.1:8090")
+        self.addCleanup(self.readiness.stop)
+
+    def wait(self, seconds: float) -> None:
+        self.clock.pump([0.1] * round(seconds * 10))
+
+    def test_what_is_ready_is_told_once(self) -> None:
+        self.start()
+        self.wait(5)
+        self.assertEqual(self.lines, ["rtdispatcher is ready: listen 127.0.0.1:8090"])
+
+    def test_what_is_not_ready_yet_is_told_once_after_a_second(self) -> None:
+        self.start("Redis cannot be reached")
+        self.wait(0.5)
+        self.assertEqual(self.lines, [])
+        self.wait(5)
+        self.assertEqual(self.lines, ["rtdispatcher is not ready: Redis cannot be reached"])
+
+    def test_what_is_no_longer_ready_is_told_once_also_in_the_first_second(self) -> None:
+        self.start()
+        self.wait(0.5)
+        self.missing.append("Redis cannot be reached")
+        self.wait(5)
+        self.assertEqual(
+            self.lines,
+            [
+                "rtdispatcher is ready: listen 127.0.0.1:8090",
+                "rtdispatcher is not ready: Redis cannot be reached",
+            ],
+        )
