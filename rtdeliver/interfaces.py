@@ -10,6 +10,7 @@ from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
     Applied,
+    HopRecord,
     NodeStatus,
     Presence,
     PresenceChange,
@@ -286,4 +287,14 @@ class IFrontendDeliveries(Interface):
 
         An event whose topic and id were seen a short while ago is dropped, so a batch may be
         delivered twice.
+        """
+
+
+class IRecords(Interface):
+    """Where the records of tracked events go, to be joined."""
+
+    def write(records: Sequence[HopRecord]) -> Deferred[None]:
+        """Fires once the records are where they are joined.
+
+        Fails with `Unavailable` or `RemoteFailure` if they are not, or perhaps not.
         """

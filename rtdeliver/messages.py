@@ -1,6 +1,7 @@
 """What frontends, dispatchers and applications tell each other."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -184,3 +185,40 @@ class Subscriptions(msgspec.Struct, frozen=True, omit_defaults=True):
     connection: ConnectionId
     topics: Sequence[Topic]
     pending: Sequence[Topic] = ()
+
+
+HopStage = Literal["published", "forwarded", "delivered", "sent", "received"]
+"""What has happened to a tracked event."""
+
+
+class HopRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one process records of a tracked event that passes it.
+
+    :param stage: ``published`` (a dispatcher has accepted it), ``forwarded`` (a dispatcher of a
+        peer has it), ``delivered`` (a frontend has it), ``sent`` or ``received`` (its viewers).
+    :param at: when the event was accepted, in milliseconds since the epoch.
+    :param ages: how old the event was then, in milliseconds, and how many times: once at one
+        process, and once for each viewer that it was sent to or that received it.
+    :param datacenter: of the process; empty if it has no name.
+    :param node: the frontend; empty for a dispatcher.
+    :param incarnation: of the frontend.
+    :param part: the number of this record among those of one frontend and stage.
+    :param frontends: the nodes to which a dispatcher delivers the event.
+    :param peers: the datacenters to which a dispatcher forwards it.
+    :param viewers: how many viewers it had at the frontend when it was delivered.
+    :param left: how many viewers ended before they were sent it. Only in ``sent``.
+    """
+
+    stage: HopStage
+    id: str
+    type: str
+    at: int
+    ages: tuple[tuple[float, int], ...]
+    datacenter: str = ""
+    node: str = ""
+    incarnation: str = ""
+    part: int = 0
+    frontends: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    viewers: int = 0
+    left: int = 0

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import msgspec
@@ -33,11 +32,8 @@ from rtdeliver.process.worker import (
     take_assignment,
     worker_settings,
 )
-from rtdeliver.roles.combined import build_combined
-from rtdeliver.roles.dispatcher import build_dispatcher
-from rtdeliver.roles.frontend import build_frontend
-from rtdeliver.roles.likes import build_likes
 from rtdeliver.roles.reload import Reload
+from rtdeliver.roles.table import ROLES
 
 # Starts twistd for a worker, however this process itself was started.
 _TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
@@ -270,6 +266,23 @@ class LikesOptions(_AppOptions, _DispatchersOptions):
     ]
 
 
+class LatencyOptions(_Options):
+    """Joins the records of tracked events, and tells how fast and how completely they came."""
+
+    role = "rtlatency"
+
+    optParameters: ClassVar = [
+        _option(
+            "listen",
+            "Listen for operators at this endpoint string. [default: tcp:8095:interface=127.0.0.1]",
+        ),
+    ]
+
+    def opt_redis(self, url: str) -> None:
+        """Join the records in this Redis of dispatchers, [DATACENTER=]redis://HOST. Repeatable."""
+        self._append("redis", url)
+
+
 class Role(msgspec.Struct, frozen=True):
     """A role, as twistd uses it: ``Options`` and ``makeService`` are twistd's names.
 
@@ -277,8 +290,11 @@ class Role(msgspec.Struct, frozen=True):
     """
 
     Options: type[_Options]
-    build: Callable[[Config, Any, IHost], RoleService]
     shared: str = ""
+
+    def build(self, config: Config, reactor: Any, host: IHost) -> RoleService:
+        """Put the role together."""
+        return ROLES[self.Options.role](config, reactor, host)
 
     def makeService(self, options: _Options) -> IService:
         """Return the service, or end the process with one line if a setting is wrong."""
@@ -341,7 +357,8 @@ class Role(msgspec.Struct, frozen=True):
         )
 
 
-combined = Role(CombinedOptions, build_combined)
-frontend = Role(FrontendOptions, build_frontend, "public")
-dispatcher = Role(DispatcherOptions, build_dispatcher, "listen")
-likes = Role(LikesOptions, build_likes)
+combined = Role(CombinedOptions)
+frontend = Role(FrontendOptions, "public")
+dispatcher = Role(DispatcherOptions, "listen")
+latency = Role(LatencyOptions)
+likes = Role(LikesOptions)

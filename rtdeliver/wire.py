@@ -17,6 +17,7 @@ from rtdeliver.errors import BadEvent, BadJson, BadRequest, BadTopic, Refusal, T
 from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
+    HopRecord,
     Presence,
     PresenceHeartbeat,
     Receipt,
@@ -134,6 +135,10 @@ class _TopicBody(msgspec.Struct, frozen=True):
     viewers: int
 
 
+class _TypeLine(msgspec.Struct, frozen=True):
+    type: str = "message"
+
+
 class _EventLine(msgspec.Struct, frozen=True):
     topic: str
     id: str | None = None
@@ -152,6 +157,8 @@ _acknowledgement_body = msgspec.json.Decoder(Acknowledgement)
 _frontends_body = msgspec.json.Decoder(list[FrontendRef])
 _subscriptions_body = msgspec.json.Decoder(Subscriptions)
 _event_line = msgspec.json.Decoder(_EventLine)
+_type_line = msgspec.json.Decoder(_TypeLine)
+_hop_record = msgspec.json.Decoder(HopRecord)
 
 
 def decode_publish(body: bytes, limits: Publishing) -> Draft:
@@ -235,6 +242,38 @@ def decode_batch(body: bytes) -> list[Event | Gap]:
     if bad:
         raise _bad_lines(bad)
     return batch
+
+
+def type_of(event: Event) -> str:
+    """Return the type in the line of an event; that of an event without one is ``message``.
+
+    :raises Refusal: `BadJson` or `BadEvent`.
+    """
+    return decode(_type_line.decode, event.line, BadEvent).type
+
+
+def encode_records(records: Sequence[HopRecord]) -> bytes:
+    """Return records of tracked events as NDJSON."""
+    return b"\n".join(map(encode, records))
+
+
+def decode_records(body: bytes, max_records: int) -> list[HopRecord]:
+    """Read records of tracked events.
+
+    :raises Refusal: `BadJson`, `BadRequest` or `TooLarge`.
+    """
+    lines = [line for line in body.split(b"\n") if line]
+    if len(lines) > max_records:
+        raise TooLarge(f"a body may have at most {max_records} records")
+    return [decode_record(line) for line in lines]
+
+
+def decode_record(line: bytes) -> HopRecord:
+    """Read a record of a tracked event.
+
+    :raises Refusal: `BadJson` or `BadRequest`.
+    """
+    return decode(_hop_record.decode, line, BadRequest)
 
 
 def decode_topics_change(body: bytes) -> TopicsChange:

@@ -22,6 +22,7 @@ from rtdeliver.config.sections import Deliveries, Forwards, Http, Latency, Retry
 from rtdeliver.config.sections import Presence as PresenceSettings
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
+from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.errors import AnsweredNo, StreamLost, Unavailable
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.http.client import NodeClient
@@ -41,6 +42,7 @@ from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
     Applied,
+    HopRecord,
     NodeStatus,
     Presence,
     PresenceChange,
@@ -491,6 +493,9 @@ def new_event(id: str, topic: Topic, data: bytes = b"1") -> Event:
     return encode_event(Draft(topic=topic, type="like", data=data, id=None), id=id, at=1000)
 
 
+NOTHING_TRACKED = Latency(receipts_one_in=0, track_one_in=0)
+
+
 def new_frontend(
     clock: IReactorTime,
     dispatchers: IDispatcherClient,
@@ -501,7 +506,8 @@ def new_frontend(
     mailbox_events: int = 1000,
     topics: int = 1000,
     presence: IPresenceClient | None = None,
-    receipts_one_in: int = 0,
+    latency: Latency = NOTHING_TRACKED,
+    record: Callable[[HopRecord], None] = lambda _: None,
 ) -> Frontend:
     """A frontend ``n1`` that takes five topics a connection and confirms within two seconds."""
     return Frontend(
@@ -514,7 +520,8 @@ def new_frontend(
         ),
         routing=Routing(),
         presence_settings=PresenceSettings(batch_members=100),
-        latency=Latency(receipts_one_in=receipts_one_in),
+        latency=latency,
+        record=record,
         node="n1",
         max_connections=max_connections,
         incarnation=incarnation,
@@ -552,11 +559,14 @@ def new_dispatcher(
     frontends: IFrontendClient,
     peers: Mapping[str, IPeerClient] | None = None,
     now: Callable[[], float] | None = None,
+    latency: Latency = NOTHING_TRACKED,
+    record: Callable[[HopRecord], None] = lambda _: None,
 ) -> Dispatcher:
     """A dispatcher that sweeps every five seconds.
 
     :param now: the wall clock; ``clock`` if it is not given.
     """
+    now = clock.seconds if now is None else now
     run_queue = RunQueue(clock=clock, slice_seconds=1)
     return Dispatcher(
         routing_table=routing_table,
@@ -569,8 +579,9 @@ def new_dispatcher(
             run_queue=run_queue,
             new_backoff=new_backoff,
         ),
+        tracking=Tracking(settings=latency, peers=peers or {}, record=record, now=now),
         clock=clock,
-        now=clock.seconds if now is None else now,
+        now=now,
         run_queue=run_queue,
         new_backoff=new_backoff,
     )

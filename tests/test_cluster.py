@@ -31,6 +31,7 @@ from zope.interface import implementer
 from rtdeliver.config.sections import Deliveries, Forwards, Latency, Presence, Routing, Viewers
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
+from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.errors import Unavailable
 from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.frontend import Frontend
@@ -82,6 +83,7 @@ def build_frontend(process: Process[Frontend], network: Network) -> Frontend:
         routing=Routing(lease_seconds=LEASE_SECONDS),
         presence_settings=Presence(batch_members=10),
         latency=Latency(),
+        record=lambda _: None,
         node=process.node,
         max_connections=6,
         incarnation=process.incarnation,
@@ -108,6 +110,9 @@ def build_dispatcher(
             clock=process.clock,
             run_queue=process.run_queue,
             new_backoff=new_backoff,
+        ),
+        tracking=Tracking(
+            settings=Latency(), peers=(), record=lambda _: None, now=process.clock.seconds
         ),
         clock=process.clock,
         now=process.clock.seconds,

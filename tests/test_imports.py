@@ -15,11 +15,12 @@ FLOORS = {
     "command": ("command",),
     "roles": ("roles",),
     "application": ("likes",),
-    "domain": ("frontend", "dispatcher", "routing", "presence"),
+    "domain": ("frontend", "dispatcher", "routing", "presence", "latency"),
     "mechanisms": ("http", "redis", "process"),
     "reading of settings": ("config", "redis.url"),
     "small parts": (
         *("actor", "backoff", "wheel", "tokens", "metrics", "histogram", "deferreds", "client"),
+        *("sampling", "spread"),
     ),
     "values and promises": (
         *("errors", "model", "event_ids", "messages", "interfaces", "wire"),
@@ -44,7 +45,14 @@ NEIGHBOURS = {
 PURE = (
     *FLOORS["values and promises"],
     *("actor", "wheel", "metrics", "histogram", "redis.url", "client"),
-    *("frontend.ages", "frontend.feed", "frontend.sse", "frontend.subscriptions"),
+    *("sampling", "spread", "latency.joiner", "latency.results", "latency.summary"),
+    *(
+        "frontend.ages",
+        "frontend.tracking",
+        "frontend.feed",
+        "frontend.sse",
+        "frontend.subscriptions",
+    ),
     *(
         "likes.model",
         "likes.bodies",
@@ -56,6 +64,9 @@ PURE = (
     ),
 )
 """What knows neither reactor nor HTTP nor Redis."""
+
+KLEIN_IN_ROLES = tuple(f"rtdeliver.roles.{name}" for name in ("base", "dispatcher", "records"))
+"""The roles that hand apps of Klein on."""
 
 WORLD = ("twisted.internet.reactor", "twisted.web", "klein", "treq", "txredisapi")
 
@@ -213,10 +224,10 @@ class LayerTests(SynchronousTestCase):
 
     def test_klein_appears_in_routes_only(self) -> None:
         others = {name for name in importers("klein") if not name.endswith(".routes")}
-        self.assertEqual(others, {"rtdeliver.roles.base", "rtdeliver.roles.dispatcher"})
+        self.assertEqual(others, set(KLEIN_IN_ROLES))
 
     def test_roles_name_an_app_of_klein_but_make_none(self) -> None:
-        for module in ("rtdeliver.roles.base", "rtdeliver.roles.dispatcher"):
+        for module in KLEIN_IN_ROLES:
             tree = MODULES[module]
             named = [found.name for found in IMPORTS[module] if within(found.name, "klein")]
             self.assertEqual(named, ["klein", "klein.Klein"])

@@ -334,7 +334,7 @@ export class Stream {
 	#received(event) {
 		// What was on its way when its topic was given up.
 		if (!this.#wanted.has(event.topic)) return;
-		if (this.#receiptsOneIn && crc32(event.id) % this.#receiptsOneIn === 0) this.#note(event.id);
+		if (this.#receiptsOneIn && crc32(event.id) * this.#receiptsOneIn < 2 ** 32) this.#note(event.id);
 		this.#tell(`event ${event.type}`, event);
 		this.#tell("event *", event);
 	}

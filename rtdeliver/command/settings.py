@@ -2,25 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Callable
-from typing import Any
 
 from rtdeliver.config.example import example
 from rtdeliver.config.load import load_config
-from rtdeliver.config.sections import Config
-from rtdeliver.process.host import IHost, OwnProcess
-from rtdeliver.process.service import RoleService
-from rtdeliver.roles.combined import build_combined
-from rtdeliver.roles.dispatcher import build_dispatcher
-from rtdeliver.roles.frontend import build_frontend
-from rtdeliver.roles.likes import build_likes
-
-_ROLES: dict[str, Callable[[Config, Any, IHost], RoleService]] = {
-    "rtcombined": build_combined,
-    "rtdispatcher": build_dispatcher,
-    "rtfrontend": build_frontend,
-    "rtlikes": build_likes,
-}
+from rtdeliver.process.host import OwnProcess
+from rtdeliver.roles.table import ROLES
 
 
 class CheckConfig:
@@ -32,7 +18,7 @@ class CheckConfig:
         parser.add_argument("file", metavar="FILE", help="a file for --config")
         parser.add_argument(
             "--role",
-            choices=_ROLES,
+            choices=ROLES,
             help="whether this role can start with the file and no options: it has all settings"
             " that the role needs, and the files that they name can be read",
         )
@@ -45,7 +31,7 @@ class CheckConfig:
         if options.role is None:
             print(f"{options.file} is right")
         else:
-            _ROLES[options.role](config, reactor, OwnProcess(reactor)).check()
+            ROLES[options.role](config, reactor, OwnProcess(reactor)).check()
             print(f"{options.file} is right for {options.role}")
 
 

@@ -7,7 +7,7 @@ from rtdeliver.config.origins import read_origin
 from rtdeliver.config.sections import SAME_HOST, Config
 from rtdeliver.errors import BadRequest, ConfigError
 from rtdeliver.model import check_datacenter, check_node, check_url, parse_peer
-from rtdeliver.redis.url import parse_redis_url
+from rtdeliver.redis.url import parse_datacenter_redis
 
 _FRAME_OVERHEAD_BYTES = 4096
 
@@ -102,7 +102,7 @@ def _check_names(config: Config) -> None:
     _check_each("node.advertise", check_url, filter(None, [node.advertise]))
     _check_each("node.dispatchers", check_url, node.dispatchers)
     _check_each("likes.frontend", check_url, filter(None, [config.likes.frontend]))
-    _check_each("redis.urls", parse_redis_url, config.redis.urls)
+    _check_each("redis.urls", parse_datacenter_redis, config.redis.urls)
     _check_each("datacenters.name", check_datacenter, filter(None, [datacenters.name]))
     _check_each("datacenters.peers", parse_peer, datacenters.peers)
     _check_peers([parse_peer(peer).name for peer in datacenters.peers], own=datacenters.name)

@@ -33,8 +33,14 @@ def _table(name: str, section: type[msgspec.Struct]) -> str:
     for field in msgspec.structs.fields(section):
         lines.append("")
         lines.append(_comment(docs[field.name] + _bounds(field.type)))
-        lines.append(f"{field.name} = {_toml(field.default)}")
+        lines.append(f"{field.name} = {_toml(_default(field))}")
     return "\n".join(lines) + "\n"
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
 
 
 def _docs(section: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
@@ -84,6 +90,9 @@ def _toml(value: Any) -> str:
             return str(value)
         case str():
             return msgspec.json.encode(value).decode()
+        case dict():
+            pairs = ", ".join(f"{key} = {_toml(item)}" for key, item in value.items())
+            return f"{{ {pairs} }}" if pairs else "{}"
         case _:
             return f"[{', '.join(map(_toml, value))}]"
 

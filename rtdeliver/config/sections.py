@@ -16,6 +16,7 @@ Count = Annotated[int, Meta(gt=0)]
 Bytes = Annotated[int, Meta(gt=0)]
 Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
 ShortSeconds = Annotated[float, Meta(gt=0, le=3600)]
+OneIn = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 SAME_HOST = "same-host"
 """Among origins, stands for all pages of the same host, at any port."""
@@ -553,15 +554,64 @@ class LikesCrowd(Section, frozen=True, kw_only=True):
 
 
 class Latency(Section, frozen=True, kw_only=True):
-    """rtcombined, rtfrontend: how it is measured when pages receive events."""
+    """How latency is measured. What is tracked must be the same in all processes."""
 
-    receipts_one_in: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
-    """Pages with rtdeliver.js tell their frontend when they have received one in so many events.
-    0 means none.
+    receipts_one_in: OneIn = 100
+    """rtcombined, rtfrontend: pages with rtdeliver.js tell their frontend when they have received
+    one in so many events. 0 means none.
     """
 
     receipts_events: Count = 10_000
     """How many of these events a frontend remembers; a page that tells later is not counted."""
+
+    track_one_in: OneIn = 100
+    """One in so many events is tracked: each process that it passes records when, and the records
+    are joined. 0 means none.
+    """
+
+    track_types: dict[str, OneIn] = {}
+    """The same for single types of events, such as {like = 1000, message = 1}."""
+
+    waiting_records: Count = 10_000
+    """How many records may wait in a process to be written. Further ones are dropped."""
+
+    write_seconds: ShortSeconds = 0.5
+    """Time between two writes of the records of a process."""
+
+    settle_seconds: ShortSeconds = 10
+    """How long after an event was delivered its frontend still records who is sent it and who
+    received it. What has not arrived anywhere after that time counts as missing.
+    """
+
+    window_seconds: ShortSeconds = 120
+    """How long the records of an event are waited for, and joined in whatever order they come."""
+
+    events: Count = 50_000
+    """How many events may be joined at a time in a process. The records of further ones are
+    dropped.
+    """
+
+    partitions: Annotated[int, Meta(gt=0, le=1024)] = 16
+    """Into how many streams in Redis the records are spread. Each is joined by one process."""
+
+    partition_records: Count = 10_000
+    """How many records a stream in Redis may have. Then it drops the oldest."""
+
+    lease_seconds: ShortSeconds = 5
+    """rtlatency, rtcombined with Redis: after this time without a word from a process, others take
+    over its partitions.
+    """
+
+    read_seconds: ShortSeconds = 0.5
+    """rtlatency, rtcombined with Redis: time between two reads of records from Redis."""
+
+    objective_ms: Annotated[float, Meta(gt=0, le=3_600_000)] = 75
+    """From the acceptance of an event until pages have received it, objective_share of the receipts
+    should take at most so many milliseconds, over the last minute.
+    """
+
+    objective_share: Annotated[float, Meta(gt=0, le=1)] = 0.9
+    """The share of the receipts for which the objective must hold."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

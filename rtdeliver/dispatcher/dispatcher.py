@@ -15,6 +15,7 @@ from rtdeliver.config.sections import Deliveries
 from rtdeliver.deferreds import flush
 from rtdeliver.dispatcher.links import Links
 from rtdeliver.dispatcher.peers import Peers
+from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.dispatcher.uncertain import UncertainDeliveries
 from rtdeliver.errors import Unavailable
 from rtdeliver.event_ids import EventIds
@@ -39,6 +40,7 @@ class Dispatcher:
     """Routes events. It keeps nothing that another dispatcher would miss.
 
     :param peers: the other datacenters. All events that are published here are forwarded to them.
+    :param tracking: is told of all events that are routed.
     :param now: the wall clock, in seconds since the epoch.
     """
 
@@ -49,6 +51,7 @@ class Dispatcher:
         frontends: IFrontendClient,
         settings: Deliveries,
         peers: Peers,
+        tracking: Tracking,
         clock: IReactorTime,
         now: Callable[[], float],
         run_queue: RunQueue,
@@ -73,6 +76,7 @@ class Dispatcher:
             clock=clock,
         )
         self._peers = peers
+        self._tracking = tracking
         self._sweep_seconds = settings.sweep_seconds
         self._sweep = LoopingCall(self._close_dead_links)
         self._sweep.clock = clock
@@ -83,13 +87,16 @@ class Dispatcher:
         self._routing_table.start()
         self._sweep.start(self._sweep_seconds, now=False)
 
-    async def stop(self, flush_seconds: float) -> None:
-        """Deliver and forward waiting events, ``flush_seconds`` at most; then close the links."""
+    async def flush(self, seconds: float) -> None:
+        """Deliver and forward waiting events, for so many seconds at most."""
         if self._sweep.running:
             self._sweep.stop()
         self._uncertain.stop()
         await self._uncertain.settle()
-        await flush(self._waiting_events, at_most_seconds=flush_seconds, clock=self._clock)
+        await flush(self._waiting_events, at_most_seconds=seconds, clock=self._clock)
+
+    async def stop(self) -> None:
+        """Close the links, and leave the routing table. To be called after `flush`."""
         self._links.close()
         self._peers.close()
         await self._routing_table.stop()
@@ -104,7 +111,7 @@ class Dispatcher:
         """
         at = int(self._now() * 1000)
         events = [encode_event(draft, id=draft.id or self._ids.next(), at=at) for draft in drafts]
-        await self.deliver_local(events)
+        self._tracking.publish(events, await self._deliver(events))
         self._peers.post(*events)
         self._published += len(events)
         return events
@@ -117,21 +124,7 @@ class Dispatcher:
 
         :raises Unavailable: if the routing table cannot be reached. Then nothing is delivered.
         """
-        shares: dict[FrontendRef, list[Event | Gap]] = {}
-        routes: dict[Topic, list[list[Event | Gap]]] = {}
-        uncertain: dict[Topic, Sequence[FrontendRef]] = {}
-        for topic in {item.topic: None for item in batch}:
-            route = await self._routing_table.route(topic)
-            routes[topic] = [shares.setdefault(frontend, []) for frontend in route.frontends]
-            if not route.certain:
-                uncertain[topic] = route.frontends
-        if uncertain:
-            self._note_uncertain(batch, uncertain)
-        for item in batch:
-            for share in routes[item.topic]:
-                share.append(item)
-        for frontend, share in shares.items():
-            self._links.post(frontend, *share)
+        self._tracking.forward(batch, await self._deliver(batch))
 
     async def announce(self, announcement: Announcement) -> Acknowledgement:
         """Apply a frontend's announcement to the routing table.
@@ -174,6 +167,27 @@ class Dispatcher:
             *self._uncertain.samples(),
             *self._peers.samples(),
         ]
+
+    async def _deliver(self, batch: Sequence[Event | Gap]) -> Mapping[Topic, Sequence[FrontendRef]]:
+        """Start the delivery of a batch in this datacenter, and return the routes of its topics."""
+        shares: dict[FrontendRef, list[Event | Gap]] = {}
+        shares_by_topic: dict[Topic, list[list[Event | Gap]]] = {}
+        routes: dict[Topic, Sequence[FrontendRef]] = {}
+        uncertain: dict[Topic, Sequence[FrontendRef]] = {}
+        for topic in {item.topic: None for item in batch}:
+            route = await self._routing_table.route(topic)
+            routes[topic] = route.frontends
+            shares_by_topic[topic] = [shares.setdefault(f, []) for f in route.frontends]
+            if not route.certain:
+                uncertain[topic] = route.frontends
+        if uncertain:
+            self._note_uncertain(batch, uncertain)
+        for item in batch:
+            for share in shares_by_topic[item.topic]:
+                share.append(item)
+        for frontend, share in shares.items():
+            self._links.post(frontend, *share)
+        return routes
 
     def _note_uncertain(
         self, batch: Sequence[Event | Gap], routes: Mapping[Topic, Sequence[FrontendRef]]

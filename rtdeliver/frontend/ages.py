@@ -7,8 +7,9 @@ hop from there on.
 
 import enum
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from rtdeliver.frontend.tracking import TrackedEvent
 from rtdeliver.histogram import Histogram
 from rtdeliver.metrics import HistogramSample, Sample, counter, histogram
 
@@ -21,6 +22,32 @@ class Stage(enum.Enum):
     RECEIVED = "received"
 
 
+class Passage:
+    """What is noted of events that a viewer is sent at a time.
+
+    :ivar at: when the first of them was accepted; 0 if it does not say.
+    :ivar tracked: those among them that are tracked.
+    """
+
+    __slots__ = ("at", "tracked")
+
+    def __init__(self, at: int = 0, tracked: tuple[TrackedEvent, ...] = ()) -> None:
+        self.at = at
+        self.tracked = tracked
+
+
+NOTHING = Passage()
+"""What is noted of what is no event."""
+
+
+def joined(passages: Sequence[Passage]) -> Passage:
+    """Return what is noted when all of these are sent at a time."""
+    if not any(passage.tracked for passage in passages[1:]):
+        # Usually. Then many viewers have the same one, which is counted once for all of them.
+        return passages[0] if passages else NOTHING
+    return Passage(passages[0].at, tuple(e for passage in passages for e in passage.tracked))
+
+
 class EventAges:
     """Counts the ages of the events that pass a frontend, by stage.
 
@@ -28,21 +55,27 @@ class EventAges:
     apart, and are in no histogram.
 
     :param now: the wall clock, in seconds since the epoch.
-    :ivar sent: how many sends there were since the last `flush`, by the ``at`` of the oldest event
-        in each. Adding to it is all that a send costs.
+    :ivar sent: how many sends there were since the last `flush`, by what is noted of the events in
+        each. Adding to it is all that a send costs.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._histograms = {stage: Histogram() for stage in Stage}
         self._negative: Counter[Stage] = Counter()
-        self.sent: defaultdict[int, int] = defaultdict(int)
+        self.sent: defaultdict[Passage, int] = defaultdict(int)
 
     def flush(self) -> None:
         """Take the ages of what was sent. To be called soon after the sends."""
-        if self.sent:
-            self.observe(Stage.SENT, self.sent)
-            self.sent.clear()
+        if not self.sent:
+            return
+        times_by_at: Counter[int] = Counter()
+        for passage, times in self.sent.items():
+            times_by_at[passage.at] += times
+            for tracked in passage.tracked:
+                tracked.sent.add(self.age(tracked.at) * 1000, times)
+        self.sent.clear()
+        self.observe(Stage.SENT, times_by_at)
 
     def observe(self, stage: Stage, times_by_at: Mapping[int, int]) -> None:
         """Take the ages of events that pass a stage now.

@@ -15,8 +15,10 @@ from rtdeliver.actor import RunQueue
 from rtdeliver.config.sections import Viewers
 from rtdeliver.errors import StreamLost
 from rtdeliver.frontend import sse
+from rtdeliver.frontend.ages import NOTHING, Passage, joined
 from rtdeliver.frontend.chunked import LAST_CHUNK, chunk
 from rtdeliver.frontend.feed import Cursor, Feed, in_order
+from rtdeliver.frontend.tracking import TrackedEvent
 from rtdeliver.interfaces import IActor, IStream, IStreamOwner, IVisited
 from rtdeliver.model import CloseReason, ConnectionId, Member, Topic
 from rtdeliver.wheel import TimingWheel
@@ -25,11 +27,11 @@ from rtdeliver.wheel import TimingWheel
 class ConnectionCounts:
     """Counts over all connections of a process: plain numbers, which are fast to add to.
 
-    :ivar sent_by_at: how many sends there were, by when the first event in each was accepted.
+    :ivar sent_passages: how many sends there were, by what is noted of the events in each.
     """
 
-    def __init__(self, sent_by_at: defaultdict[int, int]) -> None:
-        self.sent_by_at = sent_by_at
+    def __init__(self, sent_passages: defaultdict[Passage, int]) -> None:
+        self.sent_passages = sent_passages
         self.sent = 0
         self.sends = 0
         self.dropped: Counter[str] = Counter()
@@ -227,11 +229,11 @@ class Connection:
         if stream is None:
             return
         if self._state is not _OPEN:
-            data, events, at = self._take_to_end()
+            data, events, passage = self._take_to_end()
         elif self._rest:
-            data, events, at, self._rest = self._rest, 0, 0, b""
+            data, events, passage, self._rest = self._rest, 0, NOTHING, b""
         else:
-            data, events, at = self._take()
+            data, events, passage = self._take()
         if not data:
             return
         counts = self._counts
@@ -239,11 +241,12 @@ class Connection:
             accepted = stream.send(data)
         except StreamLost:
             counts.dropped["closed"] += events
+            _note_left(passage.tracked)
             self.abort(CloseReason.CLIENT_LEFT)
             return
         counts.sends += 1
         counts.sent += events
-        counts.sent_by_at[at] += 1
+        counts.sent_passages[passage] += 1
         self._last_progress = self._wheel.now
         if accepted < len(data):
             self._block(stream, data[accepted:])
@@ -328,60 +331,60 @@ class Connection:
     def _accept(self) -> None:
         self._state = _State.OPEN if self._ending is None else _State.ENDING
 
-    def _take_to_end(self) -> tuple[bytes, int, int]:
+    def _take_to_end(self) -> tuple[bytes, int, Passage]:
         """Take what is left to send before the stream ends; after all of it, close the stream."""
         ending = self._ending
         if self._state is not _State.ENDING or ending is None:
-            return b"", 0, 0
+            return b"", 0, NOTHING
         # To go on, or to close.
         self._run_queue.add(self)
         if self._rest:
             rest, self._rest = self._rest, b""
-            return rest, 0, 0
+            return rest, 0, NOTHING
         if ending.waits_for(self._cursors) or self._gaps:
             return self._take()
         if ending.last:
             last, ending.last = ending.last, b""
-            return last, 0, 0
+            return last, 0, NOTHING
         self._close(ending.reason)
-        return b"", 0, 0
+        return b"", 0, NOTHING
 
-    def _take(self) -> tuple[bytes, int, int]:
+    def _take(self) -> tuple[bytes, int, Passage]:
         """Take what to send next.
 
-        :return: the data in chunks, how many events it contains, and when the first of them was
-            accepted; 0 if there is none.
+        :return: the data in chunks, how many events it contains, and what is noted of them.
         """
         cursors, self._cursors = self._cursors, ()
         if len(cursors) == 1:
             [(feed, position)] = cursors
-            data, events, end, at = feed.take(self, position)
+            data, events, end, passage = feed.take(self, position)
             if end < feed.end or events < end - position:
                 self._note_taken(feed, position, events, end)
             if not self._gaps and not self._control:
-                return data, events, at
+                return data, events, passage
             chunks = [data]
         else:
-            pieces, events, at = self._take_in_order(cursors)
+            pieces, events, passage = self._take_in_order(cursors)
             chunks = [chunk(b"".join(pieces))] if pieces else []
         if self._gaps:
             chunks.insert(0, chunk(self._gap_frame()))
         if self._control:
             chunks.append(chunk(self._control))
             self._control = b""
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks), events, at
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks), events, passage
 
-    def _take_in_order(self, cursors: Sequence[Cursor]) -> tuple[list[bytes], int, int]:
+    def _take_in_order(self, cursors: Sequence[Cursor]) -> tuple[list[bytes], int, Passage]:
         """Take from several feeds, in the order in which the events were posted."""
         pieces: list[bytes] = []
+        passages: list[Passage] = []
         ends = [position for _, position in cursors]
-        size = events = first = 0
-        for index, data, end, at in in_order(cursors):
+        size = events = 0
+        for index, data, end, passage in in_order(cursors):
             size += len(data)
             if size > self._settings.send_bytes and pieces:
                 break
-            first = first or at
             pieces.append(data)
+            passages.append(passage)
             ends[index] = end
         for (feed, position), end in zip(cursors, ends, strict=True):
             taken = max(0, end - max(position, feed.start))
@@ -391,7 +394,7 @@ class Connection:
                 self._note_taken(feed, position, taken, end)
             else:
                 self._cursors += ((feed, position),)
-        return pieces, events, first
+        return pieces, events, joined(passages)
 
     def _note_taken(self, feed: Feed["Connection"], position: int, events: int, end: int) -> None:
         lost = end - position - events
@@ -439,6 +442,7 @@ class Connection:
             start = max(position, feed.start)
             self._counts.dropped["mailbox_full"] += start - position
             self._counts.dropped[reason] += feed.end - start
+            _note_left(feed.tracked_since(position))
 
     def _close(self, reason: CloseReason) -> None:
         self._state = _State.CLOSING
@@ -446,6 +450,11 @@ class Connection:
         self._reason = reason
         if self._stream is not None:
             self._stream.close()
+
+
+def _note_left(tracked: Iterable[TrackedEvent]) -> None:
+    for event in tracked:
+        event.left += 1
 
 
 def _total(losses: Collection[int]) -> int:

@@ -9,7 +9,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from rtdeliver.config.sections import Viewers
+from rtdeliver.frontend.ages import NOTHING, Passage, joined
 from rtdeliver.frontend.chunked import chunk
+from rtdeliver.frontend.tracking import TrackedEvent
 from rtdeliver.model import Topic
 
 
@@ -19,8 +21,7 @@ class Frames(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     events: int
     topic: Topic
-    at: int = 0
-    """When the first of the events was accepted; 0 if it does not say."""
+    passage: Passage = NOTHING
 
 
 class FeedViewer(Protocol):
@@ -41,6 +42,9 @@ class FeedViewer(Protocol):
 
 V = TypeVar("V", bound=FeedViewer)
 
+Taken = tuple[bytes, int, int, Passage]
+"""What a viewer takes of a feed; see `Feed.take`."""
+
 
 class Feed(Generic[V]):
     """The events of a topic that some viewers have not taken yet, kept once for all viewers.
@@ -55,7 +59,6 @@ class Feed(Generic[V]):
     """
 
     __slots__ = (
-        "_ats",
         "_behind",
         "_byte_starts",
         "_bytes_posted",
@@ -65,6 +68,7 @@ class Feed(Generic[V]):
         "_log",
         "_next_number",
         "_numbers",
+        "_passages",
         "_settings",
         "_viewers",
         "end",
@@ -86,11 +90,11 @@ class Feed(Generic[V]):
         self._log: list[bytes] = []
         self._ends: list[int] = []
         self._numbers: list[int] = []
-        self._ats: list[int] = []
+        self._passages: list[Passage] = []
         # How many bytes were posted before each of the log, and in all.
         self._byte_starts: list[int] = []
         self._bytes_posted = 0
-        self._chunks: dict[int, tuple[bytes, int, int, int]] = {}
+        self._chunks: dict[int, Taken] = {}
 
     def __len__(self) -> int:
         return len(self._viewers)
@@ -119,7 +123,7 @@ class Feed(Generic[V]):
         self._log.append(frames.data)
         self._ends.append(self.end)
         self._numbers.append(self._next_number())
-        self._ats.append(frames.at)
+        self._passages.append(frames.passage)
         self._byte_starts.append(self._bytes_posted)
         self._bytes_posted += len(frames.data)
         self._chunks.clear()
@@ -133,12 +137,12 @@ class Feed(Generic[V]):
         if not self._behind:
             self._clear()
 
-    def take(self, viewer: V, position: int) -> tuple[bytes, int, int, int]:
+    def take(self, viewer: V, position: int) -> Taken:
         """Return the events after ``position``, as many as may be sent at a time.
 
-        :return: a chunk of frames, the number of events in them, the position after them, and when
-            the first of them was accepted. The position grows by more than that number if events
-            between were dropped.
+        :return: a chunk of frames, the number of events in them, the position after them, and what
+            is noted of them. The position grows by more than that number if events between were
+            dropped.
         """
         taken = self._chunks.get(position)
         if taken is None:
@@ -146,16 +150,21 @@ class Feed(Generic[V]):
         self.advance(viewer, taken[2])
         return taken
 
-    def since(self, position: int) -> Iterator[tuple[int, bytes, int, int]]:
+    def since(self, position: int) -> Iterator[tuple[int, bytes, int, Passage]]:
         """Yield the events after ``position`` without taking them; `advance` does that.
 
         Each is looked up when it is asked for, and nothing may be posted meanwhile.
 
-        :return: for each post its number, its frames, the position after it, and when the first of
-            its events was accepted.
+        :return: for each post its number, its frames, the position after it, and what is noted of
+            its events.
         """
         for index in range(bisect_right(self._ends, position), len(self._ends)):
-            yield self._numbers[index], self._log[index], self._ends[index], self._ats[index]
+            yield self._numbers[index], self._log[index], self._ends[index], self._passages[index]
+
+    def tracked_since(self, position: int) -> Iterator[TrackedEvent]:
+        """Yield the tracked events after ``position``."""
+        for passage in self._passages[bisect_right(self._ends, position) :]:
+            yield from passage.tracked
 
     def advance(self, viewer: V, position: int) -> None:
         """Note that ``viewer`` is at ``position`` now. At the end, the next post wakes it again."""
@@ -168,7 +177,7 @@ class Feed(Generic[V]):
         first = bisect_right(self._ends, position)
         return self._bytes_posted - self._byte_starts[first] if first < len(self._ends) else 0
 
-    def _make_chunk(self, position: int) -> tuple[bytes, int, int, int]:
+    def _make_chunk(self, position: int) -> Taken:
         first = last = bisect_right(self._ends, position)
         size = 0
         while last < len(self._log):
@@ -178,7 +187,7 @@ class Feed(Generic[V]):
             last += 1
         end = self._ends[last - 1]
         data = chunk(b"".join(self._log[first:last]))
-        return data, end - max(position, self.start), end, self._ats[first]
+        return data, end - max(position, self.start), end, joined(self._passages[first:last])
 
     def _catch_up(self) -> None:
         self._behind -= 1
@@ -189,7 +198,7 @@ class Feed(Generic[V]):
         self._log.clear()
         self._ends.clear()
         self._numbers.clear()
-        self._ats.clear()
+        self._passages.clear()
         self._byte_starts.clear()
         self._chunks.clear()
         self.start = self.end
@@ -207,7 +216,7 @@ class Feed(Generic[V]):
             del log[:drop]
             del self._ends[:drop]
             del self._numbers[:drop]
-            del self._ats[:drop]
+            del self._passages[:drop]
             del self._byte_starts[:drop]
             if self._settings.overflow == "close":
                 for viewer in list(self._viewers):
@@ -218,20 +227,20 @@ Cursor = tuple[Feed[Any], int]
 """A feed, and a viewer's position in it."""
 
 
-def in_order(cursors: Sequence[Cursor]) -> Iterator[tuple[int, bytes, int, int]]:
+def in_order(cursors: Sequence[Cursor]) -> Iterator[tuple[int, bytes, int, Passage]]:
     """Yield what follows each of ``cursors`` in its feed, in the order in which it was posted.
 
     It is looked up only as far as it is asked for: it may be thousands of events.
 
-    :return: for each post the index of the cursor, its frames, the position after it, and when the
-        first of its events was accepted.
+    :return: for each post the index of the cursor, its frames, the position after it, and what is
+        noted of its events.
     """
     following = [feed.since(position) for feed, position in cursors]
     heads = [(*post, index) for index, posts in enumerate(following) for post in islice(posts, 1)]
     heapify(heads)
     while heads:
-        _, data, end, at, index = heads[0]
-        yield index, data, end, at
+        _, data, end, passage, index = heads[0]
+        yield index, data, end, passage
         post = next(following[index], None)
         if post is None:
             heappop(heads)

@@ -15,7 +15,7 @@ from rtdeliver.config.sections import Latency, Presence, Routing, Viewers
 from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import BadRequest, StaleIncarnation, Unavailable
 from rtdeliver.frontend import sse
-from rtdeliver.frontend.ages import EventAges, Stage
+from rtdeliver.frontend.ages import EventAges, Passage, Stage
 from rtdeliver.frontend.chunked import chunk
 from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.feed import Feed, Frames
@@ -26,6 +26,7 @@ from rtdeliver.frontend.receipts import Receipts
 from rtdeliver.frontend.recent import RecentEvents
 from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.frontend.supervisor import Supervisor
+from rtdeliver.frontend.tracking import TrackedEvent, Tracking
 from rtdeliver.interfaces import (
     IConnections,
     IDispatcherClient,
@@ -33,7 +34,7 @@ from rtdeliver.interfaces import (
     IPresenceClient,
     IStreamOwner,
 )
-from rtdeliver.messages import Receipt, Subscriptions, TopicsChange
+from rtdeliver.messages import HopRecord, Receipt, Subscriptions, TopicsChange
 from rtdeliver.metrics import HistogramSample, Sample, counter, gauge
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
 from rtdeliver.tokens import Identity
@@ -53,6 +54,7 @@ class Frontend:
     :param node: the name of this frontend among all frontends.
     :param incarnation: the name of this process among all that run as the same node.
     :param max_connections: the largest number of streams at a time.
+    :param record: takes the records of tracked events.
     :param now: the wall clock, in seconds since the epoch.
     """
 
@@ -68,6 +70,7 @@ class Frontend:
         max_connections: int,
         dispatchers: IDispatcherClient,
         presence: IPresenceClient,
+        record: Callable[[HopRecord], None],
         new_backoff: Callable[[], Backoff],
         clock: IReactorTime,
         now: Callable[[], float],
@@ -95,7 +98,17 @@ class Frontend:
         )
         self._ages = EventAges(now)
         run_queue.after_slices(self._ages.flush)
-        self._receipts = Receipts(settings=latency, ages=self._ages, clock=clock)
+        self._tracking = Tracking(
+            settings=latency,
+            node=node,
+            incarnation=incarnation,
+            record=record,
+            clock=clock,
+            now=now,
+        )
+        self._receipts = Receipts(
+            settings=latency, ages=self._ages, received=self._tracking.receive, clock=clock
+        )
         self._supervisor = Supervisor(
             node=node,
             max_connections=max_connections,
@@ -104,7 +117,7 @@ class Frontend:
             now=now,
             run_queue=run_queue,
             wheel=wheel,
-            sent_by_at=self._ages.sent,
+            sent_passages=self._ages.sent,
             ended=self._ended,
         )
         self._members = Members()
@@ -123,6 +136,11 @@ class Frontend:
         """Announce to the dispatchers that this frontend accepts deliveries at ``url``."""
         self._interest.start(FrontendRef(node=self._node, url=url, incarnation=self._incarnation))
         self._presence_heartbeats.start()
+
+    def write_records(self) -> None:
+        """Record what has become of tracked events since the last time."""
+        self._ages.flush()
+        self._tracking.flush()
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Accept no new streams, and end all streams, spread over ``seconds``."""
@@ -258,6 +276,7 @@ class Frontend:
             ),
             *self._ages.samples(),
             *self._receipts.samples(),
+            *self._tracking.samples(),
             *self._recent.samples(),
             *self._supervisor.samples(),
             gauge("members", "Members with streams.", len(self._members)),
@@ -297,17 +316,22 @@ class Frontend:
     def _frames(self, batch: Iterable[Event | Gap]) -> Iterator[Frames]:
         """Make frames of each run of events of the same topic, if the topic has viewers here."""
         run: list[Event] = []
+        tracked: list[TrackedEvent] = []
         size = 0
         for event in self._unseen(batch):
             if run and (event.topic != run[0].topic or size >= _FRAMES_BYTES):
-                yield _frames_of(run)
-                run, size = [], 0
-            if self._table.count(event.topic):
+                yield _frames_of(run, tracked)
+                run, tracked, size = [], [], 0
+            viewers = self._table.count(event.topic)
+            followed = self._tracking.deliver(event, viewers)
+            if followed is not None:
+                tracked.append(followed)
+            if viewers:
                 self._receipts.note(event)
                 run.append(event)
                 size += event.size
         if run:
-            yield _frames_of(run)
+            yield _frames_of(run, tracked)
 
     def _unseen(self, batch: Iterable[Event | Gap]) -> Iterator[Event]:
         for event in batch:
@@ -322,6 +346,10 @@ class Frontend:
                 yield event
 
 
-def _frames_of(run: Sequence[Event]) -> Frames:
-    data = b"".join([sse.event_frame(event) for event in run])
-    return Frames(data=data, events=len(run), topic=run[0].topic, at=run[0].at)
+def _frames_of(run: Sequence[Event], tracked: Sequence[TrackedEvent]) -> Frames:
+    return Frames(
+        data=b"".join([sse.event_frame(event) for event in run]),
+        events=len(run),
+        topic=run[0].topic,
+        passage=Passage(run[0].at, tuple(tracked)),
+    )

@@ -1,11 +1,11 @@
 """When pages received events, by what they say themselves.
 
-Pages tell a sample: the events whose id has a checksum that `Receipts.one_in` divides. Every page
-picks the same ones, and so nothing has to travel with an event.
+Pages tell a sample, see `rtdeliver.sampling`. Every page picks the same events, and so nothing has
+to travel with them.
 """
 
-from binascii import crc32
 from collections import OrderedDict
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -15,6 +15,7 @@ from rtdeliver.frontend.ages import EventAges, Stage
 from rtdeliver.messages import Receipt
 from rtdeliver.metrics import Sample, counter
 from rtdeliver.model import ConnectionId, Event
+from rtdeliver.sampling import is_sampled
 
 # How often one connection may tell.
 _PAUSE_SECONDS = 1.0
@@ -27,14 +28,23 @@ class Receipts:
     received the events half of that before this frontend received the request.
 
     :param ages: where the ages are counted.
+    :param received: called with the id of each event and its age in milliseconds, too.
     :param clock: measures the pause between two requests of one connection.
     """
 
-    def __init__(self, *, settings: Latency, ages: EventAges, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Latency,
+        ages: EventAges,
+        received: Callable[[str, float], None],
+        clock: IReactorTime,
+    ) -> None:
         self.one_in = settings.receipts_one_in
         """The share of the events that pages tell, as 1 in so many; 0 for none."""
         self._settings = settings
         self._ages = ages
+        self._received = received
         self._clock = clock
         self._accepted: OrderedDict[str, int] = OrderedDict()
         self._told_at: OrderedDict[ConnectionId, float] = OrderedDict()
@@ -42,7 +52,7 @@ class Receipts:
 
     def note(self, event: Event) -> None:
         """Remember when ``event`` was accepted, if it is one of the sample."""
-        if self.one_in and event.at and crc32(event.id.encode()) % self.one_in == 0:
+        if event.at and is_sampled(event.id, self.one_in):
             self._accepted[event.id] = event.at
             if len(self._accepted) > self._settings.receipts_events:
                 self._accepted.popitem(last=False)
@@ -54,11 +64,14 @@ class Receipts:
         """
         self._check_pause(receipt.connection)
         earlier_seconds = receipt.round_trip_ms / 2000
-        for at in map(self._accepted.get, receipt.events):
+        for name in receipt.events:
+            at = self._accepted.get(name)
             if at is None:
                 self._unknown += 1
             else:
-                self._ages.observe_age(Stage.RECEIVED, self._ages.age(at) - earlier_seconds)
+                seconds = self._ages.age(at) - earlier_seconds
+                self._ages.observe_age(Stage.RECEIVED, seconds)
+                self._received(name, seconds * 1000)
 
     def samples(self) -> list[Sample]:
         return [

@@ -12,6 +12,7 @@ from rtdeliver.actor import RunQueue
 from rtdeliver.config.sections import Viewers
 from rtdeliver.errors import UnknownConnection
 from rtdeliver.frontend import sse
+from rtdeliver.frontend.ages import Passage
 from rtdeliver.frontend.connection import Connection, ConnectionCounts
 from rtdeliver.interfaces import IStreamOwner
 from rtdeliver.metrics import Sample, counter, dropped, gauge
@@ -32,7 +33,7 @@ class Supervisor:
     :param node: the node's name, which connection ids contain.
     :param max_connections: the largest number of connections at a time.
     :param now: the wall clock, in seconds since the epoch.
-    :param sent_by_at: where connections note their sends; see `ConnectionCounts`.
+    :param sent_passages: where connections note their sends; see `ConnectionCounts`.
     :param ended: called with each connection whose stream is gone.
     :param draw: returns a random number between two others.
     """
@@ -47,7 +48,7 @@ class Supervisor:
         now: Callable[[], float],
         run_queue: RunQueue,
         wheel: TimingWheel,
-        sent_by_at: defaultdict[int, int],
+        sent_passages: defaultdict[Passage, int],
         ended: Callable[[Connection], None],
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -61,7 +62,7 @@ class Supervisor:
         self._wheel = wheel
         self._ended = ended
         self._connections: dict[ConnectionId, Connection] = {}
-        self._counts = ConnectionCounts(sent_by_at)
+        self._counts = ConnectionCounts(sent_passages)
         self._started = 0
         self._closed = Counter(dict.fromkeys(CloseReason, 0))
         self._busy = Counter({"full": 0, "draining": 0})

@@ -258,7 +258,7 @@ class RedisConnection:
             )
             published.addErrback(lambda failure: failure.trap(txredisapi.RedisError))
 
-    async def run(self, script: str, *arguments: str | int) -> Any:
+    async def run(self, script: str, *arguments: str | bytes | int) -> Any:
         """Run a script with the prefix and ``arguments``, and return its result.
 
         :raises Unavailable: if Redis cannot be reached, does not answer in time, or answers with an

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from rtdeliver.errors import BadRequest
+from rtdeliver.model import check_datacenter
 
 _PORT = 6379
 _SENTINEL_PORT = 26379
@@ -60,6 +61,18 @@ def parse_redis_url(url: str) -> RedisAddress:
         return _parse(url)
     except ValueError:
         raise BadRequest(f"the URL of a Redis must be {_FORMS}") from None
+
+
+def parse_datacenter_redis(text: str) -> tuple[str, RedisAddress]:
+    """Read the URL of a Redis after the name of its datacenter, such as ``dc1=redis://10.0.0.4``.
+
+    :return: the name, which is empty if there is none, and the address.
+    :raises BadRequest: if it does not have this form.
+    """
+    name, separator, url = text.partition("=")
+    if not separator or ":" in name:
+        return "", parse_redis_url(text)
+    return check_datacenter(name), parse_redis_url(url)
 
 
 def _parse(url: str) -> RedisAddress:

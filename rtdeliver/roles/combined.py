@@ -10,6 +10,7 @@ from rtdeliver.dispatcher.client import HttpFrontendClient
 from rtdeliver.dispatcher.routes import dispatcher_posts
 from rtdeliver.frontend.routes import add_topics_routes, frontend_posts
 from rtdeliver.http.routes import new_app
+from rtdeliver.latency.routes import add_records_route
 from rtdeliver.likes.app import LikesApp
 from rtdeliver.process.host import IHost
 from rtdeliver.process.service import RoleService
@@ -29,6 +30,7 @@ from rtdeliver.roles.frontend import (
 )
 from rtdeliver.roles.likes import likes_key, likes_listener, log_link, new_likes_app, public_url
 from rtdeliver.roles.local import LocalDispatcherClient, LocalFrontendClient, LocalPlatform
+from rtdeliver.roles.records import Records
 
 _INTERNAL = "tcp:8090:interface=127.0.0.1"
 
@@ -45,17 +47,19 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         nodes=lambda: dispatcher.nodes(),
         heartbeat=lambda heartbeat: presence.heartbeat(heartbeat),
     )
-    frontend = new_frontend(config, base, incarnation, dispatchers, dispatchers)
-    table, store = new_tables(config.redis, config.presence, base)
+    tables = new_tables(config.redis, config.presence, base)
+    records = Records(config, base, tables.redis, joins=True)
+    frontend = new_frontend(config, base, incarnation, dispatchers, dispatchers, records.recorder)
     dispatcher = new_dispatcher(
         config,
         base,
-        table,
+        tables.routing,
         LocalFrontendClient(
             incarnation=incarnation, local=frontend, remote=HttpFrontendClient(base.fast_client)
         ),
+        records.recorder.record,
     )
-    presence = new_presence_tracker(config, base, store, dispatcher)
+    presence = new_presence_tracker(config, base, tables.presence, dispatcher)
     key = token_key(config)
     # The app, if it is asked for.
     apps: list[LikesApp] = []
@@ -63,12 +67,14 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         app_key = likes_key(config)
         key = app_key.key
         platform = LocalPlatform(
-            publish=dispatcher.publish, viewers=table.viewers, presence=presence.presence
+            publish=dispatcher.publish, viewers=tables.routing.viewers, presence=presence.presence
         )
         apps.append(new_likes_app(config, platform, app_key, base))
     internal = new_app()
     add_routing_routes(internal, config, base, dispatcher, presence)
     add_topics_routes(internal, frontend)
+    add_records_route(internal, records.records)
+    records.add_routes(internal)
     base.add_operator_routes(
         internal,
         missing=lambda: [
@@ -97,6 +103,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     def begin(ports: Mapping[str, IListeningPort]) -> None:
         dispatcher.start()
         presence.start()
+        records.start()
         # The process delivers to itself without a URL, so any URL will do.
         frontend.start(own_url(config, ports["internal"], fallback="http://localhost"))
         for app in apps:
@@ -110,6 +117,8 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         for app in apps:
             await app.stop(drain_seconds)
         presence.stop()
-        await dispatcher.stop(drain_seconds)
+        await dispatcher.flush(drain_seconds)
+        await records.stop()
+        await dispatcher.stop()
 
     return base.service("rtcombined", listeners, begin=begin, drain=drain)

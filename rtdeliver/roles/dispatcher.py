@@ -1,8 +1,9 @@
 """The role rtdispatcher: a process that accepts events and routes them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from klein import Klein
 from twisted.internet.interfaces import IListeningPort
 
@@ -11,10 +12,13 @@ from rtdeliver.dispatcher.client import HttpFrontendClient, HttpPeerClient
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.dispatcher.routes import add_dispatcher_routes, dispatcher_posts
+from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.errors import ConfigError
 from rtdeliver.http.failover import last_good
 from rtdeliver.http.routes import new_app
 from rtdeliver.interfaces import IFrontendClient, IPresenceStore, IRoutingTable
+from rtdeliver.latency.routes import add_records_route
+from rtdeliver.messages import HopRecord
 from rtdeliver.model import parse_peer
 from rtdeliver.presence.memory import MemoryPresenceStore
 from rtdeliver.presence.presence import PresenceTracker
@@ -23,9 +27,11 @@ from rtdeliver.presence.routes import add_presence_routes
 from rtdeliver.presence.sharded import ShardedPresenceStore
 from rtdeliver.process.host import IHost
 from rtdeliver.process.service import RoleService
+from rtdeliver.redis.connection import RedisConnection
 from rtdeliver.redis.endpoint import redis_endpoint
-from rtdeliver.redis.url import parse_redis_url
+from rtdeliver.redis.url import parse_datacenter_redis
 from rtdeliver.roles.base import RoleBase
+from rtdeliver.roles.records import Records
 from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.routing.redis import RedisRoutingTable
 from rtdeliver.routing.sharded import ShardedRoutingTable
@@ -43,11 +49,16 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
             "workers.count: several dispatchers need a routing table that they share: give --redis"
         )
     base = RoleBase(config, reactor, host)
-    table, store = new_tables(config.redis, config.presence, base)
-    dispatcher = new_dispatcher(config, base, table, HttpFrontendClient(base.fast_client))
-    presence = new_presence_tracker(config, base, store, dispatcher)
+    tables = new_tables(config.redis, config.presence, base)
+    records = Records(config, base, tables.redis, joins=False)
+    dispatcher = new_dispatcher(
+        config, base, tables.routing, HttpFrontendClient(base.fast_client), records.recorder.record
+    )
+    presence = new_presence_tracker(config, base, tables.presence, dispatcher)
     app = new_app()
     add_routing_routes(app, config, base, dispatcher, presence)
+    add_records_route(app, records.records)
+    records.add_routes(app)
     base.add_operator_routes(
         app, missing=dispatcher.missing, samples=[dispatcher.samples, presence.samples]
     )
@@ -61,22 +72,36 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     def begin(_: Mapping[str, IListeningPort]) -> None:
         dispatcher.start()
         presence.start()
+        records.start()
 
     async def drain() -> None:
         presence.stop()
-        await dispatcher.stop(config.process.drain_seconds)
+        await dispatcher.flush(config.process.drain_seconds)
+        await records.stop()
+        await dispatcher.stop()
 
     return base.service("rtdispatcher", listeners, begin=begin, drain=drain)
 
 
-def new_tables(
-    redis: Redis, presence: Presence, base: RoleBase
-) -> tuple[IRoutingTable, IPresenceStore]:
-    """Return the routing table and the presence store; the table's connections serve both."""
+class Tables(msgspec.Struct, frozen=True):
+    """What dispatchers share.
+
+    :param redis: the connections of the routing table, by the names of their Redis; the others use
+        them, too. None if everything is in memory.
+    """
+
+    routing: IRoutingTable
+    presence: IPresenceStore
+    redis: Mapping[str, RedisConnection]
+
+
+def new_tables(redis: Redis, presence: Presence, base: RoleBase) -> Tables:
+    """Return the routing table and the presence store."""
     if not redis.urls:
-        return (
+        return Tables(
             MemoryRoutingTable(clock=base.reactor),
             MemoryPresenceStore(settings=presence, clock=base.reactor, now=base.now),
+            {},
         )
     tables = {
         address.name: RedisRoutingTable(
@@ -85,23 +110,32 @@ def new_tables(
             settings=redis,
             clock=base.reactor,
         )
-        for address in map(parse_redis_url, redis.urls)
+        for _, address in map(parse_datacenter_redis, redis.urls)
     }
     base.samples.extend(table.redis.samples for table in tables.values())
     stores = {
         name: RedisPresenceStore(redis=table.redis, settings=presence)
         for name, table in tables.items()
     }
+    connections = {name: table.redis for name, table in tables.items()}
     if len(tables) > 1:
-        return ShardedRoutingTable(tables), ShardedPresenceStore(stores)
+        return Tables(ShardedRoutingTable(tables), ShardedPresenceStore(stores), connections)
     [only] = tables
-    return tables[only], stores[only]
+    return Tables(tables[only], stores[only], connections)
 
 
 def new_dispatcher(
-    config: Config, base: RoleBase, table: IRoutingTable, frontends: IFrontendClient
+    config: Config,
+    base: RoleBase,
+    table: IRoutingTable,
+    frontends: IFrontendClient,
+    record: Callable[[HopRecord], None],
 ) -> Dispatcher:
-    """Return a dispatcher with the configured settings and peers."""
+    """Return a dispatcher with the configured settings and peers.
+
+    :param record: takes the records of tracked events.
+    """
+    peers = [parse_peer(peer) for peer in config.datacenters.peers]
     return Dispatcher(
         routing_table=table,
         frontends=frontends,
@@ -111,12 +145,18 @@ def new_dispatcher(
                 peer.name: HttpPeerClient(
                     dispatchers=base.failover(peer.urls, last_good), client=base.fast_client
                 )
-                for peer in map(parse_peer, config.datacenters.peers)
+                for peer in peers
             },
             settings=config.forwards,
             clock=base.reactor,
             run_queue=base.run_queue,
             new_backoff=base.new_backoff,
+        ),
+        tracking=Tracking(
+            settings=config.latency,
+            peers=[peer.name for peer in peers],
+            record=record,
+            now=base.now,
         ),
         clock=base.reactor,
         now=base.now,

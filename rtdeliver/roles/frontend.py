@@ -1,7 +1,7 @@
 """The role rtfrontend: a process that holds the browsers' streams."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
@@ -19,6 +19,8 @@ from rtdeliver.http.failover import last_good
 from rtdeliver.http.routes import new_app
 from rtdeliver.http.site import ValidatingResource
 from rtdeliver.interfaces import IDispatcherClient, IPresenceClient
+from rtdeliver.latency.clients import HttpRecords
+from rtdeliver.latency.recorder import Recorder
 from rtdeliver.process.descriptors import max_connections
 from rtdeliver.process.host import IHost, node_name
 from rtdeliver.process.listeners import Listener, url_of
@@ -47,13 +49,26 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
         client=base.client,
         offsets=offsets,
     )
-    frontend = new_frontend(config, base, new_incarnation(), dispatchers, dispatchers)
+    recorder = Recorder(
+        records=HttpRecords(
+            dispatchers=base.failover(config.node.dispatchers, last_good), client=base.client
+        ),
+        settings=config.latency,
+        clock=base.reactor,
+    )
+    base.samples.append(recorder.samples)
+    frontend = new_frontend(config, base, new_incarnation(), dispatchers, dispatchers, recorder)
     app = new_app()
     add_topics_routes(app, frontend)
     base.add_operator_routes(app, missing=frontend.missing, samples=[frontend.samples])
 
+    def begin(ports: Mapping[str, IListeningPort]) -> None:
+        frontend.start(own_url(config, ports["internal"]))
+        recorder.start()
+
     async def drain() -> None:
         await frontend.drain(config.process.drain_seconds)
+        await recorder.stop()
         await frontend.leave()
 
     return base.service(
@@ -71,7 +86,7 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
                 origins=lambda new: new.access.cors_origins,
             ),
         ],
-        begin=lambda ports: frontend.start(own_url(config, ports["internal"])),
+        begin=begin,
         drain=drain,
     )
 
@@ -87,9 +102,13 @@ def new_frontend(
     incarnation: str,
     dispatchers: IDispatcherClient,
     presence: IPresenceClient,
+    recorder: Recorder,
 ) -> Frontend:
-    """Return a frontend with the configured settings."""
-    return Frontend(
+    """Return a frontend with the configured settings.
+
+    :param recorder: takes the records of tracked events.
+    """
+    frontend = Frontend(
         settings=config.viewers,
         routing=config.routing,
         presence_settings=config.presence,
@@ -99,12 +118,15 @@ def new_frontend(
         max_connections=_max_connections(config.viewers.max_connections),
         dispatchers=dispatchers,
         presence=presence,
+        record=recorder.record,
         new_backoff=base.new_backoff,
         clock=base.reactor,
         now=base.now,
         run_queue=base.run_queue,
         wheel=TimingWheel(clock=base.reactor, tick_seconds=config.process.tick_seconds),
     )
+    recorder.before_writing(frontend.write_records)
+    return frontend
 
 
 def _max_connections(configured: int) -> int:

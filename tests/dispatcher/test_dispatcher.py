@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.dispatcher.dispatcher import TopicStatus
+from rtdeliver.dispatcher.dispatcher import Dispatcher, TopicStatus
 from rtdeliver.errors import StaleIncarnation, Unavailable, Unreachable
 from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus, Route
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
@@ -35,6 +35,12 @@ def announcement(
     frontend: FrontendRef, counts: Mapping[Topic, int], *, lease_seconds: float = 30
 ) -> Announcement:
     return Announcement(frontend=frontend, counts=counts, full=True, lease_seconds=lease_seconds)
+
+
+async def stop(dispatcher: Dispatcher) -> None:
+    """End a dispatcher, with five seconds for what waits."""
+    await dispatcher.flush(5)
+    await dispatcher.stop()
 
 
 class SwitchableRoutingTable(MemoryRoutingTable):
@@ -358,7 +364,7 @@ class StopTests(DispatcherTestCase):
     def test_what_waits_is_delivered_first(self) -> None:
         self.publish(draft(RED, id="1"))
         self.publish(draft(RED, id="2"))
-        stopped = self.begin(self.dispatcher.stop(5))
+        stopped = self.begin(stop(self.dispatcher))
         for _ in range(2):
             self.clock.pump([0.1] * 5)
             self.assertNoResult(stopped)
@@ -372,7 +378,7 @@ class StopTests(DispatcherTestCase):
     def test_what_cannot_be_delivered_in_time_is_dropped(self) -> None:
         self.publish(draft(RED))
         self.publish(draft(RED))
-        stopped = self.begin(self.dispatcher.stop(5))
+        stopped = self.begin(stop(self.dispatcher))
         self.clock.pump([0.1] * 48)
         self.assertNoResult(stopped)
         self.clock.pump([0.1] * 4)
@@ -389,7 +395,7 @@ class StopTests(DispatcherTestCase):
             self.client.answer_at_once = True
             self.publish(draft(RED, id="1"))
             self.publish(draft(RED, id="2"))
-            stopped = self.begin(self.dispatcher.stop(5))
+            stopped = self.begin(stop(self.dispatcher))
             self.clock.pump([0.1] * 20)
             self.assertNoResult(stopped)
             if answered:
@@ -405,9 +411,9 @@ class StopTests(DispatcherTestCase):
             self.assertEqual(0 if answered else 1, samples["dropped.dispatcher.peer_closed"])
 
     def test_with_nothing_waiting_it_stops_at_once(self) -> None:
-        self.successResultOf(self.begin(self.dispatcher.stop(5)))
+        self.successResultOf(self.begin(stop(self.dispatcher)))
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_one_that_was_not_started_stops(self) -> None:
         dispatcher = new_dispatcher(self.clock, self.routing_table, self.client)
-        self.successResultOf(self.begin(dispatcher.stop(5)))
+        self.successResultOf(self.begin(stop(dispatcher)))

@@ -3,7 +3,7 @@
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.frontend.ages import EventAges, Stage
+from rtdeliver.frontend.ages import EventAges, Passage, Stage
 from rtdeliver.metrics import HistogramSample, Sample
 
 AT = 1_795_417_956_553
@@ -35,8 +35,9 @@ class AgesTests(SynchronousTestCase):
 
     def test_sends_are_taken_together_soon_after_them(self) -> None:
         self.clock.advance(0.1)
+        passage = Passage(AT)
         for _ in range(3):
-            self.ages.sent[AT] += 1
+            self.ages.sent[passage] += 1
         self.ages.flush()
         self.clock.advance(60)
         self.ages.flush()

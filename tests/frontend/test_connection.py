@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.actor import RunQueue
 from rtdeliver.config.sections import Viewers
+from rtdeliver.frontend.ages import Passage
 from rtdeliver.frontend.chunked import chunk
 from rtdeliver.frontend.connection import Connection, ConnectionCounts
 from rtdeliver.frontend.feed import Feed, Frames
@@ -78,7 +79,7 @@ class CountingFeed(Feed[Connection]):
 
     looks = 0
 
-    def since(self, position: int) -> Iterator[tuple[int, bytes, int, int]]:
+    def since(self, position: int) -> Iterator[tuple[int, bytes, int, Passage]]:
         for item in super().since(position):
             CountingFeed.looks += 1
             yield item
@@ -311,11 +312,12 @@ class SendingTests(SynchronousTestCase):
     def test_a_send_is_noted_with_the_time_of_its_first_event(self) -> None:
         for topics in ((RED,), (RED, GREEN)):
             subject = Subject().opened()
-            subject.counts.sent_by_at.clear()
+            subject.counts.sent_passages.clear()
             for at, topic in zip((8, 9), topics * 2, strict=False):
-                subject.post(Frames(data=b"x", events=1, topic=topic, at=at))
+                subject.post(Frames(data=b"x", events=1, topic=topic, passage=Passage(at)))
             subject.turns()
-            self.assertEqual(subject.counts.sent_by_at, {8: 1})
+            [(passage, sends)] = subject.counts.sent_passages.items()
+            self.assertEqual((passage.at, sends), (8, 1))
 
     def test_a_turn_without_work_sends_nothing(self) -> None:
         subject = Subject().opened()

@@ -1,7 +1,5 @@
 """What pages tell of when they received events."""
 
-from binascii import crc32
-
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -11,6 +9,7 @@ from rtdeliver.frontend.ages import EventAges, Stage
 from rtdeliver.frontend.receipts import Receipts
 from rtdeliver.messages import Receipt
 from rtdeliver.model import ConnectionId, Event, Topic
+from rtdeliver.sampling import is_sampled
 
 AT = 1_795_417_956_553
 ANN, BOB = ConnectionId("n1-ann"), ConnectionId("n1-bob")
@@ -25,12 +24,14 @@ class ReceiptsTests(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(AT / 1000)
         self.ages = EventAges(self.clock.seconds)
+        self.received: list[tuple[str, float]] = []
         self.receipts = self.new_receipts()
 
     def new_receipts(self, one_in: int = 1, events: int = 100) -> Receipts:
         return Receipts(
             settings=Latency(receipts_one_in=one_in, receipts_events=events),
             ages=self.ages,
+            received=lambda name, age_ms: self.received.append((name, age_ms)),
             clock=self.clock,
         )
 
@@ -74,7 +75,7 @@ class ReceiptsTests(SynchronousTestCase):
         for id in ids:
             self.clock.advance(1)
             self.receive(id)
-        chosen = [id for id in ids if crc32(id.encode()) % 10 == 0]
+        chosen = [id for id in ids if is_sampled(id, 10)]
         self.assertEqual(self.unknown(), 1000 - len(chosen))
         self.assertTrue(50 < len(chosen) < 200)
 

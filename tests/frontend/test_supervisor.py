@@ -77,7 +77,7 @@ class SupervisorTestCase(SynchronousTestCase):
             now=self.wall.seconds,
             run_queue=RunQueue(clock=self.clock, slice_seconds=1),
             wheel=TimingWheel(clock=self.clock, tick_seconds=0.25),
-            sent_by_at=defaultdict(int),
+            sent_passages=defaultdict(int),
             ended=self.ended.append,
         )
 

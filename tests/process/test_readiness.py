@@ -1,13 +1,25 @@
 """When the log says that a role is ready, and when that it is not."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from rtdeliver.process.readiness import Readiness
+
+
+@implementer(ILogObserver)
+class Noting:
+    """Notes what the module logs."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["log_namespace"] == "rtdeliver.process.readiness":
+            self._lines.append(formatEvent(event))
 
 
 class ReadinessTests(SynchronousTestCase):
@@ -16,12 +28,9 @@ class ReadinessTests(SynchronousTestCase):
         self.missing: list[str] = []
         self.lines: list[str] = []
 
-        def note(event: Mapping[str, Any]) -> None:
-            if event["log_namespace"] == "rtdeliver.process.readiness":
-                self.lines.append(formatEvent(event))
-
-        globalLogPublisher.addObserver(note)
-        self.addCleanup(globalLogPublisher.removeObserver, note)
+        noting = Noting(self.lines)
+        globalLogPublisher.addObserver(noting)
+        self.addCleanup(globalLogPublisher.removeObserver, noting)
         self.readiness = Readiness("rtdispatcher", lambda: self.missing, self.clock)
 
     def start(self, *missing: str) -> None:

@@ -1,4 +1,4 @@
-"""The roles that twistd offers: rtcombined, rtfrontend, rtdispatcher, rtlikes."""
+"""The roles that twistd offers: rtcombined, rtfrontend, rtdispatcher, rtlatency, rtlikes."""
 
 from twisted.application.service import ServiceMaker
 
@@ -19,6 +19,12 @@ dispatcher = ServiceMaker(
     "rtdeliver.tap.dispatcher",
     "Accept events and route them to the frontends that have viewers.",
     "rtdispatcher",
+)
+latency = ServiceMaker(
+    "rtdeliver latency",
+    "rtdeliver.tap.latency",
+    "Join what all hops recorded of events: how fast and how completely they came.",
+    "rtlatency",
 )
 likes = ServiceMaker(
     "rtdeliver likes",
