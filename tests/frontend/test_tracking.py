@@ -1,5 +1,7 @@
 """What becomes of tracked events at a frontend."""
 
+from collections.abc import Sequence
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -37,7 +39,7 @@ class TrackingTests(SynchronousTestCase):
         assert tracked is not None
         return tracked
 
-    def told(self) -> list[tuple[str, str, tuple[tuple[float, int], ...], int]]:
+    def told(self) -> Sequence[tuple[str, str, tuple[tuple[float, int], ...], int]]:
         """Return what was recorded since the last time: stage, id, ages and part."""
         told = [(record.stage, record.id, record.ages, record.part) for record in self.records]
         self.records.clear()
