@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 
 import msgspec
 from msgspec.structs import replace
@@ -97,7 +98,6 @@ class RecordsConsumer:
         self._partitions: dict[int, _Partition] = {}
         self._counts = JoinerCounts()
         self._claimed_at = self._committed_at = -math.inf
-        self._troubles: dict[str, str] = {}
         self._loop = LoopingCall(self._step)
         self._loop.clock = clock
 
@@ -112,13 +112,9 @@ class RecordsConsumer:
         """Keep what was joined, and leave the partitions to others."""
         if self._loop.running:
             self._loop.stop()
-        await self._tell_trouble("", self._commit(self._partitions))
-        await self._tell_trouble("", self._first.release(list(self._partitions), goes=True))
+        await _unless_away(self._commit(self._partitions))
+        await _unless_away(self._first.release(list(self._partitions), goes=True))
         self._partitions.clear()
-
-    def hurry(self) -> None:
-        """Look at once which partitions to own, since a joiner has come or gone."""
-        self._claimed_at = -math.inf
 
     def own_results(self) -> Results:
         """Return what this process has joined."""
@@ -153,16 +149,16 @@ class RecordsConsumer:
         now = self._clock.seconds()
         if now >= self._claimed_at + self._settings.lease_seconds / _RENEWALS:
             self._claimed_at = now
-            await self._tell_trouble("", self._claim())
+            await _unless_away(self._claim())
         for source in self._sources.values():
-            await self._tell_trouble(source.name, self._read(source))
+            await _unless_away(self._read(source))
         for partition in self._partitions.values():
             released = partition.joiner.advance(self._clock.seconds(), self._now() * 1000)
             for name, entry in released:
                 partition.acknowledging[name].append(entry)
         if now >= self._committed_at + _COMMIT_SECONDS:
             self._committed_at = now
-            await self._tell_trouble("", self._commit(self._partitions))
+            await _unless_away(self._commit(self._partitions))
 
     async def _claim(self) -> None:
         shares = await self._first.claim()
@@ -246,16 +242,11 @@ class RecordsConsumer:
                     await source.streams.acknowledge(number, ids)
                     del partition.acknowledging[name][: len(ids)]
 
-    async def _tell_trouble(self, name: str, work: Awaitable[None]) -> None:
-        """Do ``work``; if Redis does not, go on with the next source. The log tells so once."""
-        try:
-            await work
-        except Unavailable as error:
-            if self._troubles.get(name) != str(error):
-                self._troubles[name] = str(error)
-                log.warn("records of tracked events cannot be joined: {e}", e=error)
-        else:
-            self._troubles.pop(name, None)
+
+async def _unless_away(work: Awaitable[None]) -> None:
+    """Do ``work``; if Redis does not, leave it for the next time. Its connection tells the log."""
+    with suppress(Unavailable):
+        await work
 
 
 def _decode(data: bytes) -> _Joined | None:

@@ -26,9 +26,6 @@ _COMMIT = read_script("rtdeliver.latency", "commit")
 _ACKNOWLEDGE = read_script("rtdeliver.latency", "acknowledge")
 _JOINED = read_script("rtdeliver.latency", "joined")
 
-SHARES_CHANNEL = "latency:shares"
-"""Redis publishes on this channel that a joiner has come or gone."""
-
 # Redis does nothing else while a script runs.
 _AT_A_TIME = 500
 

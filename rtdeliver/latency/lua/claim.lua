@@ -6,7 +6,6 @@
 --   latency:owner:N    the joiner that owns partition N; expires with its lease
 --   latency:records:N  stream of the records of partition N, read by the group `joiners`
 --   latency:joined:N   what the owner of partition N has joined
---   latency:shares     channel: a joiner has come or gone
 --
 -- ARGV[1]  prefix
 -- ARGV[2]  joiner
@@ -21,9 +20,7 @@ local joiners = prefix .. 'latency:joiners'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-if redis.call('ZADD', joiners, now + lease, joiner) == 1 then
-  redis.call('PUBLISH', prefix .. 'latency:shares', joiner)
-end
+redis.call('ZADD', joiners, now + lease, joiner)
 redis.call('ZREMRANGEBYSCORE', joiners, '-inf', now)
 redis.call('PEXPIRE', joiners, lease)
 local share = math.ceil(partitions / redis.call('ZCARD', joiners))

@@ -16,5 +16,4 @@ end
 if ARGV[3] == '1' then
   redis.call('ZREM', ARGV[1] .. 'latency:joiners', ARGV[2])
 end
-redis.call('PUBLISH', ARGV[1] .. 'latency:shares', ARGV[2])
 return 1

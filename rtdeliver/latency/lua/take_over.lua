@@ -27,7 +27,7 @@ for _, entry in ipairs(claimed[2]) do
 end
 if claimed[1] == '0-0' then
   -- The joiners that are gone have nothing left to take over.
-  for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', key)) do
+  for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', key, 'joiners')) do
     local name, pending = consumer[2], consumer[4]
     if name ~= ARGV[2] and pending == 0 then
       redis.call('XGROUP', 'DELCONSUMER', key, 'joiners', name)
