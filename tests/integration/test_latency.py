@@ -174,7 +174,7 @@ class Datacenter:
 
     def _is_routed(self, count: int) -> bool:
         url = self.dispatcher.url("listen") + "/topics"
-        return bool(HTTP.get(url, params={"topic": TOPIC}).json()["viewers"] >= count)
+        return bool(HTTP.get(url, params={"topic": TOPIC}).json().get("viewers", 0) >= count)
 
     def _start(self, role: str, *options: str) -> RoleProcess:
         process = RoleProcess(role, *options)
