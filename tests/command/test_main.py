@@ -101,12 +101,13 @@ class CommandTests(SynchronousTestCase):
             f"""
             node.dispatchers = ["http://127.0.0.1:8090"]
             likes.frontend = "http://localhost:8080"
+            redis.urls = ["redis://10.0.0.4"]
             listeners.internal = "systemd:domain=INET:index=0"
             access.secret_file = "{secret}"
             """,
         )
         before = sorted(Path(path).parent.iterdir())
-        for role in ("rtcombined", "rtdispatcher", "rtfrontend", "rtlikes"):
+        for role in ("rtcombined", "rtdispatcher", "rtfrontend", "rtlatency", "rtlikes"):
             self.assertEqual(
                 rtdeliver("check-config", path, "--role", role),
                 Ended(0, f"{path} is right for {role}\n", ""),
@@ -116,6 +117,7 @@ class CommandTests(SynchronousTestCase):
     def test_what_a_role_lacks_is_named(self) -> None:
         for role, text, why in (
             ("rtfrontend", "", "node.dispatchers"),
+            ("rtlatency", "", "redis.urls"),
             ("rtlikes", "", "node.dispatchers"),
             ("rtdispatcher", 'access.secret_file = "/nowhere/secret"', "/nowhere/secret"),
             (

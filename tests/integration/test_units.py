@@ -28,6 +28,8 @@ LISTENERS = {
     "rtcombined": ["--public", LOOPBACK, "--internal", LOOPBACK],
     "rtfrontend": ["--public", LOOPBACK, "--internal", LOOPBACK],
     "rtdispatcher": ["--listen", LOOPBACK],
+    # It starts without Redis, and waits for it.
+    "rtlatency": ["--listen", LOOPBACK, "--redis", "redis://127.0.0.1:1"],
     "rtlikes": ["--listen", LOOPBACK, "--frontend", "http://127.0.0.1:8080"],
 }
 BIN = "/opt/rtdeliver/bin/"
