@@ -15,7 +15,7 @@ FLOORS = {
     "command": ("command",),
     "roles": ("roles",),
     "application": ("likes",),
-    "domain": ("frontend", "dispatcher", "routing", "presence", "latency"),
+    "domain": ("frontend", "dispatcher", "routing", "presence", "latency", "status"),
     "mechanisms": ("http", "redis", "process"),
     "reading of settings": ("config", "redis.url"),
     "small parts": (

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -154,6 +155,19 @@ class Dispatcher:
     def missing(self) -> list[str]:
         """What keeps this dispatcher from accepting events; empty when it is ready."""
         return self._routing_table.missing()
+
+    def counts(self) -> Mapping[str, Callable[[], int]]:
+        """Return how many events were published, delivered, forwarded, dropped; cheap to call."""
+        return {
+            "published": lambda: self._published,
+            "delivered": self._links.delivered,
+            "forwarded": self._peers.forwarded,
+            "dropped": lambda: self._links.dropped() + self._peers.dropped(),
+        }
+
+    def status(self) -> Mapping[str, Any]:
+        """Return the state of the links to frontends and to peers."""
+        return {"links": self._links.status(), "peers": self._peers.status()}
 
     def samples(self) -> list[Sample]:
         return [

@@ -2,7 +2,8 @@
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -102,6 +103,15 @@ class Link:
     def mailbox_events(self) -> int:
         """How many events wait, including those of the batch in flight."""
         return len(self._mailbox) + _events_in(self._batch)
+
+    def status(self) -> Mapping[str, Any]:
+        """Return its state, and how much waits."""
+        return {
+            "state": self._state.name.lower(),
+            "waiting_events": self.mailbox_events,
+            "waiting_bytes": self.mailbox_bytes,
+            "failures": self._backoff.failures,
+        }
 
     def post(self, *items: Event | Gap) -> None:
         """Send events soon, after those that wait already. A full mailbox drops its oldest events.

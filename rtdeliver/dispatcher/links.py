@@ -1,9 +1,9 @@
 """The links from this dispatcher to the frontends, at most one to each."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -93,6 +93,18 @@ class Links:
         """Close all links."""
         for entry in list(self._links.values()):
             self._close(entry, "closed")
+
+    def delivered(self) -> int:
+        """How many events were delivered to frontends."""
+        return self._counts.delivered
+
+    def dropped(self) -> int:
+        """How many events were dropped on the way to frontends."""
+        return sum(self._counts.dropped.values())
+
+    def status(self) -> list[Mapping[str, Any]]:
+        """Return for each link its state and what waits."""
+        return [{"to": node, **self._links[node].link.status()} for node in sorted(self._links)]
 
     def samples(self) -> list[Sample]:
         counts = self._counts

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -58,6 +59,18 @@ class Peers:
         """Forward nothing more."""
         for link in self._links.values():
             link.close("closed")
+
+    def forwarded(self) -> int:
+        """How many events peers have accepted."""
+        return sum(counts.delivered for counts in self._counts.values())
+
+    def dropped(self) -> int:
+        """How many events were dropped on the way to peers."""
+        return sum(sum(counts.dropped.values()) for counts in self._counts.values())
+
+    def status(self) -> list[Mapping[str, Any]]:
+        """Return for each peer the state of its link, and what waits."""
+        return [{"to": name, **link.status()} for name, link in self._links.items()]
 
     def samples(self) -> Iterator[Sample]:
         for name, counts in self._counts.items():

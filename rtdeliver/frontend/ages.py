@@ -65,6 +65,11 @@ class EventAges:
         self._negative: Counter[Stage] = Counter()
         self.sent: defaultdict[Passage, int] = defaultdict(int)
 
+    @property
+    def histograms(self) -> Mapping[str, Histogram]:
+        """The ages that were counted, by stage."""
+        return {stage.value: counts for stage, counts in self._histograms.items()}
+
     def flush(self) -> None:
         """Take the ages of what was sent. To be called soon after the sends."""
         if not self.sent:

@@ -1,8 +1,9 @@
 """What a frontend does: connect viewers, change their topics, send them delivered events."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
+from typing import Any
 
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IReactorTime
@@ -26,7 +27,9 @@ from rtdeliver.frontend.receipts import Receipts
 from rtdeliver.frontend.recent import RecentEvents
 from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.frontend.supervisor import Supervisor
+from rtdeliver.frontend.top_topics import TopTopics
 from rtdeliver.frontend.tracking import TrackedEvent, Tracking
+from rtdeliver.histogram import Histogram
 from rtdeliver.interfaces import (
     IConnections,
     IDispatcherClient,
@@ -129,6 +132,7 @@ class Frontend:
             backoff=new_backoff(),
         )
         self._recent = RecentEvents(settings=settings, clock=clock)
+        self._top_topics = TopTopics(counts=self._table.each_count, clock=clock)
         self._delivered = 0
         self._repeated = 0
 
@@ -258,6 +262,28 @@ class Frontend:
             feed = self._table.group(frames.topic)
             if feed is not None:
                 feed.post(frames)
+
+    @property
+    def ages(self) -> Mapping[str, Histogram]:
+        """How old events were at each stage."""
+        return self._ages.histograms
+
+    def counts(self) -> Mapping[str, Callable[[], int]]:
+        """Return how many events were delivered to here, sent and dropped; cheap to call."""
+        return {
+            "delivered": lambda: self._delivered,
+            "sent": self._supervisor.sent,
+            "dropped": self._supervisor.dropped,
+        }
+
+    def status(self) -> Mapping[str, Any]:
+        """Return how many streams there are, and the topics with most viewers."""
+        return {
+            "connections": len(self._supervisor),
+            "connections_max": self._supervisor.max_connections,
+            "lease_seconds_left": round(self._interest.lease_seconds_left, 1),
+            "topics": self._top_topics.tell(),
+        }
 
     def samples(self) -> list[Sample | HistogramSample]:
         return [

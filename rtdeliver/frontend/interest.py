@@ -59,6 +59,7 @@ class Interest:
         self._forgotten = False
         self._replaced = False
         self._renewal_at = 0.0
+        self._acknowledged_at: float | None = None
         self._round: Deferred[None] = succeed(None)
         self._timer: IDelayedCall | None = None
         self._waiters: dict[Callable[[], None], list[Topic]] = {}
@@ -67,6 +68,14 @@ class Interest:
     def answered(self) -> bool:
         """Whether the last announcement was answered by a dispatcher that knows this frontend."""
         return not (self._difference.everything or self._replaced or self._backoff.failures)
+
+    @property
+    def lease_seconds_left(self) -> float:
+        """For how long the dispatchers deliver here without a further announcement."""
+        if self._acknowledged_at is None:
+            return 0.0
+        ends_at = self._acknowledged_at + self._settings.lease_seconds
+        return max(0.0, ends_at - self._clock.seconds())
 
     def missing(self) -> list[str]:
         """Why the dispatchers do not deliver here; empty if they do."""
@@ -193,6 +202,7 @@ class Interest:
             self._announce_in(0)
             return
         self._difference.acknowledge(announcement)
+        self._acknowledged_at = self._clock.seconds()
         self._announce_in(0 if self._difference.is_urgent else self._settings.announce_seconds)
         if self._difference.everything:
             return

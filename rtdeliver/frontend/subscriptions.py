@@ -128,6 +128,11 @@ class SubscriptionTable(Generic[V, G]):
         """The number of viewers of each topic that has any."""
         return {topic: len(group) for topic, group in self._groups.items()}
 
+    def each_count(self) -> Iterator[tuple[Topic, int]]:
+        """Yield topics with the number of their viewers; topics may come and go meanwhile."""
+        for topic in list(self._groups):
+            yield topic, self.count(topic)
+
     def topics(self, viewer: V) -> list[Topic]:
         """The topics of ``viewer``, sorted."""
         return sorted(self._topics.get(viewer, ()))

@@ -163,6 +163,19 @@ class Supervisor:
             self._report_drained()
         return self._draining
 
+    @property
+    def max_connections(self) -> int:
+        """How many streams there may be."""
+        return self._max_connections
+
+    def sent(self) -> int:
+        """How many events were sent."""
+        return self._counts.sent
+
+    def dropped(self) -> int:
+        """How many events were dropped, as far as that was noticed."""
+        return sum(self._counts.dropped.values())
+
     def samples(self) -> list[Sample]:
         counts = self._counts
         return [

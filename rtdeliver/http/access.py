@@ -41,7 +41,8 @@ def read_secret(path: str) -> str:
 class Gate:
     """Who may use a listener for nodes, producers and operators; the head of a request tells.
 
-    With a secret, requests must carry it; health checks need not. Without a secret, only clients on
+    With a secret, requests must carry it; health checks need not, and the status page does not need
+    it to be shown. Without a secret, only clients on
     this machine reach the listener, and a browser may be one of them. The page of any site can let
     its own name point to this machine (DNS rebinding), so the host in a request must be an address
     or a name of the loopback interface. Clients other than browsers may leave it out.
@@ -73,7 +74,9 @@ class Gate:
         return next((_strange(host) for host in hosts if not _is_here(host)), None)
 
     def _secret_refusal(self, target: bytes, authorization: bytes) -> Refusal | None:
-        if target.startswith(b"/health/") or hmac.compare_digest(authorization, self._expected):
+        # The status page asks for the secret itself: see `rtdeliver.http.login`.
+        is_open = target.startswith(b"/health/") or target in (b"/status", b"/status/stream")
+        if is_open or hmac.compare_digest(authorization, self._expected):
             return None
         return Unauthorized(
             "send the secret of this listener as Authorization: Bearer SECRET",

@@ -68,9 +68,9 @@ class NodeClient:
             "POST", url, body, {**(headers or {}), "Content-Type": content_type}
         )
 
-    async def get(self, url: str) -> Answer:
+    async def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Get ``url`` and return the answer; fails like `post`."""
-        return await self._request("GET", url, b"", {})
+        return await self._request("GET", url, b"", headers or {})
 
     async def _request(
         self, method: str, url: str, body: bytes, headers: Mapping[str, str]

@@ -116,11 +116,14 @@ class RecordsConsumer:
         await _unless_away(self._first.release(list(self._partitions), goes=True))
         self._partitions.clear()
 
-    def own_results(self) -> Results:
-        """Return what this process has joined."""
+    def own_results(self, since: float = 0) -> Results:
+        """Return what this process has joined of the events that were accepted since then.
+
+        :param since: in milliseconds since the epoch.
+        """
         results = Results()
         for partition in self._partitions.values():
-            results.merge(partition.joiner.results)
+            results.merge(partition.joiner.results.since(since))
         return results
 
     @as_deferred

@@ -59,9 +59,12 @@ class LocalJoiner:
             self._joiner.add(record, None)
         return succeed(None)
 
-    def own_results(self) -> Results:
-        """Return what was joined."""
-        return self._joiner.results
+    def own_results(self, since: float = 0) -> Results:
+        """Return what was joined of the events that were accepted since then.
+
+        :param since: in milliseconds since the epoch.
+        """
+        return self._joiner.results.since(since)
 
     def results(self) -> Deferred[Results]:
         """Fires with what was joined."""

@@ -153,6 +153,11 @@ class Results:
             for trace in slot.traces.values():
                 self.trace(trace)
 
+    def since(self, at: float) -> "Results":
+        """Return the results of the events that were accepted then or later."""
+        first = _slot_number(at)
+        return Results({n: slot for n, slot in self.slots.items() if n >= first})
+
     def forget_before(self, at: float) -> None:
         """Drop what was accepted before ``at``, in milliseconds since the epoch."""
         oldest = _slot_number(at)

@@ -19,12 +19,12 @@ _SHARES = (0.5, 0.9, 0.99)
 class Summary:
     """Says what results show of the last minute, and of the last five.
 
-    :param results: returns the results.
+    :param results: returns the results of the events that were accepted since a time.
     :param now: the wall clock, in seconds since the epoch.
     """
 
     def __init__(
-        self, *, results: Callable[[], Results], settings: Latency, now: Callable[[], float]
+        self, *, results: Callable[[float], Results], settings: Latency, now: Callable[[], float]
     ) -> None:
         self._results = results
         self._settings = settings
@@ -50,15 +50,28 @@ class Summary:
             "incomplete": [_way(trace) for trace in traces if trace.missing],
         }
 
+    def brief(self) -> dict[str, Any]:
+        """Return what the status tells of this: the last minute, as far as this process joins."""
+        since = self._now() * 1000 - _MINUTE * 1000
+        results = self._results(since)
+        return {
+            "objective": self._objective(results),
+            "stages": [_stage(series, spread) for series, spread in _sorted(results.ages(since))],
+            "completeness": [
+                _completeness(kind, verdict)
+                for kind, verdict in sorted(results.verdicts(since).items())
+            ],
+        }
+
     def samples(self) -> Iterator[Sample]:
-        results = self._results()
+        since = self._now() * 1000 - _MINUTE * 1000
+        results = self._results(since)
         objective = self._objective(results)
         yield gauge(
             "latency_objective_met",
             "1 while events reach pages as fast as they should, or no page tells; otherwise 0.",
             int(objective["met"]),
         )
-        since = self._now() * 1000 - _MINUTE * 1000
         for series, spread in _sorted(results.ages(since)):
             for share, value in zip(_SHARES, quantiles(spread.counts, *_SHARES), strict=True):
                 yield gauge(

@@ -20,17 +20,20 @@ from rtdeliver.http.failover import Failover, Order
 from rtdeliver.http.fast_client import FastClient
 from rtdeliver.http.fast_path import FastPathSite
 from rtdeliver.http.intake import Intake
+from rtdeliver.http.login import Login
 from rtdeliver.http.replies import PostHandler
 from rtdeliver.http.routes import add_health, add_metrics, add_posts
 from rtdeliver.http.site import BoundedSite, ValidatingResource
 from rtdeliver.http.waiting import WaitingConnections
 from rtdeliver.metrics import Exposition, Source, build_info
 from rtdeliver.process.descriptors import max_waiting
-from rtdeliver.process.host import IHost
+from rtdeliver.process.host import IHost, node_name
 from rtdeliver.process.lag import ReactorLag
 from rtdeliver.process.listeners import Listener
 from rtdeliver.process.service import RoleService
 from rtdeliver.roles.reload import Reloader
+from rtdeliver.status.routes import add_status_routes
+from rtdeliver.status.status import Status, StatusParts
 
 
 class _SecretUser(Protocol):
@@ -40,17 +43,21 @@ class _SecretUser(Protocol):
 class RoleBase:
     """Makes the parts that every role has, from the sections that every role reads.
 
+    :param role: the name of the role.
     :param host: binds the listeners.
+    :ivar status: what the parts tell at ``/status``.
     :ivar samples: counts of parts that several others use.
     :ivar reloaders: what uses new settings at a reload, by setting.
     :ivar now: the wall clock, in seconds since the epoch; the reactor measures durations only.
     """
 
-    def __init__(self, config: Config, reactor: Any, host: IHost) -> None:
+    def __init__(self, role: str, config: Config, reactor: Any, host: IHost) -> None:
         self.reactor = reactor
         self.now: Callable[[], float] = time.time
         self.run_queue = RunQueue(clock=reactor, slice_seconds=config.process.turn_slice_seconds)
         self.new_backoff = partial(Backoff, config.retry)
+        self.status = StatusParts()
+        self._role = role
         self._config = config
         self._host = host
         self._secret = read_secret(config.access.secret_file)
@@ -66,7 +73,9 @@ class RoleBase:
         self._lag = ReactorLag(reactor)
         self.client = self.client_within(config.http.request_seconds)
         self.fast_client = FastClient(reactor=reactor, settings=config.http, secret=self._secret)
-        self._secret_users.append(self.fast_client)
+        self._login = Login(secret=self._secret, now=self.now)
+        self._secret_users += [self.fast_client, self._login]
+        self._status: Status | None = None
 
     def _reload_secret(self, config: Config) -> None:
         secret = read_secret(config.access.secret_file)
@@ -104,7 +113,7 @@ class RoleBase:
         missing: Callable[[], list[str]],
         samples: Iterable[Source],
     ) -> None:
-        """Add the health checks and the metrics, and let the log tell what is missing."""
+        """Add the health checks, the metrics and the status; let the log tell what is missing."""
         self._missing = missing
         add_health(app, missing)
         own = [
@@ -116,7 +125,18 @@ class RoleBase:
             self._lag.samples,
             *self.samples,
         ]
-        add_metrics(app, Exposition([*samples, *own]))
+        sources = [*samples, *own]
+        add_metrics(app, Exposition(sources))
+        self._status = Status(
+            role=self._role,
+            node=node_name(self._config.node.name),
+            parts=self.status,
+            missing=missing,
+            sources=sources,
+            clock=self.reactor,
+            now=self.now,
+        )
+        add_status_routes(app, self._status, self._login, self.reactor)
 
     def internal_listener(
         self, key: str, description: str, app: Klein, posts: Mapping[str, PostHandler]
@@ -164,7 +184,6 @@ class RoleBase:
 
     def service(
         self,
-        role: str,
         listeners: list[Listener],
         *,
         begin: Callable[[Mapping[str, IListeningPort]], None],
@@ -175,13 +194,17 @@ class RoleBase:
         def begin_all(ports: Mapping[str, IListeningPort]) -> None:
             begin(ports)
             self._lag.start()
+            if self._status is not None:
+                self._status.start()
 
         async def drain_all() -> None:
             await drain()
             self._lag.stop()
+            if self._status is not None:
+                self._status.stop()
 
         return RoleService(
-            role=role,
+            role=self._role,
             host=self._host,
             reactor=self.reactor,
             listeners=listeners,

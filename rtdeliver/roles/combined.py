@@ -18,6 +18,7 @@ from rtdeliver.roles.base import RoleBase
 from rtdeliver.roles.dispatcher import (
     add_routing_routes,
     new_dispatcher,
+    new_frontends_status,
     new_presence_tracker,
     new_tables,
 )
@@ -40,7 +41,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
 
     :raises ConfigError: if a setting that the role needs is missing or wrong.
     """
-    base = RoleBase(config, reactor, host)
+    base = RoleBase("rtcombined", config, reactor, host)
     incarnation = new_incarnation()
     dispatchers = LocalDispatcherClient(
         announce=lambda announcement: dispatcher.announce(announcement),
@@ -75,6 +76,12 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     add_topics_routes(internal, frontend)
     add_records_route(internal, records.records)
     records.add_routes(internal)
+    base.status.counts.update(frontend.counts())
+    base.status.counts["published"] = dispatcher.counts()["published"]
+    base.status.ages.update(frontend.ages)
+    base.status.tell += [frontend.status, dispatcher.status]
+    if tables.redis:
+        base.status.tell.append(new_frontends_status(base, tables.routing).tell)
     base.add_operator_routes(
         internal,
         missing=lambda: [
@@ -121,4 +128,4 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         await records.stop()
         await dispatcher.stop()
 
-    return base.service("rtcombined", listeners, begin=begin, drain=drain)
+    return base.service(listeners, begin=begin, drain=drain)

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from klein import Klein
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 
 from rtdeliver.config.sections import Config, Presence, Redis
@@ -35,7 +36,10 @@ from rtdeliver.roles.records import Records
 from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.routing.redis import RedisRoutingTable
 from rtdeliver.routing.sharded import ShardedRoutingTable
+from rtdeliver.status.frontends import FrontendsStatus, fetch_figures
 
+# How long a frontend may take to tell its status. A page waits for it.
+_STATUS_SECONDS = 2.0
 _LISTEN = "tcp:8090:interface=127.0.0.1"
 
 
@@ -48,7 +52,7 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
         raise ConfigError(
             "workers.count: several dispatchers need a routing table that they share: give --redis"
         )
-    base = RoleBase(config, reactor, host)
+    base = RoleBase("rtdispatcher", config, reactor, host)
     tables = new_tables(config.redis, config.presence, base)
     records = Records(config, base, tables.redis, joins=False)
     dispatcher = new_dispatcher(
@@ -59,6 +63,8 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     add_routing_routes(app, config, base, dispatcher, presence)
     add_records_route(app, records.records)
     records.add_routes(app)
+    base.status.counts.update(dispatcher.counts())
+    base.status.tell += [dispatcher.status, new_frontends_status(base, tables.routing).tell]
     base.add_operator_routes(
         app, missing=dispatcher.missing, samples=[dispatcher.samples, presence.samples]
     )
@@ -80,7 +86,7 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
         await records.stop()
         await dispatcher.stop()
 
-    return base.service("rtdispatcher", listeners, begin=begin, drain=drain)
+    return base.service(listeners, begin=begin, drain=drain)
 
 
 class Tables(msgspec.Struct, frozen=True):
@@ -162,6 +168,16 @@ def new_dispatcher(
         now=base.now,
         run_queue=base.run_queue,
         new_backoff=base.new_backoff,
+    )
+
+
+def new_frontends_status(base: RoleBase, table: IRoutingTable) -> FrontendsStatus:
+    """Return what tells of all frontends of the datacenter."""
+    client = base.client_within(_STATUS_SECONDS)
+    return FrontendsStatus(
+        nodes=table.nodes,
+        fetch=lambda frontend: Deferred.fromCoroutine(fetch_figures(client, frontend)),
+        clock=base.reactor,
     )
 
 

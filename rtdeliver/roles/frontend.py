@@ -41,7 +41,7 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
     """
     if not config.node.dispatchers:
         raise ConfigError("node.dispatchers: give at least one URL, such as http://127.0.0.1:8090")
-    base = RoleBase(config, reactor, host)
+    base = RoleBase("rtfrontend", config, reactor, host)
     offsets = ClockOffsets(base.now)
     base.samples.append(offsets.samples)
     dispatchers = HttpDispatcherClient(
@@ -60,6 +60,9 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
     frontend = new_frontend(config, base, new_incarnation(), dispatchers, dispatchers, recorder)
     app = new_app()
     add_topics_routes(app, frontend)
+    base.status.counts.update(frontend.counts())
+    base.status.ages.update(frontend.ages)
+    base.status.tell.append(frontend.status)
     base.add_operator_routes(app, missing=frontend.missing, samples=[frontend.samples])
 
     def begin(ports: Mapping[str, IListeningPort]) -> None:
@@ -72,7 +75,6 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
         await frontend.leave()
 
     return base.service(
-        "rtfrontend",
         [
             base.internal_listener(
                 "internal", config.listeners.internal or _INTERNAL, app, frontend_posts(frontend)

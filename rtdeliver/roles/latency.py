@@ -30,7 +30,7 @@ def build_latency(config: Config, reactor: Any, host: IHost) -> RoleService:
     """
     if not config.redis.urls:
         raise ConfigError("redis.urls: give the Redis of the dispatchers, redis://HOST, at least")
-    base = RoleBase(config, reactor, host)
+    base = RoleBase("rtlatency", config, reactor, host)
     connections: list[tuple[str, str, RedisConnection]] = []
     for datacenter, address in sorted(map(parse_datacenter_redis, config.redis.urls), key=str):
         redis = RedisConnection(
@@ -49,6 +49,7 @@ def build_latency(config: Config, reactor: Any, host: IHost) -> RoleService:
     app = new_app()
     summary = Summary(results=joiner.own_results, settings=config.latency, now=base.now)
     add_latency_route(app, joiner.results, summary)
+    base.status.tell.append(summary.brief)
     base.add_operator_routes(
         app,
         missing=lambda: [reason for *_, redis in connections for reason in redis.missing()],
@@ -67,7 +68,7 @@ def build_latency(config: Config, reactor: Any, host: IHost) -> RoleService:
 
     description = config.listeners.listen or _LISTEN
     listeners = [base.internal_listener("listen", description, app, {})]
-    return base.service("rtlatency", listeners, begin=begin, drain=drain)
+    return base.service(listeners, begin=begin, drain=drain)
 
 
 def new_consumer(

@@ -37,7 +37,7 @@ def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
             "likes.frontend: give the URL at which browsers reach the frontends, such as"
             " http://localhost:8080"
         )
-    base = RoleBase(config, reactor, host)
+    base = RoleBase("rtlikes", config, reactor, host)
     platform = HttpPlatform(
         dispatchers=base.failover(config.node.dispatchers, at_random),
         client=base.client_within(config.likes.publish_seconds),
@@ -63,7 +63,7 @@ def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
         log_link(description, ports["listen"], reactor)
 
     return base.service(
-        "rtlikes", listeners, begin=begin, drain=lambda: app.stop(config.process.drain_seconds)
+        listeners, begin=begin, drain=lambda: app.stop(config.process.drain_seconds)
     )
 
 

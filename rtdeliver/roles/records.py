@@ -59,6 +59,7 @@ class Records:
             )
             add_latency_route(app, self.joiner.results, summary)
             self._base.samples += [self.joiner.samples, summary.samples]
+            self._base.status.tell.append(summary.brief)
 
     def start(self) -> None:
         """Begin to write, and to join."""

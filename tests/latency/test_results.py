@@ -100,7 +100,7 @@ class SummaryTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.results = Results()
         self.summary = Summary(
-            results=lambda: self.results,
+            results=lambda since: self.results.since(since),
             settings=Latency(objective_ms=75, objective_share=0.9),
             now=lambda: NOW,
         )

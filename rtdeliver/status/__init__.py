@@ -1,0 +1,1 @@
+"""The status page: what a person on call looks at first."""
