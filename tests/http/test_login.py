@@ -1,5 +1,7 @@
 """How a person logs in to pages of internal listeners."""
 
+from typing import Any
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.test.requesthelper import DummyRequest
@@ -16,8 +18,8 @@ class LoginTests(SynchronousTestCase):
         self.clock.advance(NOW)
         self.login = Login(secret="s3cret", now=self.clock.seconds)
 
-    def request(self, *, bearer: str = "", cookie: str = "") -> DummyRequest:
-        request = DummyRequest([b"status"])
+    def request(self, *, bearer: str = "", cookie: str = "") -> Any:
+        request: Any = DummyRequest([b"status"])
         if bearer:
             request.requestHeaders.setRawHeaders(b"Authorization", [f"Bearer {bearer}".encode()])
         request.getCookie = lambda name: cookie.encode() if name == COOKIE.encode() else None
@@ -30,7 +32,7 @@ class LoginTests(SynchronousTestCase):
         self.assertIn("; HttpOnly; SameSite=Strict", field)
         return field.partition(";")[0].removeprefix(f"{COOKIE}=")
 
-    def assert_refused(self, request: DummyRequest) -> None:
+    def assert_refused(self, request: Any) -> None:
         self.assertRaises(Unauthorized, self.login.check, request)
 
     def test_the_secret_lets_in(self) -> None:
