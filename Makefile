@@ -1,7 +1,7 @@
 # make run              install into .venv and run everything in one process, with the live-video app
 # make unit             run the unit tests, which need nothing but Python
 # make test             run all checks and all tests
-# make format           format the code, and write etc/rtdeliver.toml anew
+# make format           format the code, and write etc/rtdeliver.toml and etc/rtdeliver.1 anew
 # make coverage         run the unit tests, and show the lines and branches that they miss
 # make matrix           run the unit tests on all Pythons that are here, and on two Twisteds
 # make release-check    build a release, install it elsewhere, and run it
@@ -63,6 +63,9 @@ format: .venv/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python -m rtdeliver.config.example > etc/rtdeliver.toml
+	COLUMNS=90 SOURCE_DATE_EPOCH=0 $(BIN)/argparse-manpage --module rtdeliver.command.main \
+		--function new_parser --prog rtdeliver --project-name rtdeliver --manual-title rtdeliver \
+		--description "helps to run and to try rtdeliver" --output etc/rtdeliver.1
 
 coverage: covered
 	$(BIN)/coverage report

@@ -8,7 +8,7 @@ from typing import NoReturn, Protocol
 
 import shtab
 
-from rtdeliver.command import doctor, settings, talk, tokens
+from rtdeliver.command import doctor, settings, talk, tokens, top
 from rtdeliver.command.failure import CommandError
 from rtdeliver.errors import ConfigError, Refusal
 
@@ -29,6 +29,7 @@ class Command(Protocol):
 COMMANDS: tuple[type[Command], ...] = (
     talk.Publish,
     talk.Watch,
+    top.Top,
     doctor.Doctor,
     settings.CheckConfig,
     settings.DefaultConfig,
@@ -39,7 +40,7 @@ COMMANDS: tuple[type[Command], ...] = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 1 after a line that says why it failed."""
-    options = _parser().parse_args(arguments)
+    options = new_parser().parse_args(arguments)
     try:
         options.run(options)
         sys.stdout.flush()
@@ -61,7 +62,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(1, f"{self.prog}: {message}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def new_parser() -> argparse.ArgumentParser:
+    """Return what reads the options of all commands."""
     parser = _Parser(prog="rtdeliver", description="Helps to run and to try rtdeliver.")
     parser.add_argument("--version", action="version", version=f"rtdeliver {version('rtdeliver')}")
     shtab.add_argument_to(

@@ -5,21 +5,15 @@ import http.client
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from rtdeliver.command.failure import CommandError
+from rtdeliver.command.http import ask, connection_to, path_at, refusal
 from rtdeliver.http.access import read_secret
 
-_ANSWER_SECONDS = 30
 # A frontend sends a heartbeat every viewers.heartbeat_seconds (25).
 _SILENCE_SECONDS = 90
 _RECONNECT_SECONDS = 3.0
-
-_KINDS: dict[str, type[http.client.HTTPConnection]] = {
-    "http": http.client.HTTPConnection,
-    "https": http.client.HTTPSConnection,
-}
 
 
 class Publish:
@@ -46,18 +40,8 @@ class Publish:
         headers = {"Content-Type": "application/json"}
         if options.secret_file:
             headers["Authorization"] = f"Bearer {read_secret(options.secret_file)}"
-        connection = _connection(options.url, _ANSWER_SECONDS)
-        try:
-            connection.request("POST", _path(options.url, "/publish"), json.dumps(event), headers)
-            response = connection.getresponse()
-            answer = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise CommandError(f"{options.url} does not answer: {error}") from None
-        finally:
-            connection.close()
-        if response.status != 202:
-            raise CommandError(_refusal(options.url, response.status, answer))
-        print(json.loads(answer)["id"])
+        answer = ask(options.url, "POST", "/publish", json.dumps(event), headers)
+        print(answer["id"])
 
 
 class Watch:
@@ -112,15 +96,15 @@ def _stream(options: argparse.Namespace, last_id: str) -> Iterator[tuple[str, st
     query = [("topic", topic) for topic in options.topics]
     if options.token:
         query.append(("token", options.token))
-    connection = _connection(options.url, _SILENCE_SECONDS)
+    connection = connection_to(options.url, _SILENCE_SECONDS)
     headers = {"Last-Event-ID": last_id} if last_id else {}
     try:
         connection.request(
-            "GET", _path(options.url, f"/connect?{urlencode(query)}"), headers=headers
+            "GET", path_at(options.url, f"/connect?{urlencode(query)}"), headers=headers
         )
         response = connection.getresponse()
         if response.status != 200:
-            raise CommandError(_refusal(options.url, response.status, response.read()))
+            raise CommandError(refusal(options.url, response.status, response.read()))
         for line in response:
             name, _, value = line.decode().rstrip("\n").partition(":")
             if name or not value:
@@ -130,26 +114,3 @@ def _stream(options: argparse.Namespace, last_id: str) -> Iterator[tuple[str, st
             raise CommandError(f"{options.url} does not answer: {error}") from None
     finally:
         connection.close()
-
-
-def _connection(url: str, seconds: float) -> Any:
-    try:
-        parts = urlsplit(url)
-        kind, host, port = _KINDS.get(parts.scheme), parts.hostname, parts.port
-    except ValueError:
-        kind = host = port = None
-    if kind is None or not host:
-        raise CommandError(f"{url} is not a URL such as http://127.0.0.1:8080")
-    return kind(host, port, timeout=seconds)
-
-
-def _path(url: str, path: str) -> str:
-    return urlsplit(url).path.rstrip("/") + path
-
-
-def _refusal(url: str, status: int, answer: bytes) -> str:
-    try:
-        reason = json.loads(answer)["message"]
-    except (ValueError, KeyError, TypeError):
-        reason = answer[:200].decode("utf-8", "replace")
-    return f"{url} answers {status}: {reason}"

@@ -1,7 +1,6 @@
 """The HTTP paths of the status page."""
 
 from collections.abc import Callable
-from importlib.resources import files
 from typing import Any
 
 from klein import Klein
@@ -16,6 +15,7 @@ from rtdeliver.errors import Unavailable
 from rtdeliver.http.login import Login
 from rtdeliver.http.replies import answer
 from rtdeliver.http.requests import JSON, header
+from rtdeliver.status.page import read_page
 from rtdeliver.status.status import Status
 from rtdeliver.wire import encode
 
@@ -24,19 +24,13 @@ log = Logger()
 # Each costs some kilobytes a second.
 _MOST_STREAMS = 20
 
-_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self';"
-    " img-src data:;"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
 
 def add_status_routes(app: Klein, status: Status, login: Login, clock: IReactorTime) -> None:
     """Add ``/status``, the stream that its page reads, and the login with the secret.
 
     The page itself is shown to everybody, since it has nothing in it but a login field.
     """
-    page = files("rtdeliver.status").joinpath("page/status.html").read_bytes()
+    page = read_page()
     streams = StatusStreams(status.tell, clock)
 
     @app.route("/status", methods=["GET"])
@@ -46,10 +40,10 @@ def add_status_routes(app: Klein, status: Status, login: Login, clock: IReactorT
             login.check(request)
             return answer(request, 200, status.tell())
         request.setHeader("Content-Type", "text/html; charset=utf-8")
-        request.setHeader("Content-Security-Policy", _POLICY)
+        request.setHeader("Content-Security-Policy", page.policy)
         request.setHeader("Referrer-Policy", "no-referrer")
         request.setHeader("Cache-Control", "no-cache")
-        return page
+        return page.content
 
     @app.route("/status/stream", methods=["GET"])
     def stream(request: Request) -> bytes | Deferred[bytes]:

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from rtdeliver.command.main import COMMANDS, main
 from rtdeliver.config.sections import Viewers
 
+ROOT = Path(__file__).parents[2]
 KEY = "correct-horse-battery-staple-correct-horse"
 
 
@@ -54,6 +55,14 @@ class CommandTests(SynchronousTestCase):
         for command in COMMANDS:
             self.assertIn(command.NAME, text)
             self.assertIn("usage: ", rtdeliver(command.NAME, "--help").output)
+
+    def test_the_manual_page_has_all_commands_and_options(self) -> None:
+        manual = (ROOT / "etc/rtdeliver.1").read_text().replace("\\-", "-")
+        for command in COMMANDS:
+            self.assertIn(f"COMMAND \\fI\\,'rtdeliver {command.NAME}'", manual)
+            usage = rtdeliver(command.NAME, "--help").output
+            for option in set(re.findall(r"--[a-z-]+", usage)) - {"--help"}:
+                self.assertIn(option, manual, "make format writes it anew")
 
     def test_a_wrong_option_is_one_line(self) -> None:
         for arguments in ((), ("nothing",), ("publish", "topic"), ("watch", "--what")):

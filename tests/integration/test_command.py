@@ -148,3 +148,13 @@ def test_a_secret_is_read_from_a_file(tmp_path: Path) -> None:
         to = ("--url", role.url("internal"))
         assert "401" in rtdeliver("publish", "t", "1", *to).stderr
         assert rtdeliver("publish", "t", "1", *to, "--secret-file", str(secret)).returncode == 0
+
+
+def test_the_status_is_shown_in_the_terminal(role: RoleProcess) -> None:
+    shown = rtdeliver("top", role.url("internal"), "--once")
+    assert shown.returncode == 0
+    assert shown.stdout.startswith("rtcombined ")
+    assert "published/s" in shown.stdout
+    nowhere = rtdeliver("top", f"http://127.0.0.1:{fixed_port()}", "--once")
+    assert nowhere.returncode == 1
+    assert "does not answer" in nowhere.stderr

@@ -11,9 +11,9 @@ import pytest
 
 from tests.integration.roles import ROOT, TWISTD
 
-PAGE = "rtdeliver/likes/page"
+PAGES = ("rtdeliver/likes/page", "rtdeliver/status/page")
 CLIENT = {"rtdeliver/client/rtdeliver.js", "rtdeliver/client/rtdeliver.d.ts"}
-ROLES = ("rtcombined", "rtfrontend", "rtdispatcher", "rtlikes")
+ROLES = ("rtcombined", "rtfrontend", "rtdispatcher", "rtlatency", "rtlikes")
 SOURCES = ("*.py", "*.lua", "*.sql")
 
 
@@ -38,9 +38,9 @@ def test_a_wheel_has_all_modules_the_page_and_its_client_and_nothing_else(wheel:
         for pattern in SOURCES
         for path in (ROOT / package).rglob(pattern)
     }
-    page = {str(path.relative_to(ROOT)) for path in (ROOT / PAGE).iterdir()}
-    assert f"{PAGE}/index.html" in page
-    assert packed == modules | page | CLIENT | {"rtdeliver/py.typed"}
+    pages = {str(path.relative_to(ROOT)) for page in PAGES for path in (ROOT / page).iterdir()}
+    assert {f"{PAGES[0]}/index.html", f"{PAGES[1]}/status.html"} <= pages
+    assert packed == modules | pages | CLIENT | {"rtdeliver/py.typed"}
     assert "twisted/__init__.py" not in packed
     assert "twisted/plugins/__init__.py" not in packed
 
