@@ -15,7 +15,7 @@ from rtdeliver.config.sections import Config
 from rtdeliver.errors import ConfigError
 from rtdeliver.metrics import versions
 from rtdeliver.process.host import IHost, OwnProcess, node_name
-from rtdeliver.process.logs import leave_out_noise, name_log_lines
+from rtdeliver.process.logs import LoggedAsJson, leave_out_noise, name_log_lines
 from rtdeliver.process.monotonic import measure_monotonic_time
 from rtdeliver.process.parent import (
     ParentProcess,
@@ -324,6 +324,13 @@ class Role(msgspec.Struct, frozen=True):
             raise SystemExit(str(error)) from None
         if assignment is None:
             stop_once(reactor, [signal.SIGINT, signal.SIGTERM], again=end_at_once)
+        if config.process.log_format == "json":
+            twistd: Any = options.parent or {}
+            return LoggedAsJson(
+                service,
+                logfile=twistd.get("logfile") or "",
+                in_foreground=bool(twistd.get("nodaemon")),
+            )
         return service
 
     def _role(self, config: Config, reactor: Any, assignment: Assignment | None) -> RoleService:

@@ -450,6 +450,11 @@ class Process(Section, frozen=True, kw_only=True):
     turn_slice_seconds: Seconds = 0.002
     """How long actors take turns before the reactor reads and accepts again."""
 
+    log_format: Literal["text", "json"] = "text"
+    """How lines of the log are written: as text, or each as a JSON object. Its fields have the names
+    of twisted.logger. With twistd's --logger, this has no effect.
+    """
+
     tick_seconds: Seconds = 0.25
     """The precision of heartbeats and stall limits."""
 

@@ -165,6 +165,11 @@ class Dispatcher:
             "dropped": lambda: self._links.dropped() + self._peers.dropped(),
         }
 
+    def losses(self) -> Mapping[str, int]:
+        """Return how much was lost, by what and why; cheap to call."""
+        losses = {**self._links.losses(), **self._peers.losses()}
+        return {f"events ({reason})": count for reason, count in losses.items()}
+
     def status(self) -> Mapping[str, Any]:
         """Return the state of the links to frontends and to peers."""
         return {"links": self._links.status(), "peers": self._peers.status()}

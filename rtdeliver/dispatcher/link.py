@@ -93,6 +93,7 @@ class Link:
         self._close_reason = ""
         self._repeat_until: float | None = None
         self._pause_timer: IDelayedCall | None = None
+        self._failing_since = 0.0
 
     @property
     def mailbox_bytes(self) -> int:
@@ -176,8 +177,14 @@ class Link:
     def _delivered(self, _: None) -> None:
         self._counts.delivered += _events_in(self._batch)
         self._end_batch()
+        failures = self._backoff.failures
         if self._backoff.succeed():
-            log.info("{name} accepts events again", name=self._name)
+            log.info(
+                "{name} accepts events again, after {failures} failed attempts in {seconds:.1f} s",
+                name=self._name,
+                failures=failures,
+                seconds=self._clock.seconds() - self._failing_since,
+            )
         self._resume()
 
     def _not_delivered(self, failure: Failure) -> None:
@@ -205,6 +212,7 @@ class Link:
 
     def _pause_after(self, error: Exception) -> None:
         if not self._backoff.failures:
+            self._failing_since = self._clock.seconds()
             log.warn("{name} does not accept events: {e}", name=self._name, e=error)
         self._state = _State.PAUSED
         self._pause_timer = self._clock.callLater(self._backoff.fail(), self._end_pause)

@@ -102,6 +102,14 @@ class Links:
         """How many events were dropped on the way to frontends."""
         return sum(self._counts.dropped.values())
 
+    def losses(self) -> Mapping[str, int]:
+        """Return how many events were dropped, by reason; without those that nobody waits for."""
+        return {
+            label: self._counts.dropped[reason]
+            for reason, label in _DROP_REASONS.items()
+            if reason != "closed"
+        }
+
     def status(self) -> list[Mapping[str, Any]]:
         """Return for each link its state and what waits."""
         return [{"to": node, **self._links[node].link.status()} for node in sorted(self._links)]

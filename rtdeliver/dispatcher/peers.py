@@ -68,6 +68,14 @@ class Peers:
         """How many events were dropped on the way to peers."""
         return sum(sum(counts.dropped.values()) for counts in self._counts.values())
 
+    def losses(self) -> Mapping[str, int]:
+        """Return how many events were dropped, by peer and reason."""
+        return {
+            f"peer_{reason} {name}": counts.dropped[reason]
+            for name, counts in self._counts.items()
+            for reason in _DROP_REASONS
+        }
+
     def status(self) -> list[Mapping[str, Any]]:
         """Return for each peer the state of its link, and what waits."""
         return [{"to": name, **link.status()} for name, link in self._links.items()]

@@ -276,6 +276,10 @@ class Frontend:
             "dropped": self._supervisor.dropped,
         }
 
+    def losses(self) -> Mapping[str, int]:
+        """Return how much was lost, by what and why; cheap to call."""
+        return self._supervisor.losses()
+
     def status(self) -> Mapping[str, Any]:
         """Return how many streams there are, and the topics with most viewers."""
         return {

@@ -3,7 +3,7 @@
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -175,6 +175,16 @@ class Supervisor:
     def dropped(self) -> int:
         """How many events were dropped, as far as that was noticed."""
         return sum(self._counts.dropped.values())
+
+    def losses(self) -> Mapping[str, int]:
+        """Return how many events slow viewers missed, and how many streams ended for that."""
+        return {
+            "events (mailbox_full)": self._counts.dropped["mailbox_full"],
+            **{
+                f"streams ({reason.value})": self._closed[reason]
+                for reason in (CloseReason.STALLED, CloseReason.OVERFLOW, CloseReason.FAILED)
+            },
+        }
 
     def samples(self) -> list[Sample]:
         counts = self._counts

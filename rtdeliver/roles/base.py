@@ -30,6 +30,7 @@ from rtdeliver.process.descriptors import max_waiting
 from rtdeliver.process.host import IHost, node_name
 from rtdeliver.process.lag import ReactorLag
 from rtdeliver.process.listeners import Listener
+from rtdeliver.process.losses import LossLog
 from rtdeliver.process.service import RoleService
 from rtdeliver.roles.reload import Reloader
 from rtdeliver.status.routes import add_status_routes
@@ -46,6 +47,7 @@ class RoleBase:
     :param role: the name of the role.
     :param host: binds the listeners.
     :ivar status: what the parts tell at ``/status``.
+    :ivar losses: return how much the parts have lost, by what and why; the log sums that up.
     :ivar samples: counts of parts that several others use.
     :ivar reloaders: what uses new settings at a reload, by setting.
     :ivar now: the wall clock, in seconds since the epoch; the reactor measures durations only.
@@ -57,6 +59,7 @@ class RoleBase:
         self.run_queue = RunQueue(clock=reactor, slice_seconds=config.process.turn_slice_seconds)
         self.new_backoff = partial(Backoff, config.retry)
         self.status = StatusParts()
+        self.losses: list[Callable[[], Mapping[str, int]]] = []
         self._role = role
         self._config = config
         self._host = host
@@ -71,6 +74,7 @@ class RoleBase:
         self._public_intake = Intake(config.http, listeners="public")
         self._waiting = WaitingConnections(max_waiting())
         self._lag = ReactorLag(reactor)
+        self._loss_log = LossLog(self._all_losses, reactor)
         self.client = self.client_within(config.http.request_seconds)
         self.fast_client = FastClient(reactor=reactor, settings=config.http, secret=self._secret)
         self._login = Login(secret=self._secret, now=self.now)
@@ -84,6 +88,9 @@ class RoleBase:
         self._secret = secret
         for user in self._secret_users:
             user.use_secret(secret)
+
+    def _all_losses(self) -> dict[str, int]:
+        return {what: count for losses in self.losses for what, count in losses().items()}
 
     def client_within(self, request_seconds: float) -> NodeClient:
         """Return a client for other nodes, whose requests take at most ``request_seconds``."""
@@ -194,12 +201,14 @@ class RoleBase:
         def begin_all(ports: Mapping[str, IListeningPort]) -> None:
             begin(ports)
             self._lag.start()
+            self._loss_log.start()
             if self._status is not None:
                 self._status.start()
 
         async def drain_all() -> None:
             await drain()
             self._lag.stop()
+            self._loss_log.stop()
             if self._status is not None:
                 self._status.stop()
 

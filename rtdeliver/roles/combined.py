@@ -79,6 +79,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     base.status.counts.update(frontend.counts())
     base.status.counts["published"] = dispatcher.counts()["published"]
     base.status.ages.update(frontend.ages)
+    base.losses += [dispatcher.losses, frontend.losses]
     base.status.tell += [frontend.status, dispatcher.status]
     if tables.redis:
         base.status.tell.append(new_frontends_status(base, tables.routing).tell)

@@ -64,6 +64,7 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     add_records_route(app, records.records)
     records.add_routes(app)
     base.status.counts.update(dispatcher.counts())
+    base.losses.append(dispatcher.losses)
     base.status.tell += [dispatcher.status, new_frontends_status(base, tables.routing).tell]
     base.add_operator_routes(
         app, missing=dispatcher.missing, samples=[dispatcher.samples, presence.samples]

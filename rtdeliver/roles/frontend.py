@@ -63,6 +63,7 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
     base.status.counts.update(frontend.counts())
     base.status.ages.update(frontend.ages)
     base.status.tell.append(frontend.status)
+    base.losses.append(frontend.losses)
     base.add_operator_routes(app, missing=frontend.missing, samples=[frontend.samples])
 
     def begin(ports: Mapping[str, IListeningPort]) -> None:
