@@ -451,8 +451,8 @@ class Process(Section, frozen=True, kw_only=True):
     """How long actors take turns before the reactor reads and accepts again."""
 
     log_format: Literal["text", "json"] = "text"
-    """How lines of the log are written: as text, or each as a JSON object. Its fields have the names
-    of twisted.logger. With twistd's --logger, this has no effect.
+    """How lines of the log are written: as text, or each as a JSON object, with the names that
+    twisted.logger gives its fields. With twistd's --logger, this has no effect.
     """
 
     tick_seconds: Seconds = 0.25
