@@ -1,13 +1,14 @@
 """Measures, with real processes, the figures that are given for one small machine.
 
 Run from the project's root: ``python -m tests.figures [NAME]...``. Each prints a line of JSON. All
-take about four minutes, and need 10,100 file descriptors a process.
+take about six minutes, and need 10,100 file descriptors a process.
 """
 
 import itertools
 import json
 import math
 import multiprocessing
+import os
 import re
 import select
 import selectors
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,7 @@ from tests.integration.roles import (
     metrics,
     publish,
     publish_lines,
+    running,
 )
 from tests.integration.streams import Frame, Stream, Viewers
 from tests.integration.test_netns import measure_delays
@@ -94,6 +96,124 @@ def memory() -> dict[str, float]:
         "base_megabytes": round(base / 1e6, 1),
         "bytes_per_stream": round((rss - base) / STREAMS),
     }
+
+
+def arenas() -> dict[str, dict[str, float]]:
+    """Megabytes of a frontend with different settings of malloc, as streams come and go."""
+    found = {}
+    for name, settings in (
+        ("as it is", {}),
+        ("MALLOC_ARENA_MAX=2", {"MALLOC_ARENA_MAX": "2"}),
+        ("MALLOC_TRIM_THRESHOLD_=131072", {"MALLOC_TRIM_THRESHOLD_": "131072"}),
+        ("PYTHONMALLOC=malloc", {"PYTHONMALLOC": "malloc"}),
+    ):
+        os.environ.update(settings)
+        try:
+            found[name] = _memory_of_a_day()
+        finally:
+            for variable in settings:
+                del os.environ[variable]
+    return found
+
+
+def _memory_of_a_day() -> dict[str, float]:
+    with dispatcher() as hub, frontend(hub.url("listen"), "n1") as node:
+        found = {"no streams": _rss_bytes(node)}
+        for time_of_day in ("10,000 streams", "10,000 streams again"):
+            crowd = _Crowd(node, STREAMS, "live:red")
+            found[time_of_day] = _rss_bytes(node)
+            for _ in range(20):
+                frames = crowd.received_frames
+                publish(hub, {"topic": "live:red", "data": "x" * 1000}, "listen")
+                while crowd.received_frames < frames + STREAMS:
+                    crowd.read()
+            found[f"{time_of_day}, after 200,000 deliveries"] = _rss_bytes(node)
+            crowd.close()
+            eventually(lambda: metrics(node)["rtdeliver_connections"] == 0, "all have left")
+            found[f"after {time_of_day}"] = _rss_bytes(node)
+        return {name: round(size / 1e6, 1) for name, size in found.items()}
+
+
+def backlog() -> dict[str, dict[str, float]]:
+    """Seconds until 500 viewers, who come while the process is busy, have their first frames."""
+    found = {}
+    for waiting in (50, 128, 4096):
+        with tempfile.TemporaryDirectory() as folder:
+            config = Path(folder, "rtdeliver.toml")
+            config.write_text(f"listeners.backlog = {waiting}\n")
+            with combined("--config", str(config)) as role:
+                overflows = _listen_overflows()
+                seconds = _first_frames(role, 500)
+                found[f"listeners.backlog = {waiting}"] = {
+                    **_percentiles(seconds),
+                    "refused_by_the_kernel": _listen_overflows() - overflows,
+                }
+    return found
+
+
+def _first_frames(role: RoleProcess, viewers: int) -> list[float]:
+    """Connect all at once while nothing is accepted; return how long each waited for a frame."""
+    host, port = role.ports["public"].split(":")
+    request = b"GET /connect?topic=live:red HTTP/1.1\r\nHost: x\r\n\r\n"
+    selector = selectors.EpollSelector()
+    began = time.monotonic()
+    role.signal(signal.SIGSTOP)
+    for _ in range(viewers):
+        client = socket.socket()
+        client.setblocking(False)
+        client.connect_ex((host, int(port)))
+        selector.register(client, selectors.EVENT_WRITE)
+    time.sleep(0.2)
+    role.signal(signal.SIGCONT)
+    seconds: list[float] = []
+    received: dict[Any, bytes] = defaultdict(bytes)
+    while len(seconds) < viewers:
+        for key, mask in selector.select(1):
+            assert isinstance(key.fileobj, socket.socket)
+            client = key.fileobj
+            if mask & selectors.EVENT_WRITE:
+                client.sendall(request)
+                selector.modify(client, selectors.EVENT_READ)
+                continue
+            received[client] += client.recv(65536)
+            if b"connected" in received[client]:
+                seconds.append(time.monotonic() - began)
+                selector.unregister(client)
+    for client in received:
+        client.close()
+    return seconds
+
+
+def _listen_overflows() -> int:
+    """How many connections the kernel has not taken since a backlog was full."""
+    lines = Path("/proc/net/netstat").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("TcpExt:"))
+    return int(values[names.index("ListenOverflows")])
+
+
+def joined() -> dict[str, dict[str, float]]:
+    """What the joiner tells of the way from publish to send, beside what viewers measure."""
+    with tempfile.TemporaryDirectory() as folder, RedisServer() as server:
+        config = Path(folder, "rtdeliver.toml")
+        config.write_text("latency.track_one_in = 1\n")
+        options = ("--config", str(config))
+        with (
+            dispatcher("--redis", server.url, *options) as hub,
+            frontend(hub.url("listen"), "n1", *options) as node,
+            running("rtlatency", "--listen", LOOPBACK, "--redis", server.url, *options) as joiner,
+            _Readers(node) as readers,
+        ):
+            measured = _delays(hub, readers, "x", events=300)
+            eventually(lambda: _joined_sends(joiner).get("count") == 300_000, "all are joined")
+            return {"viewers": measured, "joined": _joined_sends(joiner)}
+
+
+def _joined_sends(joiner: RoleProcess) -> dict[str, float]:
+    answer = HTTP.get(joiner.url("listen") + "/latency").json()
+    for row in answer.get("stages", []):
+        if (row["from"], row["to"], row["seconds"]) == ("published", "sent", 300):
+            return {key: row[key] for key in ("count", "p50_ms", "p90_ms", "p99_ms")}
+    return {}
 
 
 def fanout() -> dict[str, float]:
@@ -656,6 +776,9 @@ def shares() -> dict[str, int]:
 
 _FIGURES = {
     "memory": memory,
+    "arenas": arenas,
+    "backlog": backlog,
+    "joined": joined,
     "fanout": fanout,
     "latency": latency,
     "ages": ages,
