@@ -1,6 +1,7 @@
 """``etc/rtdeliver.toml`` explains every key, and says what is so without it."""
 
 import re
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -37,3 +38,11 @@ class ExampleFileTests(FileTestCase):
 
     def test_no_line_is_longer_than_a_hundred_characters(self) -> None:
         self.assertLessEqual(max(map(len, example().splitlines())), 100)
+
+    def test_the_settings_of_the_deployment_on_three_machines_are_right(self) -> None:
+        text = (EXAMPLE.parents[1] / "docs/operations.md").read_text(encoding="utf-8")
+        block = re.search(r"^       \[redis\]\n(?:       .*\n|\n)+", text, re.MULTILINE)
+        assert block is not None
+        config = self.load(textwrap.dedent(block[0]).replace("ADDRESS", "10.0.0.11"))
+        self.assertEqual(config.node.advertise, "http://10.0.0.11:8081")
+        self.assertEqual(len(config.node.dispatchers), 3)
