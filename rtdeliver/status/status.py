@@ -20,13 +20,14 @@ _FIGURES_SECONDS = 5.0
 _FIGURES = frozenset(
     {
         *("connections", "connections_max", "subscriptions", "topics", "members"),
+        "presence_changes",
         *("links", "uncertain_topics", "recent_events"),
         *("mailbox_events", "mailbox_bytes", "run_queue_actors", "reactor_lag_seconds"),
         *("redis_connected", "waiting_connections", "clock_offset_seconds"),
         *("joined_partitions", "joining_events", "records_waiting"),
     }
 )
-"""The gauges that are told as they are."""
+"""The metrics that are told as they are."""
 
 
 class StatusParts:

@@ -166,6 +166,18 @@ class SummaryTests(SynchronousTestCase):
         self.assertTrue(objective["met"])
         self.assertIsNone(objective["measured_ms"])
 
+    def test_the_status_is_told_of_the_last_minute_only(self) -> None:
+        self.results.add(AT, SERIES, [(20.0, 1)])
+        self.results.add(AT - 120_000, SERIES, [(30.0, 1)])
+        self.results.judge(AT, "like", Verdict(published=1))
+        self.results.judge(AT - 120_000, "like", Verdict(published=1))
+        told = self.summary.brief()
+        [stage] = told["stages"]
+        [complete] = told["completeness"]
+        self.assertEqual((stage["count"], stage["p50_ms"]), (1, 20.0))
+        self.assertEqual(complete["published"], 1)
+        self.assertTrue(told["objective"]["met"])
+
     def test_the_last_minute_is_exposed_in_seconds(self) -> None:
         self.results.add(AT, SERIES, [(20.0, 1)])
         self.assertEqual(self.sample("latency_seconds"), 0.02)

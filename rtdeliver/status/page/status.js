@@ -18,6 +18,7 @@ const FIGURES = {
 	subscriptions: "topics watched by all connections",
 	topics: "topics with viewers",
 	members: "members with streams",
+	presence_changes: "changes of presence published",
 	links: "links to frontends",
 	uncertain_topics: "topics with uncertain routes",
 	recent_events: "events whose repeats are recognized",
@@ -181,7 +182,7 @@ function render(status) {
 	const figures = status.figures.filter(({ name }) => FIGURES[name]);
 	if (status.lease_seconds_left !== undefined) figures.unshift({ name: "lease", label: "lease at the dispatchers, seconds left", value: status.lease_seconds_left });
 	fill("queues", figures, [
-		["what", (row) => row.label ?? [FIGURES[row.name], row.actor, row.redis, row.dispatcher].filter(Boolean).join(" – ")],
+		["what", (row) => row.label ?? [FIGURES[row.name], row.actor, row.redis, row.dispatcher, row.status].filter(Boolean).join(" – ")],
 		["value", (row) => (row.name === "redis_connected" ? (row.value ? "yes" : "no") : row.name.endsWith("_seconds") ? row.value.toFixed(3) : row.value), true],
 	]);
 	const lines = status.warnings.map(({ at, level, text, from }) =>
