@@ -31,10 +31,15 @@ _AT_A_TIME = 500
 
 _BEGINNING = "0-0"
 
+# For how long records are kept that nobody reads, and written after the last joiner has read some.
+_UNREAD_MILLISECONDS = 600_000
+
 
 @implementer(IRecords)
 class RedisRecords:
     """Appends records to the streams of their partitions, which are spread over several Redis.
+
+    Where no joiner has read any for ten minutes, records are dropped.
 
     :param shards: connections by the names of their Redis, which all dispatchers give alike.
     """
@@ -52,7 +57,9 @@ class RedisRecords:
             arguments += [partition, encode(record)]
         await all_of(
             Deferred.fromCoroutine(
-                self._shards[name].run(_APPEND, self._settings.partition_records, *arguments)
+                self._shards[name].run(
+                    _APPEND, self._settings.partition_records, _UNREAD_MILLISECONDS, *arguments
+                )
             )
             for name, arguments in by_shard.items()
         )
@@ -104,10 +111,13 @@ class RecordStreams:
         await self._redis.run(_RELEASE, self._joiner, int(goes), *partitions)
 
     async def read(self, partitions: Sequence[int]) -> list[tuple[int, Entry]]:
-        """Return new records with their partitions, of each a bounded number."""
-        if not partitions:
-            return []
-        answer = await self._redis.run(_READ, self._joiner, _AT_A_TIME, *partitions)
+        """Return new records with their partitions, of each a bounded number.
+
+        It also lets others know that records are wanted here.
+        """
+        answer = await self._redis.run(
+            _READ, self._joiner, _AT_A_TIME, _UNREAD_MILLISECONDS, *partitions
+        )
         return [(partition, _entry(name, record)) for partition, name, record in answer]
 
     async def take_over(self, partition: int) -> list[Entry]:

@@ -96,6 +96,8 @@ class TestRedisRecords(RecordsContract):
     @pytest.fixture(autouse=True)
     def _records(self, server: RedisServer, prefixes: Sequence[str]) -> Iterator[None]:
         server.client.flushall()
+        for prefix in prefixes:
+            server.client.set(f"{prefix}latency:wanted", "1")
         self.server = server
         shards = {prefix: connection(server.port, prefix) for prefix in prefixes}
         for each in shards.values():
@@ -121,6 +123,17 @@ class TestRedisRecords(RecordsContract):
         for key in client.scan_iter("*records:*"):
             entries += client.xrange(key) or []
         return [msgspec.json.decode(entry["record"], type=HopRecord) for _, entry in entries]
+
+    def test_where_nobody_reads_them_records_are_dropped(self) -> None:
+        for key in self.server.client.scan_iter("*latency:wanted"):
+            self.server.client.delete(key)
+        self.successResultOf(self.write(self.records))
+        assert self.written() == []
+
+    def test_records_that_nobody_reads_are_dropped_some_time(self) -> None:
+        self.successResultOf(self.write(self.records))
+        for key in self.server.client.scan_iter("*records:*"):
+            assert 0 < self.server.client.pttl(key) <= 600_000  # type: ignore[operator]
 
     def successResultOf(self, deferred: Deferred[Any]) -> Any:  # type: ignore[override]
         return pytest_twisted.blockon(deferred)
@@ -193,6 +206,11 @@ def datacenters(config: Sequence[str]) -> Iterator[tuple[Datacenter, Datacenter]
         yield first, second
 
 
+def wait_wanted(server: RedisServer) -> None:
+    """Wait until records are written to a Redis, since they are read there."""
+    eventually(lambda: bool(server.client.exists("rtdeliver:latency:wanted")), "they are read")
+
+
 @contextmanager
 def rtlatency(config: Sequence[str], *places: Datacenter) -> Iterator[RoleProcess]:
     """Run ``rtlatency`` with the Redis of some datacenters."""
@@ -200,6 +218,8 @@ def rtlatency(config: Sequence[str], *places: Datacenter) -> Iterator[RoleProces
     with running("rtlatency", "--listen", LOOPBACK, *named, *config) as role:
         ready = role.url("listen") + "/health/ready"
         eventually(lambda: HTTP.get(ready).status_code == 200, "it is ready")
+        for place in places:
+            wait_wanted(place.redis)
         yield role
         if role.is_running():
             assert "Traceback" not in role.output, role.output
@@ -405,6 +425,7 @@ def test_joining_goes_on_after_redis_was_away_and_empty(
         place.redis.start()
         eventually(lambda: HTTP.get(ready).status_code == 200, "it is ready again")
         eventually(lambda: place._is_routed(1), "all is announced again")
+        wait_wanted(place.redis)
         for number in range(5):
             place.publish(number)
         eventually(lambda: completeness(told(joiner)).get("sent") == 5, "these are joined")
@@ -419,6 +440,8 @@ def test_in_one_process_all_is_joined_there(
         with combined(*write_config(ALL), *redis) as role:
             stream = viewers.connect(role.url("public"), TOPIC)
             assert stream.control("connected")
+            if shared:
+                wait_wanted(server)
             publish = role.url("internal") + "/publish"
             for number in range(5):
                 HTTP.post(publish, json={"topic": TOPIC, "type": "like", "data": number})

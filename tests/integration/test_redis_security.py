@@ -556,7 +556,10 @@ def test_a_redis_that_is_away_is_told_once(write_config: WriteConfig) -> None:
             eventually(lambda t=tried: tries(role) >= t + 3, "it has tried again")  # type: ignore[misc]
             assert metrics(role, "listen")[connected(server)] == 0
             server.start()
-            eventually(lambda: not missing(role), "it is ready again")
+            eventually(
+                lambda t=times: sum("is ready: " in line for line in role.log) > t,  # type: ignore[misc]
+                "it is ready again",
+            )
             for words in ("is lost", "is not ready: Redis cannot be reached"):
                 found = [line for line in role.log if words in line]
                 assert len(found) == times, role.output

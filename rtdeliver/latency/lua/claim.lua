@@ -4,6 +4,7 @@
 --
 --   latency:joiners    sorted set of the joiners, by when their leases end
 --   latency:owner:N    the joiner that owns partition N; expires with its lease
+--   latency:wanted     expires some time after records were last read here
 --   latency:records:N  stream of the records of partition N, read by the group `joiners`
 --   latency:joined:N   what the owner of partition N has joined
 --
