@@ -1,7 +1,8 @@
 """The records of tracked events in Redis: streams, each joined by one process at a time."""
 
 from binascii import crc32
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -12,7 +13,6 @@ from rtdeliver.deferreds import all_of, as_deferred
 from rtdeliver.errors import Refusal
 from rtdeliver.interfaces import IRecords
 from rtdeliver.messages import HopRecord
-from rtdeliver.redis.connection import RedisConnection
 from rtdeliver.redis.scripts import read_script
 from rtdeliver.redis.sharding import shard_of
 from rtdeliver.wire import decode_record, encode
@@ -35,16 +35,20 @@ _BEGINNING = "0-0"
 _UNREAD_MILLISECONDS = 600_000
 
 
+Run = Callable[..., Coroutine[Any, Any, Any]]
+"""Runs a script with arguments; see `RedisConnection.run` and `RedisConnection.run_minor`."""
+
+
 @implementer(IRecords)
 class RedisRecords:
     """Appends records to the streams of their partitions, which are spread over several Redis.
 
     Where no joiner has read any for ten minutes, records are dropped.
 
-    :param shards: connections by the names of their Redis, which all dispatchers give alike.
+    :param shards: run scripts, by the names of their Redis, which all dispatchers give alike.
     """
 
-    def __init__(self, *, shards: Mapping[str, RedisConnection], settings: Latency) -> None:
+    def __init__(self, *, shards: Mapping[str, Run], settings: Latency) -> None:
         self._shards = dict(shards)
         self._settings = settings
 
@@ -57,7 +61,7 @@ class RedisRecords:
             arguments += [partition, encode(record)]
         await all_of(
             Deferred.fromCoroutine(
-                self._shards[name].run(
+                self._shards[name](
                     _APPEND, self._settings.partition_records, _UNREAD_MILLISECONDS, *arguments
                 )
             )
@@ -87,18 +91,19 @@ class RecordStreams:
 
     Every call raises `Unavailable` if Redis cannot be reached.
 
+    :param run: runs scripts in it.
     :param joiner: the joiner's name, which no other has.
     """
 
-    def __init__(self, *, redis: RedisConnection, joiner: str, settings: Latency) -> None:
-        self._redis = redis
+    def __init__(self, *, run: Run, joiner: str, settings: Latency) -> None:
+        self._run = run
         self._joiner = joiner
         self._partitions = settings.partitions
         self._lease_milliseconds = round(settings.lease_seconds * 1000)
 
     async def claim(self) -> Shares:
         """Renew the lease of the partitions that this joiner owns, and take free ones."""
-        keep, give = await self._redis.run(
+        keep, give = await self._run(
             _CLAIM, self._joiner, self._lease_milliseconds, self._partitions
         )
         return Shares(keep, give)
@@ -108,16 +113,14 @@ class RecordStreams:
 
         :param goes: whether this joiner takes none again.
         """
-        await self._redis.run(_RELEASE, self._joiner, int(goes), *partitions)
+        await self._run(_RELEASE, self._joiner, int(goes), *partitions)
 
     async def read(self, partitions: Sequence[int]) -> list[tuple[int, Entry]]:
         """Return new records with their partitions, of each a bounded number.
 
         It also lets others know that records are wanted here.
         """
-        answer = await self._redis.run(
-            _READ, self._joiner, _AT_A_TIME, _UNREAD_MILLISECONDS, *partitions
-        )
+        answer = await self._run(_READ, self._joiner, _AT_A_TIME, _UNREAD_MILLISECONDS, *partitions)
         return [(partition, _entry(name, record)) for partition, name, record in answer]
 
     async def take_over(self, partition: int) -> list[Entry]:
@@ -125,7 +128,7 @@ class RecordStreams:
         taken: list[Entry] = []
         cursor = _BEGINNING
         while True:
-            go_on, *entries = await self._redis.run(
+            go_on, *entries = await self._run(
                 _TAKE_OVER, self._joiner, partition, cursor, _AT_A_TIME
             )
             taken += [_entry(name, record) for name, record in entries]
@@ -136,19 +139,19 @@ class RecordStreams:
     async def commit(self, partition: int, joined: bytes, seconds: float) -> bool:
         """Keep what was joined for so many seconds; return whether this joiner may do so."""
         return bool(
-            await self._redis.run(_COMMIT, self._joiner, partition, round(seconds * 1000), joined)
+            await self._run(_COMMIT, self._joiner, partition, round(seconds * 1000), joined)
         )
 
     async def acknowledge(self, partition: int, ids: Sequence[str]) -> None:
         """Remove records that are needed no longer."""
         for start in range(0, len(ids), _AT_A_TIME):
-            await self._redis.run(_ACKNOWLEDGE, partition, *ids[start : start + _AT_A_TIME])
+            await self._run(_ACKNOWLEDGE, partition, *ids[start : start + _AT_A_TIME])
 
     async def joined(self, partitions: Sequence[int]) -> list[bytes]:
         """Return what was kept of each partition; empty if nothing was."""
         if not partitions:
             return []
-        answer: list[bytes] = await self._redis.run(_JOINED, *partitions)
+        answer: list[bytes] = await self._run(_JOINED, *partitions)
         return answer
 
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -262,8 +262,20 @@ class RedisConnection:
         """Run a script with the prefix and ``arguments``, and return its result.
 
         :raises Unavailable: if Redis cannot be reached, does not answer in time, or answers with an
-            error.
+            error. After an error, `missing` returns it until Redis has run the script.
         """
+        return await self._run(self._faults.note, script, arguments)
+
+    async def run_minor(self, script: str, *arguments: str | bytes | int) -> Any:
+        """Run a script as `run` does; this process can do without it, so no error is missing."""
+        return await self._run(self._faults.note_minor, script, arguments)
+
+    async def _run(
+        self,
+        note: Callable[[str, str], None],
+        script: str,
+        arguments: Sequence[str | bytes | int],
+    ) -> Any:
         if not self.reachable:
             raise Unavailable("Redis cannot be reached")
         try:
@@ -274,7 +286,7 @@ class RedisConnection:
             )
             answer = await running.addTimeout(self._settings.command_seconds, self._clock)
         except txredisapi.ResponseError as error:
-            self._faults.note(script, str(error))
+            note(script, str(error))
             if "READONLY" in str(error):
                 # This Redis is no longer the master; the sentinels know the new one.
                 self._reconnect()

@@ -25,6 +25,7 @@ class Faults:
     def __init__(self, place: str) -> None:
         self._place = place
         self._why: dict[str, str] = {}
+        self._minor: dict[str, str] = {}
         self._kinds: Counter[str] = Counter()
 
     @property
@@ -34,16 +35,24 @@ class Faults:
 
     def note(self, script: str, error: str) -> None:
         """Note that Redis refused a script. The log tells so once for each reason."""
-        self._kinds[error.split(" ", 1)[0]] += 1
-        why = explain(error)
-        if why not in self._why.values():
-            log.error("Redis at {place} refuses commands: {why}", place=self._place, why=why)
-        self._why[script] = why
+        self._note(self._why, script, error)
+
+    def note_minor(self, script: str, error: str) -> None:
+        """Note the same of a script that the process can do without: it is no `reason`."""
+        self._note(self._minor, script, error)
 
     def clear(self, script: str) -> None:
         """Note that Redis has run a script."""
-        if self._why.pop(script, None) and not self._why:
+        had_failed = self._why.pop(script, None) or self._minor.pop(script, None)
+        if had_failed and not self._why and not self._minor:
             log.info("Redis at {place} takes commands again", place=self._place)
+
+    def _note(self, why_by_script: dict[str, str], script: str, error: str) -> None:
+        self._kinds[error.split(" ", 1)[0]] += 1
+        why = explain(error)
+        if why not in why_by_script.values():
+            log.error("Redis at {place} refuses commands: {why}", place=self._place, why=why)
+        why_by_script[script] = why
 
     def samples(self) -> list[Sample]:
         return [

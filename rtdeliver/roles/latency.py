@@ -11,7 +11,7 @@ from rtdeliver.errors import ConfigError
 from rtdeliver.http.routes import new_app
 from rtdeliver.latency.consumer import RecordsConsumer, Source
 from rtdeliver.latency.routes import add_latency_route
-from rtdeliver.latency.streams import RecordStreams
+from rtdeliver.latency.streams import RecordStreams, Run
 from rtdeliver.latency.summary import Summary
 from rtdeliver.process.host import IHost, node_name
 from rtdeliver.process.service import RoleService
@@ -31,7 +31,8 @@ def build_latency(config: Config, reactor: Any, host: IHost) -> RoleService:
     if not config.redis.urls:
         raise ConfigError("redis.urls: give the Redis of the dispatchers, redis://HOST, at least")
     base = RoleBase("rtlatency", config, reactor, host)
-    connections: list[tuple[str, str, RedisConnection]] = []
+    connections: list[RedisConnection] = []
+    runs: list[tuple[str, str, Run]] = []
     for datacenter, address in sorted(map(parse_datacenter_redis, config.redis.urls), key=str):
         redis = RedisConnection(
             endpoint=redis_endpoint(base.reactor, address, config.redis),
@@ -43,27 +44,28 @@ def build_latency(config: Config, reactor: Any, host: IHost) -> RoleService:
             unsubscribed=_nothing,
             subscribed=_nothing,
         )
-        connections.append((address.name, datacenter, redis))
+        connections.append(redis)
+        runs.append((address.name, datacenter, redis.run))
         base.samples.append(redis.samples)
-    joiner = new_consumer(config, base, connections)
+    joiner = new_consumer(config, base, runs)
     app = new_app()
     summary = Summary(results=joiner.own_results, settings=config.latency, now=base.now)
     add_latency_route(app, joiner.results, summary)
     base.status.tell.append(summary.brief)
     base.add_operator_routes(
         app,
-        missing=lambda: [reason for *_, redis in connections for reason in redis.missing()],
+        missing=lambda: [reason for redis in connections for reason in redis.missing()],
         samples=[joiner.samples, summary.samples],
     )
 
     def begin(ports: Mapping[str, IListeningPort]) -> None:  # noqa: ARG001
-        for *_, redis in connections:
+        for redis in connections:
             redis.start()
         joiner.start()
 
     async def drain() -> None:
         await joiner.stop()
-        for *_, redis in connections:
+        for redis in connections:
             await redis.stop()
 
     description = config.listeners.listen or _LISTEN
@@ -72,17 +74,17 @@ def build_latency(config: Config, reactor: Any, host: IHost) -> RoleService:
 
 
 def new_consumer(
-    config: Config, base: RoleBase, connections: Sequence[tuple[str, str, RedisConnection]]
+    config: Config, base: RoleBase, runs: Sequence[tuple[str, str, Run]]
 ) -> RecordsConsumer:
     """Return what joins the records in several Redis.
 
-    :param connections: to each Redis, with its name and that of its datacenter.
+    :param runs: what runs scripts in each Redis, with its name and that of its datacenter.
     """
     joiner = f"{node_name(config.node.name)}-{token_hex(4)}"
     return RecordsConsumer(
         sources=[
-            Source(name, datacenter, _streams(redis, joiner, config.latency))
-            for name, datacenter, redis in connections
+            Source(name, datacenter, _streams(run, joiner, config.latency))
+            for name, datacenter, run in runs
         ],
         settings=config.latency,
         clock=base.reactor,
@@ -90,8 +92,8 @@ def new_consumer(
     )
 
 
-def _streams(redis: RedisConnection, joiner: str, settings: Latency) -> RecordStreams:
-    return RecordStreams(redis=redis, joiner=joiner, settings=settings)
+def _streams(run: Run, joiner: str, settings: Latency) -> RecordStreams:
+    return RecordStreams(run=run, joiner=joiner, settings=settings)
 
 
 def _nothing() -> None:

@@ -34,9 +34,11 @@ class Records:
         self.joiner: LocalJoiner | RecordsConsumer | None = None
         records: IRecords
         if redis:
-            records = RedisRecords(shards=redis, settings=config.latency)
+            # Whoever routes can do without records.
+            shards = {name: connection.run_minor for name, connection in sorted(redis.items())}
+            records = RedisRecords(shards=shards, settings=config.latency)
             if joins:
-                sources = [(name, "", connection) for name, connection in sorted(redis.items())]
+                sources = [(name, "", run) for name, run in shards.items()]
                 self.joiner = new_consumer(config, base, sources)
         else:
             records = self.joiner = LocalJoiner(

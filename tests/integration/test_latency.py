@@ -106,7 +106,8 @@ class TestRedisRecords(RecordsContract):
             if all(each.reachable for each in shards.values()):
                 break
             pytest_twisted.blockon(deferLater(reactor, 0.02))
-        self.records = RedisRecords(shards=shards, settings=Latency())
+        runs = {name: each.run for name, each in shards.items()}
+        self.records = RedisRecords(shards=runs, settings=Latency())
         yield
         for each in shards.values():
             pytest_twisted.blockon(Deferred.fromCoroutine(each.stop()))
@@ -115,7 +116,8 @@ class TestRedisRecords(RecordsContract):
         """Left to the fixture."""
 
     def make_away(self) -> IRecords:
-        return RedisRecords(shards={"a": connection(fixed_port(), "a:")}, settings=Latency())
+        away = connection(fixed_port(), "a:")
+        return RedisRecords(shards={"a": away.run}, settings=Latency())
 
     def written(self) -> Sequence[HopRecord]:
         client = self.server.client
@@ -133,7 +135,7 @@ class TestRedisRecords(RecordsContract):
     def test_records_that_nobody_reads_are_dropped_some_time(self) -> None:
         self.successResultOf(self.write(self.records))
         for key in self.server.client.scan_iter("*records:*"):
-            assert 0 < self.server.client.pttl(key) <= 600_000  # type: ignore[operator]
+            assert 0 < self.server.client.pttl(key) <= 600_000
 
     def successResultOf(self, deferred: Deferred[Any]) -> Any:  # type: ignore[override]
         return pytest_twisted.blockon(deferred)
@@ -429,6 +431,29 @@ def test_joining_goes_on_after_redis_was_away_and_empty(
         for number in range(5):
             place.publish(number)
         eventually(lambda: completeness(told(joiner)).get("sent") == 5, "these are joined")
+
+
+def test_a_dispatcher_whose_records_are_refused_goes_on_and_says_so_once(
+    viewers: Viewers, write_config: WriteConfig
+) -> None:
+    config = write_config(ALL)
+    with Datacenter("dc1", fixed_port(), "", config) as place:
+        stream = place.watch(viewers)
+        place.redis.client.set("rtdeliver:latency:wanted", 1)
+        for number in range(16):
+            place.redis.client.set(f"rtdeliver:latency:records:{number}", "of another kind")
+        for number in range(5):
+            place.publish(number)
+        refused = "refuses commands: WRONGTYPE"
+        eventually(lambda: refused in place.dispatcher.output, "it says so")
+        viewers.wait(lambda: len(stream.events) == 5, "all came")
+        ready = place.dispatcher.url("listen") + "/health/ready"
+        assert HTTP.get(ready).status_code == 200
+        for number in range(16):
+            place.redis.client.delete(f"rtdeliver:latency:records:{number}")
+        counted = "rtdeliver_records_waiting"
+        eventually(lambda: metrics(place.dispatcher, "listen")[counted] == 0, "it writes again")
+        assert sum(refused in line for line in place.dispatcher.log) == 1
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "with Redis"])
