@@ -9,6 +9,7 @@ class Refusal(Exception):
 
     :param message: what is wrong and what would be right, for the person who sent it.
     :param lines: for a batch, the numbers of the bad lines; the first line is 1.
+    :param topics: those that the client may not use, if that is what is wrong.
     :param headers: header fields of the answer, such as ``Allow``.
     """
 
@@ -20,11 +21,13 @@ class Refusal(Exception):
         message: str,
         *,
         lines: Sequence[int] = (),
+        topics: Sequence[str] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.lines = tuple(lines)
+        self.topics = tuple(topics)
         self.headers = dict(headers or {})
 
 
@@ -175,11 +178,13 @@ class AnsweredNo(RemoteFailure):
     """The other node answered with a refusal.
 
     :param status: the HTTP status of the answer.
+    :param body: of the answer.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, body: bytes = b"") -> None:
         super().__init__(f"{status}: {message}")
         self.status = status
+        self.body = body
 
 
 class StreamLost(Exception):

@@ -52,6 +52,7 @@ _KEYS = {
     "node": "node.name",
     "peer": "datacenters.peers",
     "public": "listeners.public",
+    "public-topic": "access.public_topics",
     "redis": "redis.urls",
     "secret-file": "access.secret_file",
     "token-key-file": "access.token_key_file",
@@ -175,6 +176,10 @@ class _ViewerOptions(_TokenOptions):
             "Tell dispatchers to deliver to this URL. [default: where the internal listener is]",
         ),
     ]
+
+    def opt_public_topic(self, pattern: str) -> None:
+        """Let anybody watch these topics, as in live:*. Repeatable. [default: all without a key]"""
+        self._append("public-topic", pattern)
 
     def opt_cors_origin(self, origin: str) -> None:
         """Let pages of this origin read the streams; * allows all. Repeatable. [default: none]"""

@@ -13,7 +13,15 @@ import msgspec
 from msgspec import Meta
 
 from rtdeliver.config.sections import Publishing
-from rtdeliver.errors import BadEvent, BadJson, BadRequest, BadTopic, Refusal, TooLarge
+from rtdeliver.errors import (
+    BadEvent,
+    BadJson,
+    BadRequest,
+    BadTopic,
+    Forbidden,
+    Refusal,
+    TooLarge,
+)
 from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
@@ -133,6 +141,11 @@ class _HeartbeatBody(msgspec.Struct, frozen=True):
 
 class _TopicBody(msgspec.Struct, frozen=True):
     viewers: int
+
+
+class _ForbiddenBody(msgspec.Struct, frozen=True):
+    message: str
+    topics: list[str] = []
 
 
 class _TypeLine(msgspec.Struct, frozen=True):
@@ -384,6 +397,15 @@ def decode_frontends(body: bytes) -> list[FrontendRef]:
     :raises Refusal: `BadJson` or `BadRequest`.
     """
     return decode(_frontends_body.decode, body, BadRequest)
+
+
+def forbidden_in(body: bytes) -> Forbidden:
+    """Return what another node has answered with status 403."""
+    try:
+        told = msgspec.json.decode(body, type=_ForbiddenBody)
+    except msgspec.MsgspecError:
+        told = _ForbiddenBody(message="this is not allowed")
+    return Forbidden(told.message, topics=told.topics)
 
 
 def decode_subscriptions(body: bytes) -> Subscriptions:

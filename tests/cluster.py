@@ -548,7 +548,7 @@ class Browser:
         if self.process.role.busy() is None:
             self.here = True
             self._watch(self._topics)
-            self.process.role.connect(self._topics, head=b"", attach=self._attach)
+            self.process.role.connect(self._topics, head=bytes, attach=self._attach)
 
     def _attach(self, owner: IStreamOwner) -> None:
         self.stream = BrowserStream(

@@ -25,6 +25,7 @@ from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.errors import AnsweredNo, StreamLost, Unavailable
 from rtdeliver.frontend.frontend import Frontend
+from rtdeliver.grants import EVERYTHING, Patterns
 from rtdeliver.http.client import NodeClient
 from rtdeliver.http.failover import Failover, Order, last_good
 from rtdeliver.interfaces import (
@@ -51,6 +52,7 @@ from rtdeliver.messages import (
     Route,
 )
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Member, Topic
+from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import Draft, encode_event
 from tests.chunked import ChunkDecoder
@@ -427,13 +429,19 @@ class Viewer:
     """A browser, as far as a frontend can tell: it connects, and keeps what it is sent."""
 
     def __init__(
-        self, frontend: Frontend, clock: IReactorTime, *topics: Topic, comes_back: bool = False
+        self,
+        frontend: Frontend,
+        clock: IReactorTime,
+        *topics: Topic,
+        comes_back: bool = False,
+        identity: Identity | None = None,
     ) -> None:
         self._clock = clock
         frontend.connect(
             topics,
+            identity=identity,
             comes_back=comes_back,
-            head=b"HTTP/1.1 200 OK\r\n\r\n",
+            head=lambda: b"HTTP/1.1 200 OK\r\n\r\n",
             attach=self._attach,
         )
 
@@ -508,6 +516,7 @@ def new_frontend(
     presence: IPresenceClient | None = None,
     latency: Latency = NOTHING_TRACKED,
     record: Callable[[HopRecord], None] = lambda _: None,
+    public_topics: Patterns = EVERYTHING.subscribe,
 ) -> Frontend:
     """A frontend ``n1`` that takes five topics a connection and confirms within two seconds."""
     return Frontend(
@@ -521,6 +530,7 @@ def new_frontend(
         routing=Routing(),
         presence_settings=PresenceSettings(batch_members=100),
         latency=latency,
+        public_topics=public_topics,
         record=record,
         node="n1",
         max_connections=max_connections,

@@ -35,6 +35,7 @@ from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.errors import Unavailable
 from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.frontend import Frontend
+from rtdeliver.grants import EVERYTHING
 from rtdeliver.metrics import Sample
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from rtdeliver.wheel import TimingWheel
@@ -83,6 +84,7 @@ def build_frontend(process: Process[Frontend], network: Network) -> Frontend:
         routing=Routing(lease_seconds=LEASE_SECONDS),
         presence_settings=Presence(batch_members=10),
         latency=Latency(),
+        public_topics=EVERYTHING.subscribe,
         record=lambda _: None,
         node=process.node,
         max_connections=6,

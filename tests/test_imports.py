@@ -20,7 +20,7 @@ FLOORS = {
     "reading of settings": ("config", "redis.url"),
     "small parts": (
         *("actor", "backoff", "wheel", "tokens", "metrics", "histogram", "deferreds", "client"),
-        *("sampling", "spread"),
+        *("sampling", "spread", "grants", "keys"),
     ),
     "values and promises": (
         *("errors", "model", "event_ids", "messages", "interfaces", "wire"),
@@ -45,7 +45,7 @@ NEIGHBOURS = {
 PURE = (
     *FLOORS["values and promises"],
     *("actor", "wheel", "metrics", "histogram", "redis.url", "client"),
-    *("sampling", "spread", "latency.joiner", "latency.results", "latency.summary"),
+    *("grants", "sampling", "spread", "latency.joiner", "latency.results", "latency.summary"),
     *(
         "frontend.ages",
         "frontend.tracking",

@@ -6,6 +6,8 @@ from operator import attrgetter
 from rtdeliver.config.origins import read_origin
 from rtdeliver.config.sections import SAME_HOST, Config
 from rtdeliver.errors import BadRequest, ConfigError
+from rtdeliver.grants import patterns
+from rtdeliver.keys import check_key
 from rtdeliver.model import check_datacenter, check_node, check_url, parse_peer
 from rtdeliver.redis.url import parse_datacenter_redis
 
@@ -106,6 +108,11 @@ def _check_names(config: Config) -> None:
     _check_each("datacenters.name", check_datacenter, filter(None, [datacenters.name]))
     _check_each("datacenters.peers", parse_peer, datacenters.peers)
     _check_peers([parse_peer(peer).name for peer in datacenters.peers], own=datacenters.name)
+    _check_each("access.keys", check_key, config.access.keys)
+    try:
+        patterns(config.access.public_topics or ())
+    except BadRequest as refusal:
+        raise ConfigError(f"access.public_topics: {refusal.message}") from None
     for origin in config.access.cors_origins:
         if origin not in ("*", SAME_HOST):
             read_origin(origin)

@@ -33,7 +33,11 @@ def _table(name: str, section: type[msgspec.Struct]) -> str:
     for field in msgspec.structs.fields(section):
         lines.append("")
         lines.append(_comment(docs[field.name] + _bounds(field.type)))
-        lines.append(f"{field.name} = {_toml(_default(field))}")
+        default = _default(field)
+        # What has no default is not set in the file.
+        lines.append(
+            f"{field.name} = {_toml(default)}" if default is not None else f"#{field.name} = []"
+        )
     return "\n".join(lines) + "\n"
 
 

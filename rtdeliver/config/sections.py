@@ -87,6 +87,30 @@ class Access(Section, frozen=True, kw_only=True):
     makes its own, in a file beside its database.
     """
 
+    keys: tuple[str, ...] = ()
+    """rtcombined, rtfrontend: keys that tokens are checked with, beside that of token_key_file:
+    "hs256:FILE" with a shared key, "pem:FILE" with a public key (RSA, P-256 or Ed25519) or a
+    certificate, "jwks:URL" of a JSON Web Key Set. Each key is used with its own algorithm only.
+    """
+
+    public_topics: tuple[str, ...] | None = None
+    """rtcombined, rtfrontend: the topics that anybody may watch, also without a token, as patterns
+    in which * stands for any run of characters: ["live:*"]. It must be given where there is a key,
+    so that nobody opens everything by forgetting it; ["*"] does open everything. Without a key and
+    without this, anybody may watch everything.
+    """
+
+    jwks_refresh_seconds: ShortSeconds = 300
+    """Time between two fetches of a JSON Web Key Set, at most. A token with an unknown key lets it
+    be fetched earlier, once a minute at most.
+    """
+
+    issuer: str = ""
+    """What tokens must say in iss. Empty means that it does not matter."""
+
+    audience: str = ""
+    """What tokens must name in aud. Empty means that it does not matter."""
+
     leeway_seconds: Annotated[float, Meta(ge=0, le=3600)] = 60
     """rtcombined, rtfrontend: by how much the clock of the application that signs tokens may be
     ahead, where a token says from when on it is valid (nbf).

@@ -8,7 +8,14 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from rtdeliver.deferreds import as_deferred
-from rtdeliver.errors import AnsweredNo, Refusal, TooManyRequests, TooManyTopics, UnknownConnection
+from rtdeliver.errors import (
+    AnsweredNo,
+    Forbidden,
+    Refusal,
+    TooManyRequests,
+    TooManyTopics,
+    UnknownConnection,
+)
 from rtdeliver.frontend.clock_offsets import ClockOffsets
 from rtdeliver.http.client import Answer, NodeClient
 from rtdeliver.http.failover import Failover
@@ -23,7 +30,13 @@ from rtdeliver.messages import (
     TopicsChange,
 )
 from rtdeliver.model import ConnectionId, FrontendRef
-from rtdeliver.wire import decode_acknowledgement, decode_frontends, decode_subscriptions, encode
+from rtdeliver.wire import (
+    decode_acknowledgement,
+    decode_frontends,
+    decode_subscriptions,
+    encode,
+    forbidden_in,
+)
 
 T = TypeVar("T")
 
@@ -125,6 +138,8 @@ async def _owned(request: Awaitable[Answer]) -> Answer:
             raise UnknownConnection(
                 "no stream has this connection id; connect again, and use the new id"
             ) from None
+        if failure.status == Forbidden.status:
+            raise forbidden_in(failure.body) from None
         if failure.status == TooManyTopics.status:
             raise TooManyTopics(
                 "the connection would have more topics than its frontend allows"

@@ -21,6 +21,7 @@ from rtdeliver.frontend.feed import Cursor, Feed, in_order
 from rtdeliver.frontend.tracking import TrackedEvent
 from rtdeliver.interfaces import IActor, IStream, IStreamOwner, IVisited
 from rtdeliver.model import CloseReason, ConnectionId, Member, Topic
+from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
 
 
@@ -76,7 +77,7 @@ class Connection:
     It becomes its transport's protocol. The feeds of its topics wake it when they have new events.
     A turn sends what has accumulated since the last one, in one send.
 
-    :param member: the member who watches; ``None`` for an anonymous viewer.
+    :param identity: what the viewer's token proves; ``None`` for a viewer without one.
     :param expires_at: when the stream must end, by the clock of ``wheel``.
     :param heartbeat: what is sent when there was nothing else for a while.
     :param lost: called once, with the connection and the reason, when the stream is gone.
@@ -102,7 +103,7 @@ class Connection:
         "_unsent_bytes",
         "_wheel",
         "id",
-        "member",
+        "identity",
         "queued",
         "sequence",
     )
@@ -111,7 +112,7 @@ class Connection:
         self,
         *,
         id: ConnectionId,
-        member: Member | None = None,
+        identity: Identity | None = None,
         expires_at: float = math.inf,
         heartbeat: bytes = sse.HEARTBEAT,
         settings: Viewers,
@@ -121,7 +122,7 @@ class Connection:
         lost: Callable[["Connection", CloseReason], None],
     ) -> None:
         self.id = id
-        self.member = member
+        self.identity = identity
         self.queued = False
         self.sequence = -1
         """That of the last change of topics that had one."""
@@ -143,6 +144,11 @@ class Connection:
         self._gaps: dict[Topic, int] | None = None
         self._unsent_bytes = 0
         self._last_progress = wheel.now
+
+    @property
+    def member(self) -> Member | None:
+        """The member who watches; ``None`` for an anonymous viewer."""
+        return None if self.identity is None else self.identity.member
 
     @property
     def mailbox_bytes(self) -> int:

@@ -14,7 +14,7 @@ from rtdeliver.actor import RunQueue
 from rtdeliver.backoff import Backoff
 from rtdeliver.config.sections import Latency, Presence, Routing, Viewers
 from rtdeliver.deferreds import as_deferred
-from rtdeliver.errors import BadRequest, StaleIncarnation, Unavailable
+from rtdeliver.errors import BadRequest, Forbidden, StaleIncarnation, Unavailable
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.ages import EventAges, Passage, Stage
 from rtdeliver.frontend.chunked import chunk
@@ -29,6 +29,7 @@ from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.frontend.supervisor import Supervisor
 from rtdeliver.frontend.top_topics import TopTopics
 from rtdeliver.frontend.tracking import TrackedEvent, Tracking
+from rtdeliver.grants import Patterns, not_covered
 from rtdeliver.histogram import Histogram
 from rtdeliver.interfaces import (
     IConnections,
@@ -57,6 +58,7 @@ class Frontend:
     :param node: the name of this frontend among all frontends.
     :param incarnation: the name of this process among all that run as the same node.
     :param max_connections: the largest number of streams at a time.
+    :param public_topics: the topics that anybody may watch.
     :param record: takes the records of tracked events.
     :param now: the wall clock, in seconds since the epoch.
     """
@@ -73,6 +75,7 @@ class Frontend:
         max_connections: int,
         dispatchers: IDispatcherClient,
         presence: IPresenceClient,
+        public_topics: Patterns,
         record: Callable[[HopRecord], None],
         new_backoff: Callable[[], Backoff],
         clock: IReactorTime,
@@ -81,6 +84,7 @@ class Frontend:
         wheel: TimingWheel,
     ) -> None:
         self._settings = settings
+        self._public_topics = public_topics
         self._node = node
         self._incarnation = incarnation
         next_number = count(1).__next__
@@ -178,7 +182,7 @@ class Frontend:
         identity: Identity | None = None,
         comes_back: bool = False,
         heartbeat: bytes = sse.HEARTBEAT,
-        head: bytes,
+        head: Callable[[], bytes],
         attach: Callable[[IStreamOwner], None],
     ) -> None:
         """Open a stream for a viewer of ``topics``.
@@ -191,20 +195,24 @@ class Frontend:
         :param comes_back: whether the client had a stream before. It is told that it may have lost
             events, since none are kept.
         :param heartbeat: the frame that the viewer gets while there is nothing else.
-        :param head: what is sent before the first frame: the head of the response.
+        :param head: returns what is sent before the first frame, the head of the response. It is
+            called once nothing can be refused any more.
         :param attach: gives the transport to the connection.
-        :raises TooManyTopics: if there are too many topics; then nothing has happened yet.
+        :raises Forbidden: if the viewer may not watch all topics; then nothing has happened yet.
+        :raises TooManyTopics: if there are too many topics; nothing has happened then, too.
         :raises Unavailable: if `busy` does not return ``None``; nothing has happened then, too.
         """
-        topics = list(dict.fromkeys(topics))
+        self._check_allowed(topics, identity)
+        topics = list(dict.fromkeys([*(identity.topics if identity else ()), *topics]))
         self._table.check_count(len(topics))
         self._table.check_room(topics)
+        first = head()
         connection = self._supervisor.start(attach, identity, heartbeat)
         if connection.member is not None and self._members.add(connection.member):
             self._presence_heartbeats.came(connection.member)
         self._table.change(connection, add=topics)
         opened = self._interest.confirmed(topics).addCallback(
-            self._open, connection, topics if comes_back else None, head
+            self._open, connection, topics if comes_back else None, first
         )
         opened.addErrback(
             lambda failure: log.failure("the first frame of a stream could not be sent", failure)
@@ -213,6 +221,7 @@ class Frontend:
     @as_deferred
     async def subscribe(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
         connection = self._supervisor.connection(id)
+        self._check_allowed(change.add, connection.identity)
         if change.sequence is None or change.sequence > connection.sequence:
             self._table.change(connection, add=change.add, remove=change.remove)
             if change.sequence is not None:
@@ -313,6 +322,20 @@ class Frontend:
             *self._presence_heartbeats.samples(),
         ]
 
+    def _check_allowed(self, topics: Iterable[Topic], identity: Identity | None) -> None:
+        """Check that a viewer may watch ``topics``.
+
+        :raises Forbidden: if it may not; names those that it may not watch.
+        """
+        allowed = [self._public_topics]
+        if identity is not None:
+            topics = (topic for topic in topics if topic not in identity.topics)
+            allowed.append(identity.grants.subscribe)
+        forbidden = not_covered(topics, *allowed)
+        if forbidden:
+            what = "the token does not grant" if identity else "without a token, nobody may watch"
+            raise Forbidden(f"{what} {_shown(forbidden)}", topics=forbidden)
+
     def _ended(self, connection: Connection) -> None:
         self._table.drop(connection)
         if connection.member is not None and self._members.discard(connection.member):
@@ -374,6 +397,11 @@ class Frontend:
                 self._repeated += 1
             else:
                 yield event
+
+
+def _shown(topics: Sequence[Topic]) -> str:
+    more = f" and {len(topics) - 3} more" if len(topics) > 3 else ""
+    return ", ".join(topic[:100] for topic in topics[:3]) + more
 
 
 def _frames_of(run: Sequence[Event], tracked: Sequence[TrackedEvent]) -> Frames:

@@ -1,10 +1,11 @@
 """The HTTP paths of a frontend."""
 
 from collections.abc import Callable
-from contextlib import suppress
 
 import msgspec
 from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -33,27 +34,37 @@ from rtdeliver.model import ConnectionId, Topic, check_topic
 from rtdeliver.tokens import Identity
 from rtdeliver.wire import decode_batch, decode_receipt, decode_topics_change
 
+Identify = Callable[[str], Identity | Deferred[Identity]]
+"""Returns what a token proves, or raises `Unauthorized`."""
+
 
 def add_connect_route(
     app: Klein,
     frontend: Frontend,
     sockets: Sockets,
-    identify: Callable[[str], Identity] | None = None,
+    identify: Identify | None = None,
 ) -> None:
     """Add ``/connect``, where browsers open streams, and ``/health``.
 
-    :param identify: returns the identity that a token proves, or raises `Unauthorized`. Without
-        it, tokens are ignored.
+    :param identify: returns the identity that a token proves, now or later, or raises
+        `Unauthorized`. Without it, tokens are ignored.
     """
 
     @app.route("/connect", methods=["GET"])
-    def connect(request: Request) -> bytes | Resource:
+    def connect(request: Request) -> bytes | Resource | Deferred[bytes | Resource]:
+        identity = _identity(request, identify) if identify else None
+        if isinstance(identity, Deferred):
+            # A key has to be fetched first.
+            return identity.addCallback(lambda found: open_stream(request, found))
+        return open_stream(request, identity)
+
+    def open_stream(request: Request, identity: Identity | None) -> bytes | Resource:
         if query_values(request, "topics"):
             raise BadRequest("give each topic as topic=TOPIC, not as topics=")
         topics = [check_topic(text) for text in query_values(request, "topic")]
         viewer = _Viewer(
             topics=topics,
-            identity=_identity(request, identify) if identify else None,
+            identity=identity,
             comes_back=bool(header(request, "Last-Event-ID")),
             heartbeat=_heartbeat(request),
         )
@@ -133,7 +144,7 @@ def _heartbeat(request: Request) -> bytes:
     return sse.HEARTBEAT_EVENT if values else sse.HEARTBEAT
 
 
-def _identity(request: Request, identify: Callable[[str], Identity]) -> Identity | None:
+def _identity(request: Request, identify: Identify) -> Identity | Deferred[Identity | None] | None:
     """Return whom the token in a request's query, header or cookie is for, if there is one.
 
     :raises BadRequest: if there are two tokens in the query.
@@ -145,10 +156,24 @@ def _identity(request: Request, identify: Callable[[str], Identity]) -> Identity
         raise BadRequest(f"give one token at most, not {len(tokens)}")
     token = (tokens and tokens[0]) or bearer_token(request)
     if token:
-        return identify(token)
-    with suppress(Unauthorized):
-        return identify(cookie) if (cookie := token_cookie(request)) else None
-    return None
+        found = identify(token)
+        return found.addCallback(_found) if isinstance(found, Deferred) else found
+    cookie = token_cookie(request)
+    if not cookie:
+        return None
+    try:
+        found = identify(cookie)
+    except Unauthorized:
+        return None
+    return found.addCallbacks(_found, _no_token) if isinstance(found, Deferred) else found
+
+
+def _found(identity: Identity) -> Identity | None:
+    return identity
+
+
+def _no_token(failure: Failure) -> None:
+    failure.trap(Unauthorized)
 
 
 def _status(subscriptions: Subscriptions) -> int:
@@ -175,7 +200,7 @@ class _StreamResource(Resource):
             identity=self._viewer.identity,
             comes_back=self._viewer.comes_back,
             heartbeat=self._viewer.heartbeat,
-            head=response_head(request),
+            head=lambda: response_head(request),
             attach=lambda connection: take_over(request, connection, self._sockets),
         )
         return NOT_DONE_YET

@@ -100,7 +100,7 @@ class Supervisor:
         """
         connection = Connection(
             id=make_connection_id(self._node),
-            member=None if identity is None else identity.member,
+            identity=identity,
             expires_at=math.inf if identity is None else self._deadline(identity.expires_at),
             heartbeat=heartbeat,
             settings=self._settings,

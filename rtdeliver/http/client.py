@@ -32,7 +32,7 @@ def accepted(answer: Answer) -> Answer:
     :raises AnsweredNo: if its status is not 2xx.
     """
     if not 200 <= answer.status < 300:
-        raise AnsweredNo(answer.status, answer.body[:200].decode("utf-8", "replace"))
+        raise AnsweredNo(answer.status, answer.body[:200].decode("utf-8", "replace"), answer.body)
     return answer
 
 
@@ -100,6 +100,8 @@ class NodeClient:
             method,
             url,
             data=body or None,
+            # No node sends another one elsewhere, and a secret must not go there.
+            allow_redirects=False,
             headers=Headers({name: [value] for name, value in headers.items()}),
         )
         received = bytearray()

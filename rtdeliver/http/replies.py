@@ -43,6 +43,8 @@ def refusal_reply(refusal: Refusal) -> Reply:
     value: dict[str, object] = {"error": refusal.name, "message": refusal.message}
     if refusal.lines:
         value["lines"] = refusal.lines
+    if refusal.topics:
+        value["topics"] = refusal.topics
     return Reply(refusal.status, value, refusal.headers)
 
 

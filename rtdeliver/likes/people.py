@@ -81,24 +81,25 @@ class People:
 
         :raises Unauthorized: if the token is invalid or has expired.
         """
-        identity = self.identify(token)
-        await self._note(identity.member, away_milliseconds=_AWAY_MILLISECONDS)
-        return Session(identity.member, token, int(identity.expires_at * 1000))
+        session = self.identify(token)
+        await self._note(session.member, away_milliseconds=_AWAY_MILLISECONDS)
+        return session
 
-    def identify(self, token: str) -> Identity:
+    def identify(self, token: str) -> Session:
         """Return whose token this is, and until when it is valid.
 
         :raises Unauthorized: if the token is invalid, has expired, or is for a name that nobody can
             take here: another application may sign with the same key.
         """
         identity = self._key.check(token, now=self._now())
+        member = identity.member
         try:
-            is_a_name = check_name(identity.member) == identity.member
+            is_a_name = member is not None and check_name(member) == member
         except BadRequest:
             is_a_name = False
-        if not is_a_name:
+        if member is None or not is_a_name:
             raise Unauthorized("the token is for a name that nobody can take here")
-        return identity
+        return Session(member, token, int(identity.expires_at * 1000))
 
     async def last_seen(self) -> Sequence[MemberStatus]:
         """Return the members who were seen last, and which of them are online."""

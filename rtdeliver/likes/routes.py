@@ -31,10 +31,9 @@ from rtdeliver.likes.crowd import Crowd
 from rtdeliver.likes.limits import one_client
 from rtdeliver.likes.model import NAME_CHARACTERS, REACTIONS, Visitor, check_name
 from rtdeliver.likes.page import PageFile
-from rtdeliver.likes.people import People
+from rtdeliver.likes.people import People, Session
 from rtdeliver.likes.videos import Videos
 from rtdeliver.model import Member
-from rtdeliver.tokens import Identity
 
 
 def add_page_routes(
@@ -201,7 +200,7 @@ def _body(request: Request) -> bytes:
     return post.body
 
 
-def _identity(request: Request, people: People) -> Identity | None:
+def _session(request: Request, people: People) -> Session | None:
     token = bearer_token(request)
     if token:
         return people.identify(token)
@@ -213,18 +212,18 @@ def _identity(request: Request, people: People) -> Identity | None:
 
 
 def _member(request: Request, people: People) -> Member:
-    identity = _identity(request, people)
-    if identity is None:
+    session = _session(request, people)
+    if session is None:
         raise Unauthorized(
             "take a name first: POST /session, then send the token",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    return identity.member
+    return session.member
 
 
 def _visitor(request: Request, people: People, settings: Likes) -> Visitor:
-    identity = _identity(request, people)
-    return Visitor(None if identity is None else identity.member, _address(request, settings))
+    session = _session(request, people)
+    return Visitor(None if session is None else session.member, _address(request, settings))
 
 
 def _address(request: Request, settings: Likes) -> str:

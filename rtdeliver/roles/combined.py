@@ -14,6 +14,7 @@ from rtdeliver.latency.routes import add_records_route
 from rtdeliver.likes.app import LikesApp
 from rtdeliver.process.host import IHost
 from rtdeliver.process.service import RoleService
+from rtdeliver.roles.access import viewer_access
 from rtdeliver.roles.base import RoleBase
 from rtdeliver.roles.dispatcher import (
     add_routing_routes,
@@ -27,7 +28,6 @@ from rtdeliver.roles.frontend import (
     new_incarnation,
     own_url,
     stream_listener,
-    token_key,
 )
 from rtdeliver.roles.likes import likes_key, likes_listener, log_link, new_likes_app, public_url
 from rtdeliver.roles.local import LocalDispatcherClient, LocalFrontendClient, LocalPlatform
@@ -50,7 +50,18 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     )
     tables = new_tables(config.redis, config.presence, base)
     records = Records(config, base, tables.redis, joins=True)
-    frontend = new_frontend(config, base, incarnation, dispatchers, dispatchers, records.recorder)
+    # The app, if it is asked for.
+    app_key = likes_key(config) if config.listeners.app else None
+    access = viewer_access(config, base, None if app_key is None else app_key.key)
+    frontend = new_frontend(
+        config,
+        base,
+        incarnation,
+        dispatchers,
+        dispatchers,
+        records.recorder,
+        access.public_topics,
+    )
     dispatcher = new_dispatcher(
         config,
         base,
@@ -61,12 +72,8 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         records.recorder.record,
     )
     presence = new_presence_tracker(config, base, tables.presence, dispatcher)
-    key = token_key(config)
-    # The app, if it is asked for.
     apps: list[LikesApp] = []
-    if config.listeners.app:
-        app_key = likes_key(config)
-        key = app_key.key
+    if app_key is not None:
         platform = LocalPlatform(
             publish=dispatcher.publish, viewers=tables.routing.viewers, presence=presence.presence
         )
@@ -88,6 +95,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         missing=lambda: [
             *dispatcher.missing(),
             *frontend.missing(),
+            *access.missing(),
             *(lacking for app in apps for lacking in app.missing()),
         ],
         samples=[
@@ -104,7 +112,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
 
     listeners = [
         base.internal_listener("internal", config.listeners.internal or _INTERNAL, internal, posts),
-        stream_listener(config, base, frontend, dispatchers, key=key, origins=origins),
+        stream_listener(config, base, frontend, dispatchers, access=access, origins=origins),
         *(likes_listener(base, "app", config.listeners.app, app) for app in apps),
     ]
 
@@ -112,6 +120,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         dispatcher.start()
         presence.start()
         records.start()
+        access.start()
         # The process delivers to itself without a URL, so any URL will do.
         frontend.start(own_url(config, ports["internal"], fallback="http://localhost"))
         for app in apps:
@@ -125,6 +134,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         for app in apps:
             await app.stop(drain_seconds)
         presence.stop()
+        access.stop()
         await dispatcher.flush(drain_seconds)
         await records.stop()
         await dispatcher.stop()

@@ -14,6 +14,7 @@ from rtdeliver.frontend.clock_offsets import ClockOffsets
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.owners import OwnedConnections
 from rtdeliver.frontend.routes import add_connect_route, add_topics_routes, frontend_posts
+from rtdeliver.grants import Patterns
 from rtdeliver.http.access import CorsResource
 from rtdeliver.http.failover import last_good
 from rtdeliver.http.routes import new_app
@@ -25,8 +26,8 @@ from rtdeliver.process.descriptors import max_connections
 from rtdeliver.process.host import IHost, node_name
 from rtdeliver.process.listeners import Listener, url_of
 from rtdeliver.process.service import RoleService
+from rtdeliver.roles.access import ViewerAccess, viewer_access
 from rtdeliver.roles.base import RoleBase
-from rtdeliver.tokens import TokenKey, read_token_key
 from rtdeliver.wheel import TimingWheel
 
 log = Logger()
@@ -57,23 +58,32 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
         clock=base.reactor,
     )
     base.samples.append(recorder.samples)
-    frontend = new_frontend(config, base, new_incarnation(), dispatchers, dispatchers, recorder)
+    access = viewer_access(config, base)
+    frontend = new_frontend(
+        config, base, new_incarnation(), dispatchers, dispatchers, recorder, access.public_topics
+    )
     app = new_app()
     add_topics_routes(app, frontend)
     base.status.counts.update(frontend.counts())
     base.status.ages.update(frontend.ages)
     base.status.tell.append(frontend.status)
     base.losses.append(frontend.losses)
-    base.add_operator_routes(app, missing=frontend.missing, samples=[frontend.samples])
+    base.add_operator_routes(
+        app,
+        missing=lambda: [*frontend.missing(), *access.missing()],
+        samples=[frontend.samples],
+    )
 
     def begin(ports: Mapping[str, IListeningPort]) -> None:
         frontend.start(own_url(config, ports["internal"]))
         recorder.start()
+        access.start()
 
     async def drain() -> None:
         await frontend.drain(config.process.drain_seconds)
         await recorder.stop()
         await frontend.leave()
+        access.stop()
 
     return base.service(
         [
@@ -85,7 +95,7 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
                 base,
                 frontend,
                 dispatchers,
-                key=token_key(config),
+                access=access,
                 origins=lambda new: new.access.cors_origins,
             ),
         ],
@@ -106,10 +116,12 @@ def new_frontend(
     dispatchers: IDispatcherClient,
     presence: IPresenceClient,
     recorder: Recorder,
+    public_topics: Patterns,
 ) -> Frontend:
     """Return a frontend with the configured settings.
 
     :param recorder: takes the records of tracked events.
+    :param public_topics: what anybody may watch.
     """
     frontend = Frontend(
         settings=config.viewers,
@@ -121,6 +133,7 @@ def new_frontend(
         max_connections=_max_connections(config.viewers.max_connections),
         dispatchers=dispatchers,
         presence=presence,
+        public_topics=public_topics,
         record=recorder.record,
         new_backoff=base.new_backoff,
         clock=base.reactor,
@@ -152,11 +165,12 @@ def stream_listener(
     frontend: Frontend,
     dispatchers: IDispatcherClient,
     *,
-    key: TokenKey | None,
+    access: ViewerAccess,
     origins: Callable[[Config], Sequence[str]],
 ) -> Listener:
     """Return the listener at which browsers open streams and change their topics.
 
+    :param access: what tokens prove.
     :param origins: returns the origins whose pages may read the streams.
     """
     app = new_app()
@@ -173,23 +187,11 @@ def stream_listener(
         app,
         frontend,
         config.sockets,
-        identify=None
-        if key is None
-        else lambda token: key.check(
-            token, now=base.now(), leeway_seconds=config.access.leeway_seconds
-        ),
+        identify=access.identify,
     )
     resource = CorsResource(origins(config), ValidatingResource(app.resource()))
     base.reloaders["access.cors_origins"] = lambda new: resource.use_origins(origins(new))
-    if key is not None and config.access.token_key_file:
-        base.reloaders["access.token_key_file"] = lambda new: key.reread(new.access.token_key_file)
     return base.public_listener("public", config.listeners.public, resource)
-
-
-def token_key(config: Config) -> TokenKey | None:
-    """Return the key of members' tokens; ``None`` if the frontend accepts no tokens."""
-    path = config.access.token_key_file
-    return read_token_key(path) if path else None
 
 
 def own_url(config: Config, port: IListeningPort, fallback: str | None = None) -> str:

@@ -149,6 +149,18 @@ class CommandTests(SynchronousTestCase):
         self.assertIn('"sub": "ann"', told)
         self.assertTrue(re.search(r"valid for ann, for (59|60) s more", told), told)
 
+    def test_a_token_says_what_may_be_watched(self) -> None:
+        key = self.file("key", KEY)
+        made = rtdeliver(
+            *("token", "--key-file", key, "--subscribe", "conv:ann:*", "--subscribe", "live:*"),
+            *("--topic", "inbox:ann"),
+        )
+        claims = jwt.decode(made.output.strip(), KEY, algorithms=["HS256"])
+        del claims["exp"]
+        self.assertEqual(claims, {"subscribe": ["conv:ann:*", "live:*"], "topics": ["inbox:ann"]})
+        explained = rtdeliver("explain-token", made.output.strip(), "--key-file", key)
+        self.assertIn("valid for anybody", explained.output)
+
     def test_a_token_that_is_refused_is_explained_all_the_same(self) -> None:
         path = self.file("key", KEY)
         token = rtdeliver("token", "ann", "--key-file", path, "--seconds", "-1").output.strip()

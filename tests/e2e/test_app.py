@@ -24,6 +24,7 @@ from tests.integration.roles import (
 from tests.integration.streams import Viewers
 
 CONFIG = """
+access.public_topics = ["*"]
 viewers.reconnect_seconds = 0.3
 retry.max_seconds = 0.5
 routing.announce_seconds = 0.3

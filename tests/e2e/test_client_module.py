@@ -39,6 +39,7 @@ viewers.mailbox_events = 50
 presence.heartbeat_seconds = 0.5
 presence.grace_seconds = 1.25
 latency.receipts_one_in = 2
+access.public_topics = ["*"]
 """
 RECEIPTS_ONE_IN = 2
 TOPICS = 40

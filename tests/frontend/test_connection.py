@@ -22,6 +22,7 @@ from rtdeliver.frontend.feed import Feed, Frames
 from rtdeliver.frontend.sse import gap_frame
 from rtdeliver.interfaces import IActor, IStreamOwner, IVisited
 from rtdeliver.model import CloseReason, ConnectionId, Member, Topic
+from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
 from tests.contracts.actor import ActorContract
 from tests.contracts.stream_owner import StreamOwnerContract
@@ -114,7 +115,7 @@ class Subject:
         )
         self.connection = Connection(
             id=ConnectionId("n1-x"),
-            member=None if expires_at == math.inf else Member("ann"),
+            identity=None if expires_at == math.inf else Identity(Member("ann"), expires_at),
             expires_at=expires_at,
             settings=settings,
             run_queue=self.run_queue,

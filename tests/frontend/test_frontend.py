@@ -182,7 +182,7 @@ class ConnectTests(FrontendTestCase):
         self.assertEqual([RED], viewer.control("connected")[0]["pending"])
 
     def test_a_viewer_of_too_many_topics_does_not_get_as_far_as_a_stream(self) -> None:
-        self.assertRaises(TooManyTopics, self.frontend.connect, MANY, head=b"", attach=self.fail)
+        self.assertRaises(TooManyTopics, self.frontend.connect, MANY, head=bytes, attach=self.fail)
         self.assertEqual(0, self.samples()["connections_started"])
 
     def test_a_viewer_of_new_topics_is_sent_away_while_there_are_too_many(self) -> None:
@@ -193,7 +193,7 @@ class ConnectTests(FrontendTestCase):
         assert busy is not None
         self.assertRegex(busy, rb'^retry: \d+\nevent: busy\ndata: {"reason":"full"}\n\n$')
         self.assertEqual(1, self.samples()["topics_refused"])
-        self.assertRaises(Unavailable, self.frontend.connect, [BLUE], head=b"", attach=self.fail)
+        self.assertRaises(Unavailable, self.frontend.connect, [BLUE], head=bytes, attach=self.fail)
         self.assertEqual(["connected"], [name for name, _ in self.connect(RED).frames])
         self.assertEqual([], self.frontend.missing())
         first.stream.lose()
@@ -204,7 +204,7 @@ class ConnectTests(FrontendTestCase):
         def attach(_: IStreamOwner) -> None:
             raise OSError("the socket is gone")
 
-        self.assertRaises(OSError, self.frontend.connect, [RED], head=b"", attach=attach)
+        self.assertRaises(OSError, self.frontend.connect, [RED], head=bytes, attach=attach)
         self.pass_seconds(4)
         self.assertEqual(0, self.samples()["connections"])
         self.assertEqual([0], self.counts(RED))
@@ -252,7 +252,7 @@ class ConnectTests(FrontendTestCase):
             streams.append(BrokenStream(owner, self.clock))
             owner.attached(streams[0])
 
-        self.frontend.connect([RED], head=b"", attach=attach)
+        self.frontend.connect([RED], head=bytes, attach=attach)
         self.pass_seconds(3)
         self.flushLoggedErrors(RuntimeError)
         self.assertTrue(streams[0].aborted)

@@ -48,6 +48,7 @@ CROWD_LIKES = 40
 KEPT = 50
 
 PRESENCE: dict[str, object] = {
+    "access.public_topics": ["*"],
     "presence.heartbeat_seconds": 0.5,
     "presence.grace_seconds": 1.25,
     "presence.sweep_seconds": 0.3,

@@ -26,6 +26,7 @@ from tests.integration.test_members import KEY, token
 
 HOUR = 3600
 SETTINGS: dict[str, object] = {
+    "access.public_topics": ["*"],
     "routing.announce_seconds": 0.5,
     "routing.lease_seconds": 3,
     "deliveries.sweep_seconds": 0.5,
