@@ -16,7 +16,8 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.errors import ConfigError, Unauthorized
-from rtdeliver.model import Member
+from rtdeliver.grants import grants, patterns
+from rtdeliver.model import Member, Topic
 from rtdeliver.tokens import (
     ApplicationKey,
     Identity,
@@ -110,6 +111,34 @@ class TokenKeyTests(SynchronousTestCase):
         other = jwt.encode(good, b"x" * 32, algorithm="HS256")
         refusal = self.assertRaises(Unauthorized, TokenKey(KEY).check, other, now=0)
         self.assertIn("not signed with the right key", str(refusal))
+
+    def test_all_that_a_token_says_can_be_signed_and_read(self) -> None:
+        holder = Identity(
+            member=None,
+            expires_at=1000.0,
+            grants=grants(patterns(["conv:ann:*"]), patterns(["live:*", "b"])),
+            topics=(Topic("inbox:ann"),),
+            issued_at=5.0,
+            token_id="t1",
+        )
+        key = TokenKey(KEY)
+        self.assertEqual(key.check(key.sign(holder), now=0), holder)
+
+    def test_a_wrong_claim_of_what_may_be_done_is_named(self) -> None:
+        for change, what in (
+            ({"subscribe": "*"}, "subscribe must be a list of strings, not '*'"),
+            ({"subscribe": [1]}, "subscribe must be a list of strings"),
+            ({"publish": None}, "publish must be a list of strings, not missing"),
+            ({"publish": [""]}, "publish is wrong: a pattern must have"),
+            ({"topics": ["a\nb"]}, "topics is wrong: a topic must be"),
+            ({"topics": ["a"] * 101}, "topics must be at most 100, not 101"),
+            ({"jti": 5}, "jti must be a string, not 5"),
+            ({"iat": "x"}, "iat must be a number"),
+        ):
+            payload = json.dumps({"sub": "ann", "exp": 1000, **change}).encode()
+            token = jwt.api_jws.encode(payload, KEY, algorithm="HS256")
+            refusal = self.assertRaises(Unauthorized, TokenKey(KEY).check, token, now=0)
+            self.assertIn(what, str(refusal))
 
     def test_the_clock_of_the_one_who_signed_may_be_ahead_by_the_leeway(self) -> None:
         claims = {"sub": "ann", "exp": 1000, "nbf": 60, "iat": 60}

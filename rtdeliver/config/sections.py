@@ -95,9 +95,9 @@ class Access(Section, frozen=True, kw_only=True):
 
     public_topics: tuple[str, ...] | None = None
     """rtcombined, rtfrontend: the topics that anybody may watch, also without a token, as patterns
-    in which * stands for any run of characters: ["live:*"]. It must be given where there is a key,
-    so that nobody opens everything by forgetting it; ["*"] does open everything. Without a key and
-    without this, anybody may watch everything.
+    in which * stands for any run of characters: ["live:*"]. It must be given where there are keys,
+    so that nobody opens everything by forgetting it; ["*"] does open everything. Without keys and
+    without this, anybody may watch everything; with token_key_file alone, the log warns of that.
     """
 
     jwks_refresh_seconds: ShortSeconds = 300

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from msgspec.structs import replace
+from twisted.logger import Logger
 from twisted.web.client import Agent
 
 from rtdeliver.config.sections import Config
@@ -15,6 +16,12 @@ from rtdeliver.keys import KeyFile
 from rtdeliver.roles.base import RoleBase
 from rtdeliver.tokens import KeySource, TokenChecker, TokenKey, TokenRules, read_token_key
 
+log = Logger()
+
+_SAY_WHAT_IS_PUBLIC = (
+    'say which topics anybody may watch without a token, as in ["live:*"], where [] is none and'
+    ' ["*"] is all'
+)
 # No set of keys is larger.
 _JWKS_BYTES = 1 << 20
 
@@ -53,7 +60,8 @@ def viewer_access(config: Config, base: RoleBase, app_key: TokenKey | None = Non
 
     :param app_key: the key of the live-video app in the same process. It needs no
         ``access.public_topics``: without these, all its topics are public.
-    :raises ConfigError: if a key cannot be read, or it is not said what is public.
+    :raises ConfigError: if a key cannot be read, or there are ``access.keys`` and it is not said
+        what is public.
     """
     access = config.access
     files = [KeyFile(text) for text in access.keys if not text.startswith("jwks:")]
@@ -63,10 +71,12 @@ def viewer_access(config: Config, base: RoleBase, app_key: TokenKey | None = Non
     if own is None and access.token_key_file:
         own = read_token_key(access.token_key_file)
     sources: list[KeySource] = [*([own] if own else []), *files, *sets]
-    if sources and app_key is None and access.public_topics is None:
-        raise ConfigError(
-            "access.public_topics: say which topics anybody may watch without a token, as in"
-            ' ["live:*"]; [] for none, ["*"] for all'
+    if access.public_topics is None and access.keys:
+        raise ConfigError(f"access.public_topics: {_SAY_WHAT_IS_PUBLIC}")
+    if access.public_topics is None and access.token_key_file and app_key is None:
+        # Such settings were right before tokens could grant topics.
+        log.warn(
+            "anybody may watch everything: in access.public_topics, {say}", say=_SAY_WHAT_IS_PUBLIC
         )
     if own is not None and access.token_key_file:
         key = own

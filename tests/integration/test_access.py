@@ -287,17 +287,27 @@ def test_the_keys_of_a_login_service_are_used_whatever_becomes_of_it(
             assert "Traceback" not in role.output
 
 
-def test_a_key_needs_to_be_told_what_is_public(tmp_path: Path) -> None:
+def test_keys_need_to_be_told_what_is_public(tmp_path: Path, write_config: WriteConfig) -> None:
     key = tmp_path / "key"
     key.write_text(SHARED)
-    process = RoleProcess(
-        "rtcombined", "--public", LOOPBACK, "--internal", LOOPBACK, "--token-key-file", str(key)
-    )
+    config = write_config({"access.keys": [f"hs256:{key}"]})
+    process = RoleProcess("rtcombined", "--public", LOOPBACK, "--internal", LOOPBACK, *config)
     try:
         eventually(lambda: not process.is_running(), "it ends")
         assert "access.public_topics" in process.output
     finally:
         process.stop()
+
+
+def test_settings_of_before_go_on_working_with_a_warning(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text(SHARED)
+    with combined("--token-key-file", str(key)) as role:
+        assert connect(role, None, "anything").status_code == 200
+        assert connect(role, signed(CLAIMS), "anything").status_code == 200
+        assert connect(role, "nonsense", "anything").status_code == 401
+        [warning] = (line for line in role.log if "anybody may watch everything" in line)
+        assert "access.public_topics" in warning
 
 
 def test_a_key_that_changes_is_used_after_a_reload_and_ends_no_stream(
