@@ -123,7 +123,10 @@ class IRoutingTable(Interface):
         """Fires with the frontends that have viewers of ``topic`` and a valid lease."""
 
     def has_lease(frontend: FrontendRef) -> bool:
-        """Return whether the last lease of ``frontend`` that was seen here still runs."""
+        """Return whether the last lease of ``frontend`` that was seen here still runs.
+
+        It counts as running while nobody could renew it.
+        """
 
     def viewers(topic: Topic) -> Deferred[Mapping[str, int]]:
         """Fires with the viewers of ``topic`` by node."""

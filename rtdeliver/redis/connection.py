@@ -320,6 +320,7 @@ class RedisConnection:
         self.is_subscribed = True
         self._hangs = False
         self._refusals.clear()
+        self._faults.clear_all()
         log.info("subscribed to messages of Redis at {place}", place=self._place)
         self._on_subscribed()
         Deferred.fromCoroutine(self._read_settings())

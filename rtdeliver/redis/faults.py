@@ -47,6 +47,13 @@ class Faults:
         if had_failed and not self._why and not self._minor:
             log.info("Redis at {place} takes commands again", place=self._place)
 
+    def clear_all(self) -> None:
+        """Forget all refusals: this may be another Redis. What it refuses is noted again."""
+        if self._why or self._minor:
+            log.info("Redis at {place} may take commands again", place=self._place)
+        self._why.clear()
+        self._minor.clear()
+
     def _note(self, why_by_script: dict[str, str], script: str, error: str) -> None:
         self._kinds[error.split(" ", 1)[0]] += 1
         why = explain(error)

@@ -83,7 +83,8 @@ class Rows:
         return Deferred.fromCoroutine(self._route_once_heard(topic))
 
     def has_lease(self, frontend: FrontendRef) -> bool:
-        return self._leases.get(frontend, 0) > self._clock.seconds()
+        ends_at = self._leases.get(frontend)
+        return ends_at is not None and self._may_run(ends_at)
 
     def note_lease(self, frontend: FrontendRef, seconds: float) -> None:
         """Note that the lease of ``frontend`` ends in so many seconds."""
@@ -91,10 +92,13 @@ class Rows:
 
     def note_leases(self, nodes: Iterable[NodeStatus]) -> None:
         """Note the leases of all nodes that are alive, and forget those that have ended."""
-        now = self._clock.seconds()
         for node in nodes:
             self.note_lease(node.frontend, node.lease_seconds_left)
-        self._leases = {frontend: ends for frontend, ends in self._leases.items() if ends > now}
+        self._leases = {
+            frontend: ends_at
+            for frontend, ends_at in self._leases.items()
+            if self._may_run(ends_at)
+        }
 
     def mark_changed(self, topics: Iterable[str]) -> None:
         """Read these rows again before they are used."""
@@ -124,6 +128,11 @@ class Rows:
     def _suspect(self, seconds: float) -> None:
         self._suspect_until = self._clock.seconds() + seconds
         self.mark_all_changed()
+
+    def _may_run(self, lease_ends_at: float) -> bool:
+        """Whether a lease still runs, or its frontend could not renew it lately."""
+        now = self._clock.seconds()
+        return lease_ends_at > now or now < self._suspect_until
 
     def _holds(self, row: _CachedRow) -> bool:
         now = self._clock.seconds()

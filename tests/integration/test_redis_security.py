@@ -569,3 +569,21 @@ def test_a_redis_that_is_away_is_told_once(write_config: WriteConfig) -> None:
 
 def connected(server: RedisServer) -> str:
     return f'rtdeliver_redis_connected{{redis="127.0.0.1:{server.port}"}}'
+
+
+def test_what_an_earlier_redis_refused_does_not_count_for_the_next(
+    write_config: WriteConfig,
+) -> None:
+    with (
+        RedisServer() as server,
+        dispatcher("--redis", server.url, *write_config(QUICK)) as role,
+    ):
+        eventually(lambda: not missing(role), "it is ready")
+        server.client.set(f"{PREFIX}member:ann", "of another kind")
+        presence = role.url("listen") + "/presence"
+        assert HTTP.get(presence, params={"member": "ann"}).status_code == 503
+        assert "WRONGTYPE" in str(missing(role))
+        server.kill()
+        server.start()
+        # Nobody asks for presence again.
+        eventually(lambda: not missing(role), "it is ready again")

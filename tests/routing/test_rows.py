@@ -259,6 +259,19 @@ class LossTests(RowsTestCase):
         self.clock.advance(GRACE_SECONDS)
         self.assertEqual(Route(()), self.read(row(dead=[N1])))
 
+    def test_a_lease_that_nobody_could_renew_counts_as_running(self) -> None:
+        self.read(row(N1, lease_seconds=3))
+        self.lose()
+        self.clock.advance(5)
+        self.rows.note_leases([])
+        self.assertTrue(self.rows.has_lease(N1))
+        self.rows.expect_again()
+        self.rows.note_leases([])
+        self.assertTrue(self.rows.has_lease(N1))
+        self.assertFalse(self.rows.has_lease(N2))
+        self.clock.advance(GRACE_SECONDS)
+        self.assertFalse(self.rows.has_lease(N1))
+
     def test_a_frontend_that_leaves_a_topic_soon_after_it_is_back_has_left(self) -> None:
         self.read(row(N1, N2))
         self.lose()
