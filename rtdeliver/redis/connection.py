@@ -144,6 +144,8 @@ class RedisConnection:
         self._faults = Faults(address.place)
         self._hangs = False
         self.is_subscribed = False
+        # Whether this Redis has taken no write since the connection was made.
+        self._is_unproven = False
         shared: dict[str, Any] = {
             "uuid": None,
             "dbid": address.database or None,
@@ -320,7 +322,7 @@ class RedisConnection:
         self.is_subscribed = True
         self._hangs = False
         self._refusals.clear()
-        self._faults.clear_all()
+        self._is_unproven = True
         log.info("subscribed to messages of Redis at {place}", place=self._place)
         self._on_subscribed()
         Deferred.fromCoroutine(self._read_settings())
@@ -337,9 +339,16 @@ class RedisConnection:
         """Find out whether Redis can be used, also while there is nothing to do."""
         self.hear_all()
         if self.reachable:
-            Deferred.fromCoroutine(self.run(_PROBE)).addErrback(
+            Deferred.fromCoroutine(self._probe()).addErrback(
                 lambda failure: failure.trap(Unavailable)
             )
+
+    async def _probe(self) -> None:
+        await self.run(_PROBE)
+        if self._is_unproven:
+            # Scripts that were refused before, and run rarely, must not count for ever.
+            self._is_unproven = False
+            self._faults.clear_all()
 
     async def information(self) -> bytes:
         """Return what Redis tells of itself; nothing if this user may not ask."""

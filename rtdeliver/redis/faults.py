@@ -48,9 +48,9 @@ class Faults:
             log.info("Redis at {place} takes commands again", place=self._place)
 
     def clear_all(self) -> None:
-        """Forget all refusals: this may be another Redis. What it refuses is noted again."""
+        """Note that Redis takes commands, perhaps another one. What it refuses comes again."""
         if self._why or self._minor:
-            log.info("Redis at {place} may take commands again", place=self._place)
+            log.info("Redis at {place} takes commands again", place=self._place)
         self._why.clear()
         self._minor.clear()
 
