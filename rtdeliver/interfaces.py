@@ -10,6 +10,7 @@ from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
     Applied,
+    Bookmark,
     HopRecord,
     NodeStatus,
     Presence,
@@ -17,11 +18,13 @@ from rtdeliver.messages import (
     PresenceHeartbeat,
     PresenceSweep,
     Receipt,
+    Refreshed,
+    Revocations,
     Route,
     Subscriptions,
     TopicsChange,
 )
-from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Member, Topic
+from rtdeliver.model import ConnectionId, FrontendRef, Item, Member, Revocation, Topic
 
 
 class IActor(Interface):
@@ -156,6 +159,32 @@ class IDispatcherClient(Interface):
     def frontends() -> Deferred[Sequence[FrontendRef]]:
         """Fires with this datacenter's frontends that have a valid lease; fails like `announce`."""
 
+    def revocations(after: Bookmark) -> Deferred[Revocations]:
+        """Fires with a page of the revocations that the dispatchers keep; fails like `announce`."""
+
+    def restore(revocations: Sequence[Revocation]) -> Deferred[None]:
+        """Fires once the dispatchers keep these again; fails like `announce`."""
+
+
+class IRevocationStore(Interface):
+    """The revocations of a datacenter, which hold for its frontends.
+
+    A store has the last one for each kind and name, until it does not hold any more. Every Deferred
+    fails with `Unavailable` when the store cannot be reached.
+    """
+
+    def add(revocations: Sequence[Revocation]) -> Deferred[None]:
+        """Keep these. One that is not later than what the store has for its name changes nothing.
+
+        Fails with `Unavailable`, too, and may have kept some, if the store is full.
+        """
+
+    def after(bookmark: Bookmark) -> Deferred[Revocations]:
+        """Fires with a page of what was added after ``bookmark``, in this order.
+
+        If that is of another store, the page begins at the beginning.
+        """
+
 
 class IPresenceClient(Interface):
     """How a frontend reports its members to the dispatchers."""
@@ -224,7 +253,7 @@ class IPlatform(Interface):
 class IFrontendClient(Interface):
     """What a dispatcher asks of a frontend."""
 
-    def deliver(frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
+    def deliver(frontend: FrontendRef, batch: Sequence[Item]) -> Deferred[None]:
         """Fires once the events are in the mailboxes of the frontend's viewers.
 
         Fails with `Unreachable` (no event arrived), `AnswerLost` (they may have arrived),
@@ -235,12 +264,15 @@ class IFrontendClient(Interface):
 class IPeerClient(Interface):
     """What a dispatcher asks of a peer datacenter."""
 
-    def forward(batch: Sequence[Event | Gap]) -> Deferred[None]:
+    def forward(batch: Sequence[Item]) -> Deferred[None]:
         """Fires once one dispatcher of the peer has started to deliver the events there.
 
         Fails with `Unreachable` (no event arrived), `AnswerLost` (they may have arrived) or
         `AnsweredNo`; the next call goes to another dispatcher of the peer.
         """
+
+    def revocations(after: Bookmark) -> Deferred[Revocations]:
+        """Fires with a page of the revocations that the peer keeps; fails with `RemoteFailure`."""
 
 
 class IConnections(Interface):
@@ -259,6 +291,17 @@ class IConnections(Interface):
 
     def subscriptions(id: ConnectionId) -> Deferred[Subscriptions]:
         """Fires with the topics of a connection; fails with `UnknownConnection`."""
+
+    def refresh(id: ConnectionId, token: str) -> Deferred[Refreshed]:
+        """Let a connection go on with a new token: its grants and its expiry hold from now on.
+
+        Topics that the new token names and the last one did not are added; those that it does not
+        grant are removed, and none of their events is sent any more. The wait is that of
+        `subscribe`.
+        Fails with `UnknownConnection`, with `Unauthorized` if the token is refused, with
+        `Forbidden` if it is for another member, and with `TooManyTopics` as `subscribe` does. Then
+        the last token holds as before.
+        """
 
     def receive(receipt: Receipt) -> Deferred[None]:
         """Note that a page has just received events.
@@ -285,8 +328,10 @@ class IOwnerClient(Interface):
 class IFrontendDeliveries(Interface):
     """The part of a frontend that takes deliveries."""
 
-    def deliver(batch: Sequence[Event | Gap]) -> None:
+    def deliver(batch: Sequence[Item]) -> None:
         """Put each event into the mailbox of every viewer of its topic, in order.
+
+        A control takes effect at once.
 
         An event whose topic and id were seen a short while ago is dropped, so a batch may be
         delivered twice.

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from rtdeliver.model import ConnectionId, FrontendRef, Member, Topic
+from rtdeliver.model import ConnectionId, FrontendRef, Member, Revocation, Topic
 
 
 class TopicsChange(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -185,6 +185,48 @@ class Subscriptions(msgspec.Struct, frozen=True, omit_defaults=True):
     connection: ConnectionId
     topics: Sequence[Topic]
     pending: Sequence[Topic] = ()
+
+
+class Refreshed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a new token has made of a connection.
+
+    :param topics: those that it watches now.
+    :param removed: those that it watched and that the new token does not grant.
+    :param expires_at: when the stream ends now, in seconds since the epoch.
+    :param expires_in_seconds: the time until then, for clients whose clocks may be wrong.
+    :param pending: those of ``topics`` that no dispatcher has confirmed.
+    """
+
+    connection: ConnectionId
+    topics: Sequence[Topic]
+    removed: Sequence[Topic]
+    expires_at: float
+    expires_in_seconds: float
+    pending: Sequence[Topic] = ()
+
+
+class Bookmark(msgspec.Struct, frozen=True):
+    """How far somebody has read a store of revocations.
+
+    :param store: the name of the store; it has another one once it has lost something. Empty for
+        somebody who has read nothing.
+    :param entry: the number of the last entry read.
+    """
+
+    store: str = ""
+    entry: int = 0
+
+
+class Revocations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a store of revocations has after a bookmark.
+
+    :param bookmark: behind these.
+    :param more: whether there are others.
+    """
+
+    revocations: tuple[Revocation, ...]
+    bookmark: Bookmark
+    more: bool = False
 
 
 HopStage = Literal["published", "forwarded", "delivered", "sent", "received"]

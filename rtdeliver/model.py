@@ -3,7 +3,7 @@
 import enum
 import re
 import secrets
-from typing import NewType
+from typing import Literal, NewType, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,6 +24,8 @@ MEMBER_BYTES = 256
 _FORBIDDEN_IN_TOPIC = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECRET_LENGTH = 22
+# What a control counts for beside its texts.
+_CONTROL_BYTES = 100
 _URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s\x00-\x20/?#@:\[\]]+)(:[0-9]+)?/?")
 
 
@@ -152,6 +154,51 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     lost: int
 
 
+class Revocation(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="disconnect"):
+    """An order to end streams, and to refuse the tokens that were issued before it.
+
+    :param kind: what it names: a member, one connection, or one token by its claim ``jti``.
+    :param name: the name of that.
+    :param reason: why, for the clients whose streams end.
+    :param reconnect: whether these clients may come back, with a token that was issued later.
+    :param at: when it was given, in milliseconds since the epoch. Of a member, only tokens that
+        were issued until then are refused.
+    :param until: until when it holds, in milliseconds since the epoch.
+    """
+
+    kind: Literal["member", "connection", "token"]
+    name: str
+    reason: str = ""
+    reconnect: bool = False
+    at: int
+    until: int
+
+    @property
+    def size(self) -> int:
+        """How many bytes it counts for in a mailbox."""
+        return _CONTROL_BYTES + len(self.name) + len(self.reason)
+
+
+class MemberTopics(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="topics"):
+    """Topics that all open streams of a member get, whatever its tokens grant, or lose."""
+
+    member: Member
+    add: tuple[Topic, ...] = ()
+    remove: tuple[Topic, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many bytes it counts for in a mailbox."""
+        return _CONTROL_BYTES + sum(map(len, self.add)) + sum(map(len, self.remove))
+
+
+Control: TypeAlias = Revocation | MemberTopics
+"""What a dispatcher tells all frontends about viewers."""
+
+Item: TypeAlias = Event | Gap | Control
+"""What is delivered and forwarded, a line for each."""
+
+
 class FrontendRef(msgspec.Struct, frozen=True):
     """One process of a frontend node, and where it takes deliveries.
 
@@ -208,4 +255,5 @@ class CloseReason(enum.Enum):
     OVERFLOW = "overflow"
     DRAINED = "drained"
     EXPIRED = "expired"
+    DISCONNECTED = "disconnected"
     FAILED = "failed"

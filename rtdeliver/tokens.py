@@ -73,6 +73,17 @@ class UnknownKey(Unauthorized):
     """A token is refused, since the key that it names is not known here."""
 
 
+class TokenRevoked(Unauthorized):
+    """The token was issued before its holder was disconnected.
+
+    :param reconnect: whether the client may come back with another token.
+    """
+
+    def __init__(self, message: str, *, reconnect: bool) -> None:
+        super().__init__(message, headers={"WWW-Authenticate": "Bearer"})
+        self.reconnect = reconnect
+
+
 class TokenRules(msgspec.Struct, frozen=True):
     """What tokens must say, beside that they are signed.
 

@@ -29,14 +29,20 @@ from rtdeliver.messages import (
     Presence,
     PresenceHeartbeat,
     Receipt,
+    Refreshed,
+    Revocations,
     Subscriptions,
     TopicsChange,
 )
 from rtdeliver.model import (
     ConnectionId,
+    Control,
     Event,
     FrontendRef,
     Gap,
+    Item,
+    MemberTopics,
+    Revocation,
     Topic,
     check_event_id,
     check_event_type,
@@ -51,6 +57,13 @@ _EXACT = 2**53
 # So the viewers of very many topics may be added up.
 _MOST_VIEWERS = 2**31 - 1
 
+# The longest reason for which streams are ended, and the longest name of a token or a connection.
+_REASON_CHARACTERS = 256
+_NAME_CHARACTERS = 1024
+# How many topics a backend may add to a member's streams at a time, and how many it may remove.
+_MOST_MEMBER_TOPICS = 100
+# What the line of a control begins with, as `encode_batch` writes it.
+_CONTROL = b'{"control":'
 # How many events a page may tell at a time to have received.
 _MOST_RECEIPTS = 100
 
@@ -116,6 +129,23 @@ class _TopicsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sequence: Annotated[int, Meta(ge=0, lt=2**53)] | None = None
 
 
+class _TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    token: str
+
+
+class _DisconnectBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    member: str | None = None
+    connection: str | None = None
+    token: str | None = None
+    reason: Annotated[str, Meta(max_length=_REASON_CHARACTERS)] = ""
+    reconnect: bool = False
+
+
+class _MemberTopicsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    add: Annotated[list[str], Meta(max_length=_MOST_MEMBER_TOPICS)] = []
+    remove: Annotated[list[str], Meta(max_length=_MOST_MEMBER_TOPICS)] = []
+
+
 class _ReceiptBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connection: str
     round_trip_ms: Annotated[float, Meta(ge=0, le=60_000)]
@@ -143,7 +173,7 @@ class _TopicBody(msgspec.Struct, frozen=True):
     viewers: int
 
 
-class _ForbiddenBody(msgspec.Struct, frozen=True):
+class _RefusalBody(msgspec.Struct, frozen=True):
     message: str
     topics: list[str] = []
 
@@ -172,6 +202,12 @@ _subscriptions_body = msgspec.json.Decoder(Subscriptions)
 _event_line = msgspec.json.Decoder(_EventLine)
 _type_line = msgspec.json.Decoder(_TypeLine)
 _hop_record = msgspec.json.Decoder(HopRecord)
+_control_line = msgspec.json.Decoder(Control)
+_disconnect_body = msgspec.json.Decoder(_DisconnectBody)
+_member_topics_body = msgspec.json.Decoder(_MemberTopicsBody)
+_token_body = msgspec.json.Decoder(_TokenBody)
+_refreshed_body = msgspec.json.Decoder(Refreshed)
+_revocations_body = msgspec.json.Decoder(Revocations)
 
 
 def decode_publish(body: bytes, limits: Publishing) -> Draft:
@@ -231,25 +267,27 @@ def encode_event(draft: Draft, *, id: str, at: int) -> Event:
     return Event(topic=draft.topic, id=id, line=line, at=at)
 
 
-def encode_batch(batch: Sequence[Event | Gap]) -> bytes:
-    """Return the body of a delivery: a line for each event, unchanged, and for each gap."""
-    return b"\n".join(event.line if isinstance(event, Event) else encode(event) for event in batch)
+def encode_batch(batch: Sequence[Item]) -> bytes:
+    """Return the body of a delivery: a line for each event, unchanged, gap and control."""
+    return b"\n".join(item.line if isinstance(item, Event) else encode(item) for item in batch)
 
 
-def decode_batch(body: bytes) -> list[Event | Gap]:
+def decode_batch(body: bytes) -> list[Item]:
     """Read the body of a delivery.
 
     :raises Refusal: as for `decode_publish_batch`.
     """
     if b"\r" in body:
         raise BadEvent("an event line must not have a carriage return: browsers end a line there")
-    batch: list[Event | Gap] = []
+    batch: list[Item] = []
     bad: dict[int, Refusal] = {}
     for number, line in enumerate(body.split(b"\n"), 1):
         if not line:
             continue
         try:
-            batch.append(_decode_event(line))
+            batch.append(
+                _decode_control(line) if line.startswith(_CONTROL) else _decode_event(line)
+            )
         except Refusal as refusal:
             bad[number] = refusal
     if bad:
@@ -401,11 +439,20 @@ def decode_frontends(body: bytes) -> list[FrontendRef]:
 
 def forbidden_in(body: bytes) -> Forbidden:
     """Return what another node has answered with status 403."""
-    try:
-        told = msgspec.json.decode(body, type=_ForbiddenBody)
-    except msgspec.MsgspecError:
-        told = _ForbiddenBody(message="this is not allowed")
+    told = _refusal_in(body)
     return Forbidden(told.message, topics=told.topics)
+
+
+def message_in(body: bytes) -> str:
+    """Return why another node has refused a request."""
+    return _refusal_in(body).message
+
+
+def _refusal_in(body: bytes) -> "_RefusalBody":
+    try:
+        return msgspec.json.decode(body, type=_RefusalBody)
+    except msgspec.MsgspecError:
+        return _RefusalBody(message="this is not allowed")
 
 
 def decode_subscriptions(body: bytes) -> Subscriptions:
@@ -414,6 +461,109 @@ def decode_subscriptions(body: bytes) -> Subscriptions:
     :raises Refusal: `BadJson` or `BadRequest`.
     """
     return decode(_subscriptions_body.decode, body, BadRequest)
+
+
+def decode_token(body: bytes) -> str:
+    """Read the body with a new token for a connection.
+
+    :raises Refusal: `BadJson` or `BadRequest`.
+    """
+    return decode(_token_body.decode, body, BadRequest).token
+
+
+def decode_refreshed(body: bytes) -> Refreshed:
+    """Read another frontend's answer to a new token.
+
+    :raises Refusal: `BadJson` or `BadRequest`.
+    """
+    return decode(_refreshed_body.decode, body, BadRequest)
+
+
+def decode_disconnect(body: bytes, *, at: float, keep_seconds: float) -> Revocation:
+    """Read whom a backend disconnects.
+
+    :param at: when that came, in seconds since the epoch.
+    :param keep_seconds: how long it holds.
+    :raises Refusal: `BadJson` or `BadRequest`.
+    """
+    fields = decode(_disconnect_body.decode, body, BadRequest)
+    named: list[tuple[Any, str]] = [
+        (kind, name)
+        for kind in ("member", "connection", "token")
+        if (name := getattr(fields, kind)) is not None
+    ]
+    if len(named) != 1:
+        raise BadRequest(
+            'name one member, one connection or one token: {"member":"ann"},'
+            ' {"connection":"n1-..."} or {"token":"the jti of a token"}'
+        )
+    [(kind, name)] = named
+    milliseconds = int(at * 1000)
+    return _check_revocation(
+        Revocation(
+            kind=kind,
+            name=name,
+            reason=fields.reason,
+            reconnect=fields.reconnect,
+            at=milliseconds,
+            until=milliseconds + round(keep_seconds * 1000),
+        )
+    )
+
+
+def decode_member_topics(member: str, body: bytes) -> MemberTopics:
+    """Read which topics a backend adds to the streams of a member, and which it removes.
+
+    :raises Refusal: `BadJson`, `BadRequest` or `BadTopic`.
+    """
+    fields = decode(_member_topics_body.decode, body, BadRequest)
+    if not fields.add and not fields.remove:
+        raise BadRequest('give topics to add or to remove: {"add":["conv:7"],"remove":["conv:6"]}')
+    return MemberTopics(
+        member=check_member(member),
+        add=tuple(check_topic(text) for text in fields.add),
+        remove=tuple(check_topic(text) for text in fields.remove),
+    )
+
+
+def decode_revocations(body: bytes) -> Revocations:
+    """Read a page of what a dispatcher keeps.
+
+    :raises Refusal: `BadJson` or `BadRequest`.
+    """
+    page = decode(_revocations_body.decode, body, BadRequest)
+    for revocation in page.revocations:
+        _check_revocation(revocation)
+    return page
+
+
+def decode_kept(texts: Sequence[bytes]) -> tuple[Revocation, ...]:
+    """Read revocations as a store has kept them; see `encode`."""
+    return tuple(msgspec.json.decode(text, type=Revocation) for text in texts)
+
+
+def _decode_control(line: bytes) -> Control:
+    control: Control = decode(_control_line.decode, line, BadRequest)
+    if isinstance(control, Revocation):
+        return _check_revocation(control)
+    check_member(control.member)
+    for topic in (*control.add, *control.remove):
+        check_topic(topic)
+    return control
+
+
+def _check_revocation(revocation: Revocation) -> Revocation:
+    if revocation.kind == "member":
+        check_member(revocation.name)
+    elif not 1 <= len(revocation.name) <= _NAME_CHARACTERS:
+        raise BadRequest(f"a {revocation.kind} must be 1 to {_NAME_CHARACTERS} characters")
+    if not 0 <= revocation.at <= revocation.until <= _EXACT:
+        raise BadRequest("at and until must be milliseconds since the epoch, in this order")
+    try:
+        f"{revocation.name}{revocation.reason}".encode()
+    except UnicodeEncodeError:
+        raise BadRequest("a name and a reason must be valid UTF-8") from None
+    return revocation
 
 
 def _decode_event(line: bytes) -> Event | Gap:

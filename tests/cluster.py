@@ -30,11 +30,13 @@ from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
     Applied,
+    Bookmark,
     NodeStatus,
+    Revocations,
     Route,
     TopicsChange,
 )
-from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
+from rtdeliver.model import ConnectionId, FrontendRef, Item, Revocation, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.fakes import PromptStream
 
@@ -281,6 +283,14 @@ class SimulatedDispatchers:
             lambda nodes: [status.frontend for status in nodes]
         )
 
+    def revocations(self, after: Bookmark) -> Deferred[Revocations]:
+        return self._call(lambda dispatcher: Deferred.fromCoroutine(dispatcher.revocations(after)))
+
+    def restore(self, revocations: Sequence[Revocation]) -> Deferred[None]:
+        return self._call(
+            lambda dispatcher: Deferred.fromCoroutine(dispatcher.restore(revocations))
+        )
+
     def _call(self, request: Callable[[Dispatcher], Deferred[T]]) -> Deferred[T]:
         return self._network.call(
             self._process, self._nodes[0], request, persistent=True
@@ -303,13 +313,13 @@ class SimulatedFrontends:
         *,
         process: Process[Dispatcher],
         network: Network,
-        delivered: Callable[[FrontendRef, Sequence[Event | Gap]], None],
+        delivered: Callable[[FrontendRef, Sequence[Item]], None],
     ) -> None:
         self._process = process
         self._network = network
         self._delivered = delivered
 
-    def deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
+    def deliver(self, frontend: FrontendRef, batch: Sequence[Item]) -> Deferred[None]:
         def take(role: Frontend) -> None:
             role.check_incarnation(frontend.incarnation)
             self._delivered(frontend, batch)

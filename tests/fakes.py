@@ -25,6 +25,7 @@ from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.errors import AnsweredNo, StreamLost, Unavailable
 from rtdeliver.frontend.frontend import Frontend
+from rtdeliver.frontend.permissions import Identify
 from rtdeliver.grants import EVERYTHING, Patterns
 from rtdeliver.http.client import NodeClient
 from rtdeliver.http.failover import Failover, Order, last_good
@@ -35,6 +36,7 @@ from rtdeliver.interfaces import (
     IPeerClient,
     IPresenceClient,
     IPresenceStore,
+    IRevocationStore,
     IRoutingTable,
     IStream,
     IStreamOwner,
@@ -43,15 +45,18 @@ from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
     Applied,
+    Bookmark,
     HopRecord,
     NodeStatus,
     Presence,
     PresenceChange,
     PresenceHeartbeat,
     PresenceSweep,
+    Revocations,
     Route,
 )
-from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Member, Topic
+from rtdeliver.model import ConnectionId, Event, FrontendRef, Item, Member, Revocation, Topic
+from rtdeliver.revocations.memory import MemoryRevocationStore
 from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import Draft, encode_event
@@ -213,8 +218,11 @@ class RecordingActor:
 class TableDispatcherClient:
     """Applies announcements to a routing table, as a dispatcher does, with no wire between."""
 
-    def __init__(self, routing_table: IRoutingTable) -> None:
+    def __init__(
+        self, routing_table: IRoutingTable, revocations: IRevocationStore | None = None
+    ) -> None:
         self.routing_table = routing_table
+        self.store = revocations or MemoryRevocationStore(max_revocations=1000, now=lambda: 0)
         self.announcements: list[Announcement] = []
 
     def frontends(self) -> Deferred[Sequence[FrontendRef]]:
@@ -234,6 +242,12 @@ class TableDispatcherClient:
             _answer_no,
         )
 
+    def revocations(self, after: Bookmark) -> Deferred[Revocations]:
+        return self.store.after(after).addErrback(_answer_no)
+
+    def restore(self, revocations: Sequence[Revocation]) -> Deferred[None]:
+        return self.store.add(revocations).addErrback(_answer_no)
+
 
 def _answer_no(failure: Failure) -> NoReturn:
     failure.trap(Unavailable)
@@ -244,11 +258,15 @@ def _answer_no(failure: Failure) -> NoReturn:
 class ScriptedDispatcherClient:
     """Notes announcements, and answers each when and how the test says.
 
-    ``listings`` are the answers to those who ask for the frontends.
+    ``listings`` are the answers to those who ask for the frontends, and ``pages`` to those who ask
+    for revocations. Without ``pages``, nothing is revoked.
     """
 
     def __init__(self) -> None:
         self.announcements: list[Announcement] = []
+        self.pages: list[Deferred[Revocations]] = []
+        self.bookmarks: list[Bookmark] = []
+        self.restored: list[Revocation] = []
         self.answers: list[Deferred[Acknowledgement]] = []
         self.listings: list[Deferred[Sequence[FrontendRef]]] = []
 
@@ -261,6 +279,16 @@ class ScriptedDispatcherClient:
     def frontends(self) -> Deferred[Sequence[FrontendRef]]:
         self.listings.append(Deferred())
         return self.listings[-1]
+
+    def revocations(self, after: Bookmark) -> Deferred[Revocations]:
+        self.bookmarks.append(after)
+        if self.pages:
+            return self.pages.pop(0)
+        return succeed(Revocations(revocations=(), bookmark=Bookmark("store", 0)))
+
+    def restore(self, revocations: Sequence[Revocation]) -> Deferred[None]:
+        self.restored.extend(revocations)
+        return succeed(None)
 
 
 @implementer(IPresenceClient)
@@ -335,11 +363,11 @@ class ScriptedFrontendClient:
     """Notes deliveries, and answers each when and how the test says."""
 
     def __init__(self) -> None:
-        self.deliveries: list[tuple[FrontendRef, list[Event | Gap]]] = []
+        self.deliveries: list[tuple[FrontendRef, list[Item]]] = []
         self.answers: list[Deferred[None]] = []
         self.answer_at_once = False
 
-    def deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
+    def deliver(self, frontend: FrontendRef, batch: Sequence[Item]) -> Deferred[None]:
         self.deliveries.append((frontend, list(batch)))
         if self.answer_at_once:
             return succeed(None)
@@ -350,14 +378,25 @@ class ScriptedFrontendClient:
 
 @implementer(IPeerClient)
 class ScriptedPeerClient:
-    """Notes forwards, and answers each when and how the test says."""
+    """Notes forwards, and answers each when and how the test says.
+
+    ``pages`` are its revocations; without them it has none.
+    """
 
     def __init__(self) -> None:
-        self.forwards: list[list[Event | Gap]] = []
+        self.pages: list[Deferred[Revocations]] = []
+        self.bookmarks: list[Bookmark] = []
+        self.forwards: list[list[Item]] = []
         self.answers: list[Deferred[None]] = []
         self.answer_at_once = False
 
-    def forward(self, batch: Sequence[Event | Gap]) -> Deferred[None]:
+    def revocations(self, after: Bookmark) -> Deferred[Revocations]:
+        self.bookmarks.append(after)
+        if self.pages:
+            return self.pages.pop(0)
+        return succeed(Revocations(revocations=(), bookmark=Bookmark("peer", 0)))
+
+    def forward(self, batch: Sequence[Item]) -> Deferred[None]:
         self.forwards.append(list(batch))
         if self.answer_at_once:
             return succeed(None)
@@ -517,6 +556,7 @@ def new_frontend(
     latency: Latency = NOTHING_TRACKED,
     record: Callable[[HopRecord], None] = lambda _: None,
     public_topics: Patterns = EVERYTHING.subscribe,
+    identify: Identify | None = None,
 ) -> Frontend:
     """A frontend ``n1`` that takes five topics a connection and confirms within two seconds."""
     return Frontend(
@@ -531,6 +571,7 @@ def new_frontend(
         presence_settings=PresenceSettings(batch_members=100),
         latency=latency,
         public_topics=public_topics,
+        identify=identify,
         record=record,
         node="n1",
         max_connections=max_connections,
@@ -571,6 +612,7 @@ def new_dispatcher(
     now: Callable[[], float] | None = None,
     latency: Latency = NOTHING_TRACKED,
     record: Callable[[HopRecord], None] = lambda _: None,
+    revocations: IRevocationStore | None = None,
 ) -> Dispatcher:
     """A dispatcher that sweeps every five seconds.
 
@@ -580,7 +622,9 @@ def new_dispatcher(
     run_queue = RunQueue(clock=clock, slice_seconds=1)
     return Dispatcher(
         routing_table=routing_table,
+        revocations=revocations or MemoryRevocationStore(max_revocations=1000, now=now),
         frontends=frontends,
+        read_peers_seconds=5,
         settings=Deliveries(mailbox_bytes=1 << 20, mailbox_events=1000, batch_events=100),
         peers=Peers(
             clients=peers or {},

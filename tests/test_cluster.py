@@ -37,7 +37,8 @@ from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.grants import EVERYTHING
 from rtdeliver.metrics import Sample
-from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.model import Event, FrontendRef, Item, Topic
+from rtdeliver.revocations.memory import MemoryRevocationStore
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import Draft
 from tests.cluster import (
@@ -85,6 +86,7 @@ def build_frontend(process: Process[Frontend], network: Network) -> Frontend:
         presence_settings=Presence(batch_members=10),
         latency=Latency(),
         public_topics=EVERYTHING.subscribe,
+        identify=None,
         record=lambda _: None,
         node=process.node,
         max_connections=6,
@@ -104,7 +106,9 @@ def build_dispatcher(
 ) -> Dispatcher:
     return Dispatcher(
         routing_table=routing_table,
+        revocations=MemoryRevocationStore(max_revocations=1000, now=process.clock.seconds),
         frontends=frontends,
+        read_peers_seconds=5,
         settings=LINKS,
         peers=Peers(
             clients={},
@@ -387,7 +391,7 @@ class Cluster:
             accepted, lambda failure: failure.trap(Unavailable)
         )
 
-    def _note_delivered(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> None:
+    def _note_delivered(self, frontend: FrontendRef, batch: Sequence[Item]) -> None:
         process = self.processes[frontend.node]
         if process.incarnation != frontend.incarnation:
             self.complaints.append(

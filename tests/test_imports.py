@@ -15,12 +15,12 @@ FLOORS = {
     "command": ("command",),
     "roles": ("roles",),
     "application": ("likes",),
-    "domain": ("frontend", "dispatcher", "routing", "presence", "latency", "status"),
+    "domain": ("frontend", "dispatcher", "routing", "presence", "revocations", "latency", "status"),
     "mechanisms": ("http", "redis", "process"),
     "reading of settings": ("config", "redis.url"),
     "small parts": (
         *("actor", "backoff", "wheel", "tokens", "metrics", "histogram", "deferreds", "client"),
-        *("sampling", "spread", "grants", "keys"),
+        *("sampling", "spread", "grants", "keys", "revoked"),
     ),
     "values and promises": (
         *("errors", "model", "event_ids", "messages", "interfaces", "wire"),
@@ -45,7 +45,15 @@ NEIGHBOURS = {
 PURE = (
     *FLOORS["values and promises"],
     *("actor", "wheel", "metrics", "histogram", "redis.url", "client"),
-    *("grants", "sampling", "spread", "latency.joiner", "latency.results", "latency.summary"),
+    *(
+        "grants",
+        "revoked",
+        "sampling",
+        "spread",
+        "latency.joiner",
+        "latency.results",
+        "latency.summary",
+    ),
     *(
         "frontend.ages",
         "frontend.tracking",

@@ -116,6 +116,21 @@ class Access(Section, frozen=True, kw_only=True):
     ahead, where a token says from when on it is valid (nbf).
     """
 
+    longest_token_seconds: Annotated[float, Meta(gt=0, le=31_622_400)] = 604_800
+    """rtcombined, rtdispatcher: how long /disconnect refuses tokens that were issued before. No
+    token should be valid for longer.
+    """
+
+    max_revocations: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+    """rtcombined, rtdispatcher: how many members, connections and tokens may be disconnected within
+    that time. Further ones are refused.
+    """
+
+    revocation_seconds: ShortSeconds = 5
+    """rtcombined, rtdispatcher: the longest time between two readings of what was revoked in a peer
+    datacenter. Mostly it has come before.
+    """
+
     cors_origins: tuple[str, ...] = ()
     """rtcombined, rtfrontend: the origins whose pages may read the streams, such as
     "https://example.com", or "https://*.example.com" for all hosts below it. "*" allows any origin.

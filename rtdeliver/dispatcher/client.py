@@ -7,11 +7,13 @@ from zope.interface import implementer
 
 from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import AnsweredNo, StaleIncarnation, Unavailable, Unreachable
-from rtdeliver.http.client import Answer
+from rtdeliver.http.client import Answer, NodeClient
 from rtdeliver.http.failover import Failover
 from rtdeliver.http.requests import NDJSON
+from rtdeliver.http.revocations import fetch_revocations
 from rtdeliver.interfaces import IFrontendClient, IPeerClient
-from rtdeliver.model import Event, FrontendRef, Gap
+from rtdeliver.messages import Bookmark, Revocations
+from rtdeliver.model import FrontendRef, Item
 from rtdeliver.wire import encode_batch
 
 
@@ -31,7 +33,7 @@ class HttpFrontendClient:
         self._client = client
 
     @as_deferred
-    async def deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> None:
+    async def deliver(self, frontend: FrontendRef, batch: Sequence[Item]) -> None:
         try:
             await self._client.post(
                 frontend.url.rstrip("/") + "/deliver",
@@ -47,19 +49,25 @@ class HttpFrontendClient:
 
 @implementer(IPeerClient)
 class HttpPeerClient:
-    """Forwards events with ``POST /forward``.
+    """Forwards events with ``POST /forward``, and reads the revocations of the peer.
 
     :param dispatchers: the dispatchers of the peer.
+    :param reader: for requests that are rare.
     """
 
-    def __init__(self, *, dispatchers: Failover, client: Poster) -> None:
+    def __init__(self, *, dispatchers: Failover, client: Poster, reader: NodeClient) -> None:
         self._dispatchers = dispatchers
         self._client = client
+        self._reader = reader
 
     @as_deferred
-    async def forward(self, batch: Sequence[Event | Gap]) -> None:
+    async def forward(self, batch: Sequence[Item]) -> None:
         body = encode_batch(batch)
         await self._dispatchers.ask(lambda url: self._forward(f"{url}/forward", body))
+
+    @as_deferred
+    async def revocations(self, after: Bookmark) -> Revocations:
+        return await self._dispatchers.ask(lambda url: fetch_revocations(self._reader, url, after))
 
     async def _forward(self, url: str, body: bytes) -> None:
         try:

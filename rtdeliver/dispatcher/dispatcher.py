@@ -16,17 +16,26 @@ from rtdeliver.config.sections import Deliveries
 from rtdeliver.deferreds import flush
 from rtdeliver.dispatcher.links import Links
 from rtdeliver.dispatcher.peers import Peers
+from rtdeliver.dispatcher.revocation_exchange import RevocationExchange
 from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.dispatcher.uncertain import UncertainDeliveries
 from rtdeliver.errors import Unavailable
 from rtdeliver.event_ids import EventIds
-from rtdeliver.interfaces import IFrontendClient, IRoutingTable
-from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus
+from rtdeliver.interfaces import IFrontendClient, IRevocationStore, IRoutingTable
+from rtdeliver.messages import (
+    Acknowledgement,
+    Announcement,
+    Bookmark,
+    NodeStatus,
+    Revocations,
+)
 from rtdeliver.metrics import Sample, counter
-from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.model import Control, Event, FrontendRef, Gap, Item, MemberTopics, Revocation, Topic
 from rtdeliver.wire import Draft, encode_event
 
 log = Logger()
+
+_CONTROLS = (Revocation, MemberTopics)
 
 
 class TopicStatus(msgspec.Struct, frozen=True):
@@ -40,7 +49,10 @@ class TopicStatus(msgspec.Struct, frozen=True):
 class Dispatcher:
     """Routes events. It keeps nothing that another dispatcher would miss.
 
-    :param peers: the other datacenters. All events that are published here are forwarded to them.
+    :param revocations: the store that all dispatchers of the datacenter share.
+    :param peers: the other datacenters. All events that are published here are forwarded to them,
+        and so are all controls.
+    :param read_peers_seconds: the longest time between two readings of a peer's revocations.
     :param tracking: is told of all events that are routed.
     :param now: the wall clock, in seconds since the epoch.
     """
@@ -49,8 +61,10 @@ class Dispatcher:
         self,
         *,
         routing_table: IRoutingTable,
+        revocations: IRevocationStore,
         frontends: IFrontendClient,
         settings: Deliveries,
+        read_peers_seconds: float,
         peers: Peers,
         tracking: Tracking,
         clock: IReactorTime,
@@ -59,6 +73,7 @@ class Dispatcher:
         new_backoff: Callable[[], Backoff],
     ) -> None:
         self._routing_table = routing_table
+        self._revocations = revocations
         self._clock = clock
         self._now = now
         self._ids = EventIds(now=now)
@@ -77,21 +92,31 @@ class Dispatcher:
             clock=clock,
         )
         self._peers = peers
+        self._exchange = RevocationExchange(
+            peers=peers.clients,
+            keep=revocations.add,
+            read_seconds=read_peers_seconds,
+            clock=clock,
+            new_backoff=new_backoff,
+        )
         self._tracking = tracking
         self._sweep_seconds = settings.sweep_seconds
         self._sweep = LoopingCall(self._close_dead_links)
         self._sweep.clock = clock
         self._published = 0
+        self._controlled = 0
 
     def start(self) -> None:
         """Connect to the routing table, and begin to close the links to dead frontends."""
         self._routing_table.start()
+        self._exchange.start()
         self._sweep.start(self._sweep_seconds, now=False)
 
     async def flush(self, seconds: float) -> None:
         """Deliver and forward waiting events, for so many seconds at most."""
         if self._sweep.running:
             self._sweep.stop()
+        self._exchange.stop()
         self._uncertain.stop()
         await self._uncertain.settle()
         await flush(self._waiting_events, at_most_seconds=seconds, clock=self._clock)
@@ -117,15 +142,47 @@ class Dispatcher:
         self._published += len(events)
         return events
 
-    async def deliver_local(self, batch: Sequence[Event | Gap]) -> None:
+    async def deliver_local(self, batch: Sequence[Item]) -> None:
         """Deliver events to the frontends of this datacenter that have viewers of their topics.
 
-        A gap goes to the frontends with viewers of its topic, as an event does. Nothing is
-        forwarded to another datacenter.
+        A gap goes to the frontends with viewers of its topic, as an event does, and a control to
+        all frontends. Nothing is forwarded to another datacenter.
 
-        :raises Unavailable: if the routing table cannot be reached. Then nothing is delivered.
+        :raises Unavailable: if the routing table cannot be reached. Then no event is delivered.
         """
-        self._tracking.forward(batch, await self._deliver(batch))
+        controls = [item for item in batch if isinstance(item, _CONTROLS)]
+        events: Sequence[Any] = batch
+        if controls:
+            await self._control(controls)
+            events = [item for item in batch if not isinstance(item, _CONTROLS)]
+        self._tracking.forward(events, await self._deliver(events))
+
+    async def control(self, *controls: Control) -> None:
+        """Tell all frontends of all datacenters about viewers.
+
+        Revocations are kept, so that frontends and datacenters that cannot be reached now learn of
+        them later. A change of topics is for the streams that are open now.
+
+        :raises Unavailable: if the store or the routing table cannot be reached. Then perhaps
+            nobody was told.
+        """
+        await self._control(controls)
+        self._peers.post(*controls)
+        self._controlled += len(controls)
+
+    async def revocations(self, after: Bookmark) -> Revocations:
+        """Return a page of what this datacenter keeps of revocations.
+
+        :raises Unavailable: if the store cannot be reached.
+        """
+        return await self._revocations.after(after)
+
+    async def restore(self, revocations: Sequence[Revocation]) -> None:
+        """Keep revocations that a frontend has, because the store has lost them.
+
+        :raises Unavailable: if the store cannot be reached.
+        """
+        await self._revocations.add(revocations)
 
     async def announce(self, announcement: Announcement) -> Acknowledgement:
         """Apply a frontend's announcement to the routing table.
@@ -178,6 +235,11 @@ class Dispatcher:
         return [
             counter("published", "Events accepted from producers.", self._published),
             counter(
+                "controls",
+                "Disconnects, and changes of members' topics, accepted from backends.",
+                self._controlled,
+            ),
+            counter(
                 "changes_overdue",
                 "Changes of the routing table that some dispatcher did not acknowledge in time.",
                 self._routing_table.overdue_changes(),
@@ -186,6 +248,14 @@ class Dispatcher:
             *self._uncertain.samples(),
             *self._peers.samples(),
         ]
+
+    async def _control(self, controls: Sequence[Control]) -> None:
+        """Keep revocations, and deliver controls to all frontends of this datacenter."""
+        revocations = [control for control in controls if isinstance(control, Revocation)]
+        if revocations:
+            await self._revocations.add(revocations)
+        for node in await self._routing_table.nodes():
+            self._links.post(node.frontend, *controls)
 
     async def _deliver(self, batch: Sequence[Event | Gap]) -> Mapping[Topic, Sequence[FrontendRef]]:
         """Start the delivery of a batch in this datacenter, and return the routes of its topics."""

@@ -16,7 +16,7 @@ from rtdeliver.backoff import Backoff
 from rtdeliver.config.sections import LinkSettings
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.interfaces import IActor
-from rtdeliver.model import Event, Gap, Topic
+from rtdeliver.model import Control, Event, Gap, Item, Topic
 
 log = Logger()
 
@@ -43,6 +43,7 @@ class LinkCounts:
         self.delivered = 0
         self.deliveries = 0
         self.repeats = 0
+        self.controls_dropped = 0
         self.dropped: Counter[str] = Counter()
 
 
@@ -67,7 +68,7 @@ class Link:
         self,
         *,
         name: str,
-        send: Callable[[Sequence[Event | Gap]], Deferred[None]],
+        send: Callable[[Sequence[Item]], Deferred[None]],
         settings: LinkSettings,
         clock: IReactorTime,
         run_queue: RunQueue,
@@ -86,9 +87,9 @@ class Link:
         self._counts = counts
         self._broken = broken
         self._left = left
-        self._mailbox: Mailbox[Event] = Mailbox(settings)
+        self._mailbox: Mailbox[Event | Control] = Mailbox(settings)
         self._gaps: Counter[Topic] = Counter()
-        self._batch: list[Event | Gap] = []
+        self._batch: list[Item] = []
         self._state = _State.IDLE
         self._close_reason = ""
         self._repeat_until: float | None = None
@@ -114,8 +115,10 @@ class Link:
             "failures": self._backoff.failures,
         }
 
-    def post(self, *items: Event | Gap) -> None:
-        """Send events soon, after those that wait already. A full mailbox drops its oldest events.
+    def post(self, *items: Item) -> None:
+        """Send events and controls soon, after those that wait already.
+
+        A full mailbox drops its oldest ones.
 
         A gap goes ahead of the waiting events, since it stands for earlier ones.
         """
@@ -166,12 +169,12 @@ class Link:
         self._state = _State.IDLE
         self._broken(self)
 
-    def _next_batch(self) -> list[Event | Gap]:
+    def _next_batch(self) -> list[Item]:
         gaps = self._take_gaps()
         events = self._mailbox.take(
             at_most_bytes=self._settings.batch_bytes, at_most_events=self._settings.batch_events
         )
-        self._mailbox.held_bytes = sum(event.size for event in events)
+        self._mailbox.held_bytes = sum(item.size for item in events)
         return [*gaps, *events]
 
     def _delivered(self, _: None) -> None:
@@ -227,7 +230,7 @@ class Link:
             if self._batch or self._gaps or len(self._mailbox):
                 self._run_queue.add(self)
 
-    def _end_batch(self) -> list[Event | Gap]:
+    def _end_batch(self) -> list[Item]:
         batch, self._batch = self._batch, []
         self._mailbox.held_bytes = 0
         self._repeat_until = None
@@ -236,10 +239,15 @@ class Link:
     def _drop_batch(self, reason: str) -> None:
         self._drop(self._end_batch(), reason)
 
-    def _drop(self, lost: Sequence[Event | Gap], reason: str) -> None:
+    def _drop(self, lost: Sequence[Item], reason: str) -> None:
         self._counts.dropped[reason] += _events_in(lost)
         for item in lost:
-            self._note_gap(item.topic, item.lost if isinstance(item, Gap) else 1)
+            if isinstance(item, Event):
+                self._note_gap(item.topic, 1)
+            elif isinstance(item, Gap):
+                self._note_gap(item.topic, item.lost)
+            else:
+                self._counts.controls_dropped += 1
 
     def _leave_gaps(self) -> None:
         gaps = self._take_gaps()
@@ -257,5 +265,5 @@ class Link:
             self._gaps[topic] += lost
 
 
-def _events_in(batch: Sequence[Event | Gap]) -> int:
+def _events_in(batch: Sequence[Item]) -> int:
     return sum(isinstance(item, Event) for item in batch)

@@ -16,7 +16,7 @@ from rtdeliver.dispatcher.link import Link, LinkCounts
 from rtdeliver.errors import StaleIncarnation
 from rtdeliver.interfaces import IFrontendClient
 from rtdeliver.metrics import Sample, counter, dropped, gauge
-from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.model import FrontendRef, Gap, Item, Topic
 
 _DROP_REASONS = {
     "full": "link_full",
@@ -73,7 +73,7 @@ class Links:
         """How many events wait to be delivered, over all links."""
         return sum(entry.link.mailbox_events for entry in self._links.values())
 
-    def post(self, frontend: FrontendRef, *items: Event | Gap) -> None:
+    def post(self, frontend: FrontendRef, *items: Item) -> None:
         """Deliver events and gaps to ``frontend`` soon."""
         entry = self._links.get(frontend.node)
         if entry is None or entry.frontend != frontend:
@@ -121,6 +121,11 @@ class Links:
             counter(
                 "delivered", "Events delivered to frontends.", counts.delivered, at="dispatcher"
             ),
+            counter(
+                "controls_dropped",
+                "Controls that did not reach a frontend; it reads revocations later.",
+                counts.controls_dropped,
+            ),
             counter("deliveries", "Batches sent to frontends.", counts.deliveries),
             counter("deliveries_repeated", "Batches sent again.", counts.repeats),
             *(
@@ -160,7 +165,7 @@ class Links:
         link.post(*(Gap(topic=topic, lost=lost) for topic, lost in left.items()))
         return entry
 
-    def _deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
+    def _deliver(self, frontend: FrontendRef, batch: Sequence[Item]) -> Deferred[None]:
         return self._client.deliver(frontend, batch).addErrback(self._end_if_stale, frontend)
 
     def _end_if_stale(self, failure: Failure, frontend: FrontendRef) -> Failure:

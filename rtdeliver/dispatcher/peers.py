@@ -12,7 +12,7 @@ from rtdeliver.config.sections import Forwards
 from rtdeliver.dispatcher.link import Link, LinkCounts
 from rtdeliver.interfaces import IPeerClient
 from rtdeliver.metrics import Sample, counter, dropped, gauge
-from rtdeliver.model import Event, Gap
+from rtdeliver.model import Control, Event, Gap
 
 _DROP_REASONS = ("full", "answer_lost", "refused", "closed", "failed")
 
@@ -35,7 +35,7 @@ class Peers:
         run_queue: RunQueue,
         new_backoff: Callable[[], Backoff],
     ) -> None:
-        self._clients = clients
+        self.clients = clients
         self._settings = settings
         self._clock = clock
         self._run_queue = run_queue
@@ -50,7 +50,7 @@ class Peers:
         """How many events wait to be forwarded, over all peers."""
         return sum(link.mailbox_events for link in self._links.values())
 
-    def post(self, *events: Event) -> None:
+    def post(self, *events: Event | Control) -> None:
         """Forward ``events`` to every peer soon."""
         for name, link in self._links.items():
             link.post(*self._left_gaps.pop(name, ()), *events)
@@ -83,6 +83,12 @@ class Peers:
     def samples(self) -> Iterator[Sample]:
         for name, counts in self._counts.items():
             yield counter("forwarded", "Events that a peer accepted.", counts.delivered, peer=name)
+            yield counter(
+                "controls_not_forwarded",
+                "Controls that did not reach a peer; it reads revocations later.",
+                counts.controls_dropped,
+                peer=name,
+            )
             yield counter("forwards", "Batches sent to a peer.", counts.deliveries, peer=name)
             yield counter(
                 "forwards_repeated", "Batches sent to a peer again.", counts.repeats, peer=name
@@ -107,7 +113,7 @@ class Peers:
     def _new_link(self, name: str) -> Link:
         return Link(
             name=f"datacenter {name}",
-            send=self._clients[name].forward,
+            send=self.clients[name].forward,
             settings=self._settings,
             clock=self._clock,
             run_queue=self._run_queue,

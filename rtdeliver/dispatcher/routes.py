@@ -1,21 +1,25 @@
 """The HTTP paths of a dispatcher."""
 
+import re
 from collections.abc import Callable
 
 from klein import Klein
 from msgspec.structs import replace
 from twisted.web.server import Request
 
-from rtdeliver.config.sections import Publishing
+from rtdeliver.config.sections import Access, Publishing
 from rtdeliver.deferreds import shield
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import BadRequest
 from rtdeliver.http.replies import PostHandler, Reply, answer
 from rtdeliver.http.requests import JSON, NDJSON, Post, media_type, post_of, query_values
-from rtdeliver.model import check_topic
+from rtdeliver.messages import Bookmark
+from rtdeliver.model import Revocation, check_topic
 from rtdeliver.wire import (
     decode_announcement,
     decode_batch,
+    decode_disconnect,
+    decode_member_topics,
     decode_publish,
     decode_publish_batch,
 )
@@ -38,6 +42,59 @@ def dispatcher_posts(dispatcher: Dispatcher, limits: Publishing) -> dict[str, Po
         return Reply(202, {"delivered": len(batch)})
 
     return {"/publish": publish, "/forward": forward}
+
+
+def add_control_routes(
+    app: Klein, dispatcher: Dispatcher, access: Access, now: Callable[[], float]
+) -> None:
+    """Add the paths with which backends change what viewers may do now.
+
+    :param now: the wall clock, by which revocations hold.
+    """
+
+    @app.route("/disconnect", methods=["POST"])
+    async def disconnect(request: Request) -> bytes:
+        post = post_of(request)
+        media_type(post.content_type, JSON)
+        revocation = decode_disconnect(
+            post.body, at=now(), keep_seconds=access.longest_token_seconds
+        )
+        await shield(dispatcher.control(revocation))
+        return answer(request, 202, {"at": revocation.at, "until": revocation.until})
+
+    @app.route("/members/<path:member>/topics", methods=["POST"])
+    async def member_topics(request: Request, member: str) -> bytes:
+        post = post_of(request)
+        media_type(post.content_type, JSON)
+        change = decode_member_topics(member, post.body)
+        await shield(dispatcher.control(change))
+        return answer(request, 202, {"member": member})
+
+    @app.route("/revocations", methods=["GET"])
+    async def revocations(request: Request) -> bytes:
+        bookmark = Bookmark(_single(request, "store"), _entry(_single(request, "entry")))
+        return answer(request, 200, await shield(dispatcher.revocations(bookmark)))
+
+    @app.route("/revocations", methods=["POST"])
+    async def restore(request: Request) -> bytes:
+        post = post_of(request)
+        media_type(post.content_type, NDJSON)
+        kept = [item for item in decode_batch(post.body) if isinstance(item, Revocation)]
+        await shield(dispatcher.restore(kept))
+        return answer(request, 202, {"kept": len(kept)})
+
+
+def _single(request: Request, name: str) -> str:
+    values = query_values(request, name)
+    if len(values) > 1:
+        raise BadRequest(f"give one {name}, not {len(values)}")
+    return values[0] if values else ""
+
+
+def _entry(text: str) -> int:
+    if text and not re.fullmatch("[0-9]{1,15}", text):
+        raise BadRequest(f"entry must be the number of an entry, not {text[:40]}")
+    return int(text or 0)
 
 
 def add_dispatcher_routes(app: Klein, dispatcher: Dispatcher, now: Callable[[], float]) -> None:

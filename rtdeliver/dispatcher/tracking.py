@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rtdeliver.config.sections import Latency
 from rtdeliver.messages import HopRecord, HopStage
-from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.model import Event, FrontendRef, Item, Topic
 from rtdeliver.sampling import TypeSamples
 from rtdeliver.wire import type_of
 
@@ -30,22 +30,18 @@ class Tracking:
         self._record = record
         self._now = now
 
-    def publish(
-        self, batch: Sequence[Event | Gap], routes: Mapping[Topic, Sequence[FrontendRef]]
-    ) -> None:
+    def publish(self, batch: Sequence[Item], routes: Mapping[Topic, Sequence[FrontendRef]]) -> None:
         """Record events that were published here."""
         self._note("published", batch, routes, self._peers)
 
-    def forward(
-        self, batch: Sequence[Event | Gap], routes: Mapping[Topic, Sequence[FrontendRef]]
-    ) -> None:
+    def forward(self, batch: Sequence[Item], routes: Mapping[Topic, Sequence[FrontendRef]]) -> None:
         """Record events that a peer has forwarded to here."""
         self._note("forwarded", batch, routes, ())
 
     def _note(
         self,
         stage: HopStage,
-        batch: Sequence[Event | Gap],
+        batch: Sequence[Item],
         routes: Mapping[Topic, Sequence[FrontendRef]],
         peers: tuple[str, ...],
     ) -> None:

@@ -14,28 +14,36 @@ from rtdeliver.errors import (
     Refusal,
     TooManyRequests,
     TooManyTopics,
+    Unauthorized,
     UnknownConnection,
 )
 from rtdeliver.frontend.clock_offsets import ClockOffsets
 from rtdeliver.http.client import Answer, NodeClient
 from rtdeliver.http.failover import Failover
-from rtdeliver.http.requests import JSON
+from rtdeliver.http.requests import JSON, NDJSON
+from rtdeliver.http.revocations import fetch_revocations
 from rtdeliver.interfaces import IConnections, IDispatcherClient, IOwnerClient, IPresenceClient
 from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
+    Bookmark,
     PresenceHeartbeat,
     Receipt,
+    Refreshed,
+    Revocations,
     Subscriptions,
     TopicsChange,
 )
-from rtdeliver.model import ConnectionId, FrontendRef
+from rtdeliver.model import ConnectionId, FrontendRef, Revocation
 from rtdeliver.wire import (
     decode_acknowledgement,
     decode_frontends,
+    decode_refreshed,
     decode_subscriptions,
     encode,
+    encode_batch,
     forbidden_in,
+    message_in,
 )
 
 T = TypeVar("T")
@@ -67,6 +75,17 @@ class HttpDispatcherClient:
     async def heartbeat(self, heartbeat: PresenceHeartbeat) -> None:
         body = encode(heartbeat)
         await self._dispatchers.ask(lambda url: self._post(f"{url}/presence", body, bool))
+
+    @as_deferred
+    async def revocations(self, after: Bookmark) -> Revocations:
+        return await self._dispatchers.ask(lambda url: fetch_revocations(self._client, url, after))
+
+    @as_deferred
+    async def restore(self, revocations: Sequence[Revocation]) -> None:
+        body = encode_batch(revocations)
+        await self._dispatchers.ask(
+            lambda url: self._client.post(f"{url}/revocations", body, content_type=NDJSON)
+        )
 
     async def _announce(self, url: str, body: bytes) -> Acknowledgement:
         sent_at = self._offsets.now()
@@ -102,13 +121,22 @@ class _RemoteConnections:
 
     @as_deferred
     async def subscribe(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
-        return await _subscriptions_of(
-            self._client.post(self._path(id), encode(change), content_type=JSON)
+        answer = await _owned(
+            self._client.post(self._path(id, "topics"), encode(change), content_type=JSON)
         )
+        return _decoded(decode_subscriptions, answer)
 
     @as_deferred
     async def subscriptions(self, id: ConnectionId) -> Subscriptions:
-        return await _subscriptions_of(self._client.get(self._path(id)))
+        answer = await _owned(self._client.get(self._path(id, "topics")))
+        return _decoded(decode_subscriptions, answer)
+
+    @as_deferred
+    async def refresh(self, id: ConnectionId, token: str) -> Refreshed:
+        answer = await _owned(
+            self._client.post(self._path(id, "token"), encode({"token": token}), content_type=JSON)
+        )
+        return _decoded(decode_refreshed, answer)
 
     @as_deferred
     async def receive(self, receipt: Receipt) -> None:
@@ -117,14 +145,13 @@ class _RemoteConnections:
     def look_for(self, id: ConnectionId) -> Deferred[None]:  # noqa: ARG002
         return succeed(None)
 
-    def _path(self, id: ConnectionId) -> str:
-        return f"{self._url}/connections/{quote(id, safe='')}/topics"
+    def _path(self, id: ConnectionId, what: str) -> str:
+        return f"{self._url}/connections/{quote(id, safe='')}/{what}"
 
 
-async def _subscriptions_of(request: Awaitable[Answer]) -> Subscriptions:
-    answer = await _owned(request)
+def _decoded(decode: Callable[[bytes], T], answer: Answer) -> T:
     try:
-        return decode_subscriptions(answer.body)
+        return decode(answer.body)
     except Refusal as refusal:
         raise AnsweredNo(200, refusal.message) from None
 
@@ -138,6 +165,9 @@ async def _owned(request: Awaitable[Answer]) -> Answer:
             raise UnknownConnection(
                 "no stream has this connection id; connect again, and use the new id"
             ) from None
+        if failure.status == Unauthorized.status:
+            # A wrong secret is refused with 401, too, but then nothing works.
+            raise Unauthorized(message_in(failure.body)) from None
         if failure.status == Forbidden.status:
             raise forbidden_in(failure.body) from None
         if failure.status == TooManyTopics.status:

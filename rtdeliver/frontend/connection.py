@@ -70,6 +70,19 @@ class _Ending:
         return any(position < self.until.get(feed, 0) for feed, position in cursors)
 
 
+@implementer(IVisited)
+class _Expiry:
+    """A visit at the time when a new token expires, once."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+
+    def visit(self, now: float) -> None:
+        self._connection.check_expiry(now)
+
+
 @implementer(IStreamOwner, IProtocol, IActor, IVisited)
 class Connection:
     """A viewer's stream.
@@ -102,6 +115,7 @@ class Connection:
         "_stream",
         "_unsent_bytes",
         "_wheel",
+        "given",
         "id",
         "identity",
         "queued",
@@ -123,6 +137,8 @@ class Connection:
     ) -> None:
         self.id = id
         self.identity = identity
+        self.given: frozenset[Topic] = frozenset()
+        """The topics that a backend has added, whatever the token grants."""
         self.queued = False
         self.sequence = -1
         """That of the last change of topics that had one."""
@@ -149,6 +165,11 @@ class Connection:
     def member(self) -> Member | None:
         """The member who watches; ``None`` for an anonymous viewer."""
         return None if self.identity is None else self.identity.member
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether its last frame is decided."""
+        return self._ending is not None or self._state in (_State.CLOSING, _State.CLOSED)
 
     @property
     def mailbox_bytes(self) -> int:
@@ -189,12 +210,37 @@ class Connection:
         if self._state is _OPEN:
             self._run_queue.add(self)
 
+    def tell(self, frame: bytes) -> None:
+        """Send a control frame, after the events that wait already.
+
+        A client that does not read, and for which these come again and again, is aborted.
+        """
+        if self.is_ending:
+            return
+        self._control += frame
+        if len(self._control) > self._settings.mailbox_bytes:
+            self.abort(CloseReason.OVERFLOW)
+        elif self._state is _OPEN:
+            self._run_queue.add(self)
+
+    def renew(self, identity: Identity, expires_at: float) -> None:
+        """Go on with a new token.
+
+        :param expires_at: when the stream must end now, by the clock of the wheel.
+        """
+        is_sooner = expires_at < self._expires_at
+        self.identity = identity
+        self._expires_at = expires_at
+        if is_sooner:
+            # The next visit may come too late.
+            self._wheel.add(_Expiry(self), max(0.0, expires_at - self._wheel.now))
+
     def end(self, last: bytes, reason: CloseReason) -> None:
         """Send the waiting events, then ``last``, and end the stream.
 
         That takes as long as the client reads. Events that come later do not prolong it.
         """
-        if self._ending is not None or self._state in (_State.CLOSING, _State.CLOSED):
+        if self.is_ending:
             return
         self._ending = _Ending(
             chunk(last) + LAST_CHUNK, reason, {feed: feed.end for feed, _ in self._cursors}
@@ -297,16 +343,21 @@ class Connection:
         if self._state is _State.CLOSING:
             self._check_end(now)
         elif now >= self._expires_at:
-            self.end(sse.expired_frame(), CloseReason.EXPIRED)
-            if now >= self._expires_at + self._settings.stall_seconds:
-                self.abort(CloseReason.EXPIRED)
+            self.check_expiry(now)
         elif self._state is _State.BLOCKED:
             self._check_stall(now)
         elif now - self._last_progress >= self._settings.heartbeat_seconds and not self._cursors:
-            self._control = self._heartbeat
+            self._control = self._control or self._heartbeat
             self._last_progress = now
             self._run_queue.add(self)
         return self._visit_seconds()
+
+    def check_expiry(self, now: float) -> None:
+        """End the stream if its token has expired."""
+        if now >= self._expires_at:
+            self.end(sse.expired_frame(), CloseReason.EXPIRED)
+        if now >= self._expires_at + self._settings.stall_seconds:
+            self.abort(CloseReason.EXPIRED)
 
     def logPrefix(self) -> str:
         return "Connection"
@@ -347,7 +398,7 @@ class Connection:
         if self._rest:
             rest, self._rest = self._rest, b""
             return rest, 0, NOTHING
-        if ending.waits_for(self._cursors) or self._gaps:
+        if ending.waits_for(self._cursors) or self._gaps or self._control:
             return self._take()
         if ending.last:
             last, ending.last = ending.last, b""

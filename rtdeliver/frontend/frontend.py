@@ -19,17 +19,20 @@ from rtdeliver.frontend import sse
 from rtdeliver.frontend.ages import EventAges, Passage, Stage
 from rtdeliver.frontend.chunked import chunk
 from rtdeliver.frontend.connection import Connection
+from rtdeliver.frontend.controls import Controls
 from rtdeliver.frontend.feed import Feed, Frames
 from rtdeliver.frontend.interest import Interest
 from rtdeliver.frontend.members import Members
+from rtdeliver.frontend.permissions import Identify, Permissions
 from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeats
 from rtdeliver.frontend.receipts import Receipts
 from rtdeliver.frontend.recent import RecentEvents
+from rtdeliver.frontend.revocation_reader import RevocationReader
 from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.frontend.supervisor import Supervisor
 from rtdeliver.frontend.top_topics import TopTopics
 from rtdeliver.frontend.tracking import TrackedEvent, Tracking
-from rtdeliver.grants import Patterns, not_covered
+from rtdeliver.grants import Patterns
 from rtdeliver.histogram import Histogram
 from rtdeliver.interfaces import (
     IConnections,
@@ -38,9 +41,10 @@ from rtdeliver.interfaces import (
     IPresenceClient,
     IStreamOwner,
 )
-from rtdeliver.messages import HopRecord, Receipt, Subscriptions, TopicsChange
+from rtdeliver.messages import HopRecord, Receipt, Refreshed, Subscriptions, TopicsChange
 from rtdeliver.metrics import HistogramSample, Sample, counter, gauge
-from rtdeliver.model import ConnectionId, Event, FrontendRef, Gap, Topic
+from rtdeliver.model import ConnectionId, Control, Event, FrontendRef, Gap, Item, Topic
+from rtdeliver.revoked import Revoked
 from rtdeliver.tokens import Identity
 from rtdeliver.wheel import TimingWheel
 
@@ -59,6 +63,7 @@ class Frontend:
     :param incarnation: the name of this process among all that run as the same node.
     :param max_connections: the largest number of streams at a time.
     :param public_topics: the topics that anybody may watch.
+    :param identify: returns what a token proves; ``None`` without a key.
     :param record: takes the records of tracked events.
     :param now: the wall clock, in seconds since the epoch.
     """
@@ -76,6 +81,7 @@ class Frontend:
         dispatchers: IDispatcherClient,
         presence: IPresenceClient,
         public_topics: Patterns,
+        identify: Identify | None,
         record: Callable[[HopRecord], None],
         new_backoff: Callable[[], Backoff],
         clock: IReactorTime,
@@ -84,7 +90,24 @@ class Frontend:
         wheel: TimingWheel,
     ) -> None:
         self._settings = settings
-        self._public_topics = public_topics
+        self._now = now
+        self._revoked = Revoked()
+        self._revocations = RevocationReader(
+            client=dispatchers,
+            revoked=self._revoked,
+            came=lambda revocations: self._controls.revoke(revocations),
+            settings=routing,
+            clock=clock,
+            now=now,
+            backoff=new_backoff(),
+        )
+        self.permissions = Permissions(
+            public_topics=public_topics,
+            identify=identify,
+            revoked=self._revoked,
+            known=self._revocations.known,
+        )
+        """What viewers may watch here."""
         self._node = node
         self._incarnation = incarnation
         next_number = count(1).__next__
@@ -127,7 +150,14 @@ class Frontend:
             sent_passages=self._ages.sent,
             ended=self._ended,
         )
-        self._members = Members()
+        self._members: Members[Connection] = Members()
+        self._controls = Controls(
+            table=self._table,
+            members=self._members,
+            supervisor=self._supervisor,
+            revoked=self._revoked,
+            confirmed=self._interest.confirmed,
+        )
         self._presence_heartbeats = PresenceHeartbeats(
             members=self._members,
             client=presence,
@@ -144,6 +174,7 @@ class Frontend:
         """Announce to the dispatchers that this frontend accepts deliveries at ``url``."""
         self._interest.start(FrontendRef(node=self._node, url=url, incarnation=self._incarnation))
         self._presence_heartbeats.start()
+        self._revocations.start()
 
     def write_records(self) -> None:
         """Record what has become of tracked events since the last time."""
@@ -157,6 +188,7 @@ class Frontend:
     async def leave(self) -> None:
         """Remove this frontend from the routing table."""
         self._presence_heartbeats.stop()
+        self._revocations.stop()
         await self._interest.leave()
 
     def missing(self) -> list[str]:
@@ -165,9 +197,12 @@ class Frontend:
         busy = self._supervisor.busy
         return missing if busy is None else [*missing, f"this frontend is {busy}"]
 
-    def busy(self, topics: Sequence[Topic] = ()) -> bytes | None:
-        """The frame for a viewer of ``topics`` that is refused now, or ``None`` if it may come."""
-        reason = self._supervisor.busy
+    def busy(self, topics: Sequence[Topic] = (), *, starting: bool = False) -> bytes | None:
+        """The frame for a viewer of ``topics`` that is refused now, or ``None`` if it may come.
+
+        :param starting: whether it is not known yet if the viewer may come.
+        """
+        reason = self._supervisor.busy or ("starting" if starting else None)
         if reason is None:
             try:
                 self._table.check_room(set(topics))
@@ -202,13 +237,13 @@ class Frontend:
         :raises TooManyTopics: if there are too many topics; nothing has happened then, too.
         :raises Unavailable: if `busy` does not return ``None``; nothing has happened then, too.
         """
-        self._check_allowed(topics, identity)
+        self.permissions.check(topics, identity)
         topics = list(dict.fromkeys([*(identity.topics if identity else ()), *topics]))
         self._table.check_count(len(topics))
         self._table.check_room(topics)
         first = head()
         connection = self._supervisor.start(attach, identity, heartbeat)
-        if connection.member is not None and self._members.add(connection.member):
+        if connection.member is not None and self._members.add(connection.member, connection):
             self._presence_heartbeats.came(connection.member)
         self._table.change(connection, add=topics)
         opened = self._interest.confirmed(topics).addCallback(
@@ -220,8 +255,8 @@ class Frontend:
 
     @as_deferred
     async def subscribe(self, id: ConnectionId, change: TopicsChange) -> Subscriptions:
-        connection = self._supervisor.connection(id)
-        self._check_allowed(change.add, connection.identity)
+        connection = self._supervisor.open_connection(id)
+        self.permissions.check(change.add, connection.identity, connection.given)
         if change.sequence is None or change.sequence > connection.sequence:
             self._table.change(connection, add=change.add, remove=change.remove)
             if change.sequence is not None:
@@ -232,6 +267,33 @@ class Frontend:
             awaited = tuple(set(change.add).intersection(self._table.topics(connection)))
         await self._interest.confirmed(awaited)
         return self._subscriptions(id)
+
+    @as_deferred
+    async def refresh(self, id: ConnectionId, token: str) -> Refreshed:
+        self._supervisor.open_connection(id)
+        identity = self.permissions.identify(token)
+        if isinstance(identity, Deferred):
+            identity = await identity
+        connection = self._supervisor.open_connection(id)
+        if identity.member != connection.member:
+            raise Forbidden("the token is for another member than the one whose stream this is")
+        before = connection.identity.topics if connection.identity else ()
+        added = [topic for topic in identity.topics if topic not in before]
+        removed = self.permissions.not_allowed(
+            self._table.topics(connection), identity, connection.given
+        )
+        self._table.change(connection, add=added, remove=removed)
+        self._supervisor.renew(connection, identity)
+        await self._interest.confirmed(added)
+        subscriptions = self._subscriptions(id)
+        return Refreshed(
+            connection=id,
+            topics=subscriptions.topics,
+            removed=removed,
+            expires_at=identity.expires_at,
+            expires_in_seconds=round(identity.expires_at - self._now(), 1),
+            pending=subscriptions.pending,
+        )
 
     def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
         return execute(self._subscriptions, id)
@@ -263,14 +325,17 @@ class Frontend:
                 "the delivery is for another process of this node than the one that runs here"
             )
 
-    def deliver(self, batch: Sequence[Event | Gap]) -> None:
+    def deliver(self, batch: Sequence[Item]) -> None:
         self._ages.observe(
             Stage.DELIVERED, Counter(event.at for event in batch if isinstance(event, Event))
         )
-        for frames in self._frames(batch):
+        controls: list[Control] = []
+        for frames in self._frames(batch, controls):
             feed = self._table.group(frames.topic)
             if feed is not None:
                 feed.post(frames)
+        if controls:
+            self._controls.take(controls)
 
     @property
     def ages(self) -> Mapping[str, Histogram]:
@@ -317,29 +382,17 @@ class Frontend:
             *self._receipts.samples(),
             *self._tracking.samples(),
             *self._recent.samples(),
+            *self._controls.samples(),
             *self._supervisor.samples(),
             gauge("members", "Members with streams.", len(self._members)),
             *self._presence_heartbeats.samples(),
         ]
 
-    def _check_allowed(self, topics: Iterable[Topic], identity: Identity | None) -> None:
-        """Check that a viewer may watch ``topics``.
-
-        :raises Forbidden: if it may not; names those that it may not watch.
-        """
-        allowed = [self._public_topics]
-        if identity is not None:
-            topics = (topic for topic in topics if topic not in identity.topics)
-            allowed.append(identity.grants.subscribe)
-        forbidden = not_covered(topics, *allowed)
-        if forbidden:
-            what = "the token does not grant" if identity else "without a token, nobody may watch"
-            raise Forbidden(f"{what} {_shown(forbidden)}", topics=forbidden)
-
     def _ended(self, connection: Connection) -> None:
         self._table.drop(connection)
-        if connection.member is not None and self._members.discard(connection.member):
-            self._presence_heartbeats.left(connection.member)
+        member = connection.member
+        if member is not None and self._members.discard(member, connection):
+            self._presence_heartbeats.left(member)
 
     def _report_unknown_gaps(self, topics: Iterable[Topic]) -> None:
         for topic in topics:
@@ -362,16 +415,22 @@ class Frontend:
             lost=lost,
             heartbeat_seconds=self._settings.heartbeat_seconds,
             receipts_one_in=self._receipts.one_in,
+            expires_in_seconds=None
+            if connection.identity is None
+            else connection.identity.expires_at - self._now(),
             reconnect_seconds=self._settings.reconnect_seconds,
         )
         connection.open(head + chunk(frame))
 
-    def _frames(self, batch: Iterable[Event | Gap]) -> Iterator[Frames]:
-        """Make frames of each run of events of the same topic, if the topic has viewers here."""
+    def _frames(self, batch: Iterable[Item], controls: list[Control]) -> Iterator[Frames]:
+        """Make frames of each run of events of the same topic, if the topic has viewers here.
+
+        :param controls: gets the controls of the batch.
+        """
         run: list[Event] = []
         tracked: list[TrackedEvent] = []
         size = 0
-        for event in self._unseen(batch):
+        for event in self._unseen(batch, controls):
             if run and (event.topic != run[0].topic or size >= _FRAMES_BYTES):
                 yield _frames_of(run, tracked)
                 run, tracked, size = [], [], 0
@@ -386,22 +445,19 @@ class Frontend:
         if run:
             yield _frames_of(run, tracked)
 
-    def _unseen(self, batch: Iterable[Event | Gap]) -> Iterator[Event]:
-        for event in batch:
-            if isinstance(event, Gap):
-                for viewer in self._table.viewers(event.topic):
-                    viewer.miss(event.topic, event.lost)
-                continue
-            self._delivered += 1
-            if self._recent.seen(event):
-                self._repeated += 1
+    def _unseen(self, batch: Iterable[Item], controls: list[Control]) -> Iterator[Event]:
+        for item in batch:
+            if isinstance(item, Event):
+                self._delivered += 1
+                if self._recent.seen(item):
+                    self._repeated += 1
+                else:
+                    yield item
+            elif isinstance(item, Gap):
+                for viewer in self._table.viewers(item.topic):
+                    viewer.miss(item.topic, item.lost)
             else:
-                yield event
-
-
-def _shown(topics: Sequence[Topic]) -> str:
-    more = f" and {len(topics) - 3} more" if len(topics) > 3 else ""
-    return ", ".join(topic[:100] for topic in topics[:3]) + more
+                controls.append(item)
 
 
 def _frames_of(run: Sequence[Event], tracked: Sequence[TrackedEvent]) -> Frames:

@@ -10,7 +10,7 @@ from zope.interface import implementer
 from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import Refused, RemoteFailure, Unavailable, UnknownConnection
 from rtdeliver.interfaces import IConnections, IDispatcherClient, IOwnerClient
-from rtdeliver.messages import Receipt, Subscriptions, TopicsChange
+from rtdeliver.messages import Receipt, Refreshed, Subscriptions, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef, node_of
 
 T = TypeVar("T")
@@ -61,6 +61,9 @@ class OwnedConnections:
 
     def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
         return self._ask(id, lambda connections: connections.subscriptions(id))
+
+    def refresh(self, id: ConnectionId, token: str) -> Deferred[Refreshed]:
+        return self._ask(id, lambda connections: connections.refresh(id, token))
 
     def receive(self, receipt: Receipt) -> Deferred[None]:
         return self._ask(receipt.connection, lambda connections: connections.receive(receipt))

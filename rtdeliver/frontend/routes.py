@@ -1,7 +1,5 @@
 """The HTTP paths of a frontend."""
 
-from collections.abc import Callable
-
 import msgspec
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -14,6 +12,7 @@ from rtdeliver.deferreds import shield
 from rtdeliver.errors import BadRequest, Unauthorized, Unavailable
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.frontend import Frontend
+from rtdeliver.frontend.permissions import Permissions
 from rtdeliver.frontend.takeover import response_head, take_over
 from rtdeliver.http.replies import PostHandler, Reply, answer, close_after
 from rtdeliver.http.requests import (
@@ -31,31 +30,25 @@ from rtdeliver.http.routes import add_public_health
 from rtdeliver.interfaces import IConnections
 from rtdeliver.messages import Subscriptions
 from rtdeliver.model import ConnectionId, Topic, check_topic
-from rtdeliver.tokens import Identity
-from rtdeliver.wire import decode_batch, decode_receipt, decode_topics_change
-
-Identify = Callable[[str], Identity | Deferred[Identity]]
-"""Returns what a token proves, or raises `Unauthorized`."""
+from rtdeliver.tokens import Identity, TokenRevoked
+from rtdeliver.wire import decode_batch, decode_receipt, decode_token, decode_topics_change
 
 
-def add_connect_route(
-    app: Klein,
-    frontend: Frontend,
-    sockets: Sockets,
-    identify: Identify | None = None,
-) -> None:
-    """Add ``/connect``, where browsers open streams, and ``/health``.
-
-    :param identify: returns the identity that a token proves, now or later, or raises
-        `Unauthorized`. Without it, tokens are ignored.
-    """
+def add_connect_route(app: Klein, frontend: Frontend, sockets: Sockets) -> None:
+    """Add ``/connect``, where browsers open streams, and ``/health``."""
 
     @app.route("/connect", methods=["GET"])
     def connect(request: Request) -> bytes | Resource | Deferred[bytes | Resource]:
-        identity = _identity(request, identify) if identify else None
+        try:
+            identity = _identity(request, frontend.permissions)
+        except TokenRevoked as refusal:
+            return _stay_away(request, refusal)
         if isinstance(identity, Deferred):
-            # A key has to be fetched first.
-            return identity.addCallback(lambda found: open_stream(request, found))
+            # A key or the revocations have to be fetched first.
+            return identity.addCallbacks(
+                lambda found: open_stream(request, found),
+                lambda failure: _not_identified(frontend, request, failure),
+            )
         return open_stream(request, identity)
 
     def open_stream(request: Request, identity: Identity | None) -> bytes | Resource:
@@ -68,9 +61,7 @@ def add_connect_route(
             comes_back=bool(header(request, "Last-Event-ID")),
             heartbeat=_heartbeat(request),
         )
-        request.setHeader(b"Content-Type", sse.CONTENT_TYPE)
-        request.setHeader("Cache-Control", "no-store, no-transform")
-        request.setHeader("X-Accel-Buffering", "no")
+        _set_stream_fields(request)
         busy = frontend.busy(topics)
         if busy is not None and (request.method == b"HEAD" or header(request, "Rt-Elsewhere")):
             raise Unavailable("this frontend takes no viewers now; another one may")
@@ -86,10 +77,39 @@ def add_connect_route(
     add_public_health(app, frontend.missing)
 
 
-def add_topics_routes(app: Klein, connections: IConnections) -> None:
-    """Add ``/connections/{id}/topics``, where the topics of a stream are changed.
+def _not_identified(frontend: Frontend, request: Request, failure: Failure) -> bytes:
+    """Answer a client for whom a key or the revocations could not be fetched, or were of no use."""
+    error = failure.value
+    if isinstance(error, TokenRevoked):
+        return _stay_away(request, error)
+    busy = frontend.busy(starting=True) if isinstance(error, Unavailable) else None
+    if busy is None or request.method == b"HEAD":
+        failure.raiseException()
+    _set_stream_fields(request)
+    close_after(request)
+    return busy
 
-    Add ``/received``, too, where pages tell which events they have received.
+
+def _set_stream_fields(request: Request) -> None:
+    request.setHeader("Content-Type", sse.CONTENT_TYPE)
+    request.setHeader("Cache-Control", "no-store, no-transform")
+    request.setHeader("X-Accel-Buffering", "no")
+
+
+def _stay_away(request: Request, refusal: TokenRevoked) -> bytes:
+    """Answer a client that was disconnected. At 204 an EventSource never comes back."""
+    if refusal.reconnect:
+        raise refusal
+    request.setResponseCode(204)
+    request.setHeader("Cache-Control", "no-store")
+    return b""
+
+
+def add_connection_routes(app: Klein, connections: IConnections) -> None:
+    """Add what clients do with their streams.
+
+    ``/connections/{id}/topics`` changes the topics, ``/connections/{id}/token`` takes a new token,
+    and at ``/received`` pages tell which events they have received.
     """
 
     @app.route("/connections/<id>/topics", methods=["GET"])
@@ -106,6 +126,14 @@ def add_topics_routes(app: Klein, connections: IConnections) -> None:
         change = decode_topics_change(post.body)
         subscriptions = await shield(connections.subscribe(ConnectionId(id), change))
         return answer(request, _status(subscriptions), subscriptions)
+
+    @app.route("/connections/<id>/token", methods=["POST"])
+    async def refresh(request: Request, id: str) -> bytes:
+        post = post_of(request)
+        media_type(post.content_type, JSON)
+        token = decode_token(post.body)
+        refreshed = await shield(connections.refresh(ConnectionId(id), token))
+        return answer(request, 202 if refreshed.pending else 200, refreshed)
 
     @app.route("/received", methods=["POST"])
     async def receive(request: Request) -> bytes:
@@ -144,26 +172,32 @@ def _heartbeat(request: Request) -> bytes:
     return sse.HEARTBEAT_EVENT if values else sse.HEARTBEAT
 
 
-def _identity(request: Request, identify: Identify) -> Identity | Deferred[Identity | None] | None:
+def _identity(
+    request: Request, permissions: Permissions
+) -> Identity | Deferred[Identity | None] | None:
     """Return whom the token in a request's query, header or cookie is for, if there is one.
 
     :raises BadRequest: if there are two tokens in the query.
     :raises Unauthorized: if the token in the query or the header is invalid. Browsers send cookies
         unasked, perhaps old ones or those of another application, so an invalid cookie is ignored.
+    :raises TokenRevoked: also for a cookie, if its holder may not come back.
     """
+    if not permissions.has_keys:
+        return None
     tokens = query_values(request, "token")
     if len(tokens) > 1:
         raise BadRequest(f"give one token at most, not {len(tokens)}")
     token = (tokens and tokens[0]) or bearer_token(request)
     if token:
-        found = identify(token)
+        found = permissions.identify(token)
         return found.addCallback(_found) if isinstance(found, Deferred) else found
     cookie = token_cookie(request)
     if not cookie:
         return None
     try:
-        found = identify(cookie)
-    except Unauthorized:
+        found = permissions.identify(cookie)
+    except Unauthorized as refusal:
+        _ignore(refusal)
         return None
     return found.addCallbacks(_found, _no_token) if isinstance(found, Deferred) else found
 
@@ -174,6 +208,13 @@ def _found(identity: Identity) -> Identity | None:
 
 def _no_token(failure: Failure) -> None:
     failure.trap(Unauthorized)
+    _ignore(failure.value)
+
+
+def _ignore(refusal: BaseException | None) -> None:
+    """Take the token in a cookie for none, unless its holder may not come back."""
+    if isinstance(refusal, TokenRevoked) and not refusal.reconnect:
+        raise refusal
 
 
 def _status(subscriptions: Subscriptions) -> int:

@@ -15,6 +15,8 @@ HEARTBEAT = b":\n"
 HEARTBEAT_EVENT = b"event: heartbeat\ndata: {}\n\n"
 """A heartbeat for pages, which cannot see comments."""
 
+_STAY_AWAY_SECONDS = 86_400
+
 
 def event_frame(event: Event) -> bytes:
     """Return the frame of an event, which a browser passes to ``onmessage``."""
@@ -29,6 +31,7 @@ def connected_frame(
     lost: Sequence[Topic] | None = None,
     heartbeat_seconds: float,
     receipts_one_in: int = 0,
+    expires_in_seconds: float | None = None,
     reconnect_seconds: float,
 ) -> bytes:
     """Return the first frame of a stream.
@@ -40,6 +43,7 @@ def connected_frame(
         heartbeat.
     :param receipts_one_in: the share of the events that a page is to tell it has received, as 1 in
         so many; left out when it is 0.
+    :param expires_in_seconds: how long the client's token is valid; left out without a token.
     :param reconnect_seconds: how long a browser waits before it reconnects.
     """
     fields: dict[str, object] = {"connection": connection_id, "topics": sorted(topics)}
@@ -51,6 +55,8 @@ def connected_frame(
     fields["heartbeat_seconds"] = _number(heartbeat_seconds)
     if receipts_one_in:
         fields["receipts_one_in"] = receipts_one_in
+    if expires_in_seconds is not None:
+        fields["expires_in_seconds"] = round(expires_in_seconds, 1)
     return _control_frame("connected", fields, reconnect_seconds=reconnect_seconds)
 
 
@@ -65,6 +71,24 @@ def busy_frame(reason: str, *, reconnect_seconds: float) -> bytes:
 def expired_frame() -> bytes:
     """Return the frame that says that the member's token has expired, the last of its stream."""
     return _control_frame("expired", {"expired": True})
+
+
+def disconnected_frame(reason: str, *, reconnect: bool) -> bytes:
+    """Return the frame that says that a backend has ended the stream, the last of its stream.
+
+    :param reconnect: whether the client may come back. One that may not is told to wait for a day,
+        since an EventSource comes back unless its page closes it.
+    """
+    return _control_frame(
+        "disconnected",
+        {"reason": reason, "reconnect": reconnect},
+        reconnect_seconds=None if reconnect else _STAY_AWAY_SECONDS,
+    )
+
+
+def topics_frame(added: Sequence[Topic], removed: Sequence[Topic]) -> bytes:
+    """Return the frame that says which topics a backend has added to a stream, or removed."""
+    return _control_frame("topics", {"added": sorted(added), "removed": sorted(removed)})
 
 
 def gap_frame(lost: int, topics: Sequence[Topic]) -> bytes:

@@ -65,7 +65,7 @@ class Supervisor:
         self._counts = ConnectionCounts(sent_passages)
         self._started = 0
         self._closed = Counter(dict.fromkeys(CloseReason, 0))
-        self._busy = Counter({"full": 0, "draining": 0})
+        self._busy = Counter({"full": 0, "draining": 0, "starting": 0})
         self._draining: Deferred[None] | None = None
         # When the drain is over.
         self._drained_at = 0.0
@@ -125,6 +125,24 @@ class Supervisor:
             raise UnknownConnection(
                 "no stream has this connection id; connect again, and use the new id"
             ) from None
+
+    def find(self, id: ConnectionId) -> Connection | None:
+        """Return the connection with this id, if there is one."""
+        return self._connections.get(id)
+
+    def open_connection(self, id: ConnectionId) -> Connection:
+        """Return the connection with this id, whose stream goes on.
+
+        :raises UnknownConnection: if there is none, or if it ends.
+        """
+        connection = self.connection(id)
+        if connection.is_ending:
+            raise UnknownConnection("this stream ends; connect again, and use the new id")
+        return connection
+
+    def renew(self, connection: Connection, identity: Identity) -> None:
+        """Let a connection go on with a new token."""
+        connection.renew(identity, self._deadline(identity.expires_at))
 
     def busy_frame(self, reason: str) -> bytes:
         """Return the frame that asks a client to reconnect later, after a random time.

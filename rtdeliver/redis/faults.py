@@ -76,7 +76,6 @@ class Faults:
 
 def explain(error: str) -> str:
     """Return what an error of Redis means for the operator."""
-    if any(word in error for word in _CLUSTER):
-        return f"{_NO_CLUSTER} ({error})"
     # Since version 7, the name of the script follows.
-    return error.split(" script: ")[0]
+    words = error.split(" script: ")[0]
+    return f"{_NO_CLUSTER} ({words})" if any(word in error for word in _CLUSTER) else words

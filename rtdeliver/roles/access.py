@@ -8,7 +8,7 @@ from twisted.web.client import Agent
 
 from rtdeliver.config.sections import Config
 from rtdeliver.errors import ConfigError
-from rtdeliver.frontend.routes import Identify
+from rtdeliver.frontend.permissions import Identify
 from rtdeliver.grants import Patterns, patterns
 from rtdeliver.http.client import NodeClient
 from rtdeliver.http.jwks import Identifier, Jwks

@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IListeningPort
 from rtdeliver.config.sections import SAME_HOST, Config
 from rtdeliver.dispatcher.client import HttpFrontendClient
 from rtdeliver.dispatcher.routes import dispatcher_posts
-from rtdeliver.frontend.routes import add_topics_routes, frontend_posts
+from rtdeliver.frontend.routes import add_connection_routes, frontend_posts
 from rtdeliver.http.routes import new_app
 from rtdeliver.latency.routes import add_records_route
 from rtdeliver.likes.app import LikesApp
@@ -47,8 +47,10 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         announce=lambda announcement: dispatcher.announce(announcement),
         nodes=lambda: dispatcher.nodes(),
         heartbeat=lambda heartbeat: presence.heartbeat(heartbeat),
+        revocations=lambda after: dispatcher.revocations(after),
+        restore=lambda revocations: dispatcher.restore(revocations),
     )
-    tables = new_tables(config.redis, config.presence, base)
+    tables = new_tables(config, base)
     records = Records(config, base, tables.redis, joins=True)
     # The app, if it is asked for.
     app_key = likes_key(config) if config.listeners.app else None
@@ -60,12 +62,12 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         dispatchers,
         dispatchers,
         records.recorder,
-        access.public_topics,
+        access,
     )
     dispatcher = new_dispatcher(
         config,
         base,
-        tables.routing,
+        tables,
         LocalFrontendClient(
             incarnation=incarnation, local=frontend, remote=HttpFrontendClient(base.fast_client)
         ),
@@ -80,7 +82,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         apps.append(new_likes_app(config, platform, app_key, base))
     internal = new_app()
     add_routing_routes(internal, config, base, dispatcher, presence)
-    add_topics_routes(internal, frontend)
+    add_connection_routes(internal, frontend)
     add_records_route(internal, records.records)
     records.add_routes(internal)
     base.status.counts.update(frontend.counts())
@@ -112,7 +114,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
 
     listeners = [
         base.internal_listener("internal", config.listeners.internal or _INTERNAL, internal, posts),
-        stream_listener(config, base, frontend, dispatchers, access=access, origins=origins),
+        stream_listener(config, base, frontend, dispatchers, origins=origins),
         *(likes_listener(base, "app", config.listeners.app, app) for app in apps),
     ]
 

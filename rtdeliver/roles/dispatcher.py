@@ -8,16 +8,16 @@ from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 
-from rtdeliver.config.sections import Config, Presence, Redis
+from rtdeliver.config.sections import Config
 from rtdeliver.dispatcher.client import HttpFrontendClient, HttpPeerClient
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
-from rtdeliver.dispatcher.routes import add_dispatcher_routes, dispatcher_posts
+from rtdeliver.dispatcher.routes import add_control_routes, add_dispatcher_routes, dispatcher_posts
 from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.errors import ConfigError
 from rtdeliver.http.failover import last_good
 from rtdeliver.http.routes import new_app
-from rtdeliver.interfaces import IFrontendClient, IPresenceStore, IRoutingTable
+from rtdeliver.interfaces import IFrontendClient, IPresenceStore, IRevocationStore, IRoutingTable
 from rtdeliver.latency.routes import add_records_route
 from rtdeliver.messages import HopRecord
 from rtdeliver.model import parse_peer
@@ -31,6 +31,8 @@ from rtdeliver.process.service import RoleService
 from rtdeliver.redis.connection import RedisConnection
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import parse_datacenter_redis
+from rtdeliver.revocations.memory import MemoryRevocationStore
+from rtdeliver.revocations.redis import RedisRevocationStore
 from rtdeliver.roles.base import RoleBase
 from rtdeliver.roles.records import Records
 from rtdeliver.routing.memory import MemoryRoutingTable
@@ -53,10 +55,10 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
             "workers.count: several dispatchers need a routing table that they share: give --redis"
         )
     base = RoleBase("rtdispatcher", config, reactor, host)
-    tables = new_tables(config.redis, config.presence, base)
+    tables = new_tables(config, base)
     records = Records(config, base, tables.redis, joins=False)
     dispatcher = new_dispatcher(
-        config, base, tables.routing, HttpFrontendClient(base.fast_client), records.recorder.record
+        config, base, tables, HttpFrontendClient(base.fast_client), records.recorder.record
     )
     presence = new_presence_tracker(config, base, tables.presence, dispatcher)
     app = new_app()
@@ -99,15 +101,19 @@ class Tables(msgspec.Struct, frozen=True):
 
     routing: IRoutingTable
     presence: IPresenceStore
+    revocations: IRevocationStore
     redis: Mapping[str, RedisConnection]
 
 
-def new_tables(redis: Redis, presence: Presence, base: RoleBase) -> Tables:
-    """Return the routing table and the presence store."""
+def new_tables(config: Config, base: RoleBase) -> Tables:
+    """Return the routing table and the stores."""
+    redis, presence = config.redis, config.presence
+    max_revocations = config.access.max_revocations
     if not redis.urls:
         return Tables(
             MemoryRoutingTable(clock=base.reactor),
             MemoryPresenceStore(settings=presence, clock=base.reactor, now=base.now),
+            MemoryRevocationStore(max_revocations=max_revocations, now=base.now),
             {},
         )
     tables = {
@@ -125,16 +131,20 @@ def new_tables(redis: Redis, presence: Presence, base: RoleBase) -> Tables:
         for name, table in tables.items()
     }
     connections = {name: table.redis for name, table in tables.items()}
+    # They are few, so one Redis has them all.
+    first = min(tables)
+    revocations = RedisRevocationStore(redis=connections[first], max_revocations=max_revocations)
     if len(tables) > 1:
-        return Tables(ShardedRoutingTable(tables), ShardedPresenceStore(stores), connections)
-    [only] = tables
-    return Tables(tables[only], stores[only], connections)
+        return Tables(
+            ShardedRoutingTable(tables), ShardedPresenceStore(stores), revocations, connections
+        )
+    return Tables(tables[first], stores[first], revocations, connections)
 
 
 def new_dispatcher(
     config: Config,
     base: RoleBase,
-    table: IRoutingTable,
+    tables: Tables,
     frontends: IFrontendClient,
     record: Callable[[HopRecord], None],
 ) -> Dispatcher:
@@ -143,17 +153,22 @@ def new_dispatcher(
     :param record: takes the records of tracked events.
     """
     peers = [parse_peer(peer) for peer in config.datacenters.peers]
+    clients = {
+        peer.name: HttpPeerClient(
+            dispatchers=base.failover(peer.urls, last_good),
+            client=base.fast_client,
+            reader=base.client,
+        )
+        for peer in peers
+    }
     return Dispatcher(
-        routing_table=table,
+        routing_table=tables.routing,
+        revocations=tables.revocations,
         frontends=frontends,
         settings=config.deliveries,
+        read_peers_seconds=config.access.revocation_seconds,
         peers=Peers(
-            clients={
-                peer.name: HttpPeerClient(
-                    dispatchers=base.failover(peer.urls, last_good), client=base.fast_client
-                )
-                for peer in peers
-            },
+            clients=clients,
             settings=config.forwards,
             clock=base.reactor,
             run_queue=base.run_queue,
@@ -161,7 +176,7 @@ def new_dispatcher(
         ),
         tracking=Tracking(
             settings=config.latency,
-            peers=[peer.name for peer in peers],
+            peers=list(clients),
             record=record,
             now=base.now,
         ),
@@ -199,4 +214,5 @@ def add_routing_routes(
 ) -> None:
     """Add the routes for frontends and applications."""
     add_dispatcher_routes(app, dispatcher, base.now)
+    add_control_routes(app, dispatcher, config.access, base.now)
     add_presence_routes(app, presence, config.presence)

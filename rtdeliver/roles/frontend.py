@@ -13,8 +13,7 @@ from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient
 from rtdeliver.frontend.clock_offsets import ClockOffsets
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.owners import OwnedConnections
-from rtdeliver.frontend.routes import add_connect_route, add_topics_routes, frontend_posts
-from rtdeliver.grants import Patterns
+from rtdeliver.frontend.routes import add_connect_route, add_connection_routes, frontend_posts
 from rtdeliver.http.access import CorsResource
 from rtdeliver.http.failover import last_good
 from rtdeliver.http.routes import new_app
@@ -60,10 +59,10 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
     base.samples.append(recorder.samples)
     access = viewer_access(config, base)
     frontend = new_frontend(
-        config, base, new_incarnation(), dispatchers, dispatchers, recorder, access.public_topics
+        config, base, new_incarnation(), dispatchers, dispatchers, recorder, access
     )
     app = new_app()
-    add_topics_routes(app, frontend)
+    add_connection_routes(app, frontend)
     base.status.counts.update(frontend.counts())
     base.status.ages.update(frontend.ages)
     base.status.tell.append(frontend.status)
@@ -95,7 +94,6 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
                 base,
                 frontend,
                 dispatchers,
-                access=access,
                 origins=lambda new: new.access.cors_origins,
             ),
         ],
@@ -116,12 +114,12 @@ def new_frontend(
     dispatchers: IDispatcherClient,
     presence: IPresenceClient,
     recorder: Recorder,
-    public_topics: Patterns,
+    access: ViewerAccess,
 ) -> Frontend:
     """Return a frontend with the configured settings.
 
     :param recorder: takes the records of tracked events.
-    :param public_topics: what anybody may watch.
+    :param access: what anybody may watch, and what tokens prove.
     """
     frontend = Frontend(
         settings=config.viewers,
@@ -133,7 +131,8 @@ def new_frontend(
         max_connections=_max_connections(config.viewers.max_connections),
         dispatchers=dispatchers,
         presence=presence,
-        public_topics=public_topics,
+        public_topics=access.public_topics,
+        identify=access.identify,
         record=recorder.record,
         new_backoff=base.new_backoff,
         clock=base.reactor,
@@ -165,12 +164,10 @@ def stream_listener(
     frontend: Frontend,
     dispatchers: IDispatcherClient,
     *,
-    access: ViewerAccess,
     origins: Callable[[Config], Sequence[str]],
 ) -> Listener:
     """Return the listener at which browsers open streams and change their topics.
 
-    :param access: what tokens prove.
     :param origins: returns the origins whose pages may read the streams.
     """
     app = new_app()
@@ -182,13 +179,8 @@ def stream_listener(
         clock=base.reactor,
         remember_seconds=config.routing.announce_seconds,
     )
-    add_topics_routes(app, connections)
-    add_connect_route(
-        app,
-        frontend,
-        config.sockets,
-        identify=access.identify,
-    )
+    add_connection_routes(app, connections)
+    add_connect_route(app, frontend, config.sockets)
     resource = CorsResource(origins(config), ValidatingResource(app.resource()))
     base.reloaders["access.cors_origins"] = lambda new: resource.use_origins(origins(new))
     return base.public_listener("public", config.listeners.public, resource)

@@ -18,11 +18,13 @@ from rtdeliver.interfaces import (
 from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
+    Bookmark,
     NodeStatus,
     Presence,
     PresenceHeartbeat,
+    Revocations,
 )
-from rtdeliver.model import Event, FrontendRef, Gap, Member, Topic
+from rtdeliver.model import FrontendRef, Item, Member, Revocation, Topic
 from rtdeliver.wire import Draft, encode
 
 T = TypeVar("T")
@@ -35,6 +37,8 @@ class LocalDispatcherClient:
     :param announce: the dispatcher's own method.
     :param nodes: the dispatcher's own method.
     :param heartbeat: the presence tracker's own method.
+    :param revocations: the dispatcher's own method.
+    :param restore: the dispatcher's own method.
     """
 
     def __init__(
@@ -43,10 +47,14 @@ class LocalDispatcherClient:
         announce: Callable[[Announcement], Coroutine[Any, Any, Acknowledgement]],
         nodes: Callable[[], Deferred[Sequence[NodeStatus]]],
         heartbeat: Callable[[PresenceHeartbeat], Coroutine[Any, Any, None]],
+        revocations: Callable[[Bookmark], Coroutine[Any, Any, Revocations]],
+        restore: Callable[[Sequence[Revocation]], Coroutine[Any, Any, None]],
     ) -> None:
         self._announce = announce
         self._nodes = nodes
         self._heartbeat = heartbeat
+        self._revocations = revocations
+        self._restore = restore
 
     @as_deferred
     async def announce(self, announcement: Announcement) -> Acknowledgement:
@@ -59,6 +67,14 @@ class LocalDispatcherClient:
     @as_deferred
     async def heartbeat(self, heartbeat: PresenceHeartbeat) -> None:
         await _or_fail(self._heartbeat(heartbeat))
+
+    @as_deferred
+    async def revocations(self, after: Bookmark) -> Revocations:
+        return await _or_fail(self._revocations(after))
+
+    @as_deferred
+    async def restore(self, revocations: Sequence[Revocation]) -> None:
+        await _or_fail(self._restore(revocations))
 
 
 async def _or_fail(answer: Awaitable[T]) -> T:
@@ -83,7 +99,7 @@ class LocalFrontendClient:
         self._local = local
         self._remote = remote
 
-    def deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
+    def deliver(self, frontend: FrontendRef, batch: Sequence[Item]) -> Deferred[None]:
         if frontend.incarnation != self._incarnation:
             return self._remote.deliver(frontend, batch)
         return execute(self._local.deliver, batch)

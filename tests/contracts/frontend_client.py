@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from rtdeliver.errors import StaleIncarnation
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.interfaces import IFrontendClient
-from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.model import FrontendRef, Gap, Item, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.contract import SynchronousContract
 from tests.fakes import TableDispatcherClient, Viewer, new_event, new_frontend
@@ -47,7 +47,7 @@ class FrontendClientContract(SynchronousContract):
         self.clock.advance(0)
         return viewer
 
-    def deliver(self, batch: Sequence[Event | Gap], frontend: FrontendRef = N1) -> Deferred[None]:
+    def deliver(self, batch: Sequence[Item], frontend: FrontendRef = N1) -> Deferred[None]:
         answer = self.client.deliver(frontend, batch)
         self.let_be_answered()
         return answer
@@ -69,7 +69,7 @@ class FrontendClientContract(SynchronousContract):
 
     def test_gaps_arrive_with_the_events(self) -> None:
         viewer = self.connect(RED)
-        batch: list[Event | Gap] = [Gap(topic=RED, lost=3), new_event("1", RED)]
+        batch: list[Item] = [Gap(topic=RED, lost=3), new_event("1", RED)]
         self.successResultOf(self.deliver(batch))
         self.clock.advance(0)
         self.assertEqual([{"lost": 3, "topics": [RED]}], viewer.control("gap"))

@@ -9,7 +9,7 @@ from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import RemoteFailure
 from rtdeliver.interfaces import IPeerClient, IRoutingTable
 from rtdeliver.messages import Announcement
-from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.model import FrontendRef, Gap, Item, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.contract import SynchronousContract
 from tests.fakes import (
@@ -55,18 +55,18 @@ class PeerClientContract(SynchronousContract):
     def subject(self) -> IPeerClient:
         return self.client
 
-    def forward(self, batch: Sequence[Event | Gap]) -> None:
+    def forward(self, batch: Sequence[Item]) -> None:
         answer = self.client.forward(batch)
         self.let_be_answered()
         self.assertIsNone(self.successResultOf(answer))
 
-    def delivered(self) -> list[Event | Gap]:
+    def delivered(self) -> list[Item]:
         """What the frontend with viewers of all topics got so far."""
         self.clock.advance(0)
         return [item for _, batch in self.frontends.deliveries for item in batch]
 
     def test_events_and_gaps_are_delivered_there_as_they_are_and_in_order(self) -> None:
-        batch: list[Event | Gap] = [
+        batch: list[Item] = [
             Gap(topic=GREEN, lost=3),
             new_event("1", RED, '{"text":"ä€😀\\u2028"}'.encode()),
             new_event("17-0-d1", GREEN),

@@ -142,6 +142,7 @@ class HttpPeerClientContractTests(PeerClientContract, SynchronousTestCase):
         return HttpPeerClient(
             dispatchers=new_failover("http://d1:8090", clock=self.clock),
             client=new_client(agent, self.clock),
+            reader=new_client(agent, self.clock),
         )
 
 
@@ -157,6 +158,7 @@ class HttpPeerClientTests(SynchronousTestCase):
         return HttpPeerClient(
             dispatchers=new_failover("http://first:8090", "http://second:8090/", clock=self.clock),
             client=new_client(self.agent, self.clock, secret=secret),
+            reader=new_client(self.agent, self.clock, secret=secret),
         )
 
     def test_a_forward_is_one_post(self) -> None:

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from rtdeliver.dispatcher.dispatcher import Dispatcher, TopicStatus
 from rtdeliver.errors import StaleIncarnation, Unavailable, Unreachable
 from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus, Route
-from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.model import Event, FrontendRef, Gap, Item, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.wire import Draft
 from tests.fakes import (
@@ -69,7 +69,7 @@ class WatchingPeerClient(ScriptedPeerClient):
         self.deliveries_before: list[int] = []
         self._frontends = frontends
 
-    def forward(self, batch: Sequence[Event | Gap]) -> Deferred[None]:
+    def forward(self, batch: Sequence[Item]) -> Deferred[None]:
         self.deliveries_before.append(len(self._frontends.deliveries))
         return super().forward(batch)
 

@@ -17,7 +17,7 @@ from rtdeliver.dispatcher.link import Link, LinkCounts
 from rtdeliver.dispatcher.links import Links
 from rtdeliver.errors import AnsweredNo, AnswerLost, StaleIncarnation, Unreachable
 from rtdeliver.interfaces import IActor, IFrontendClient
-from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.model import Event, FrontendRef, Gap, Item, Topic
 from tests.contracts.actor import ActorContract
 from tests.fakes import ScriptedFrontendClient, new_backoff
 
@@ -36,9 +36,14 @@ def nobody(_: FrontendRef) -> bool:
     return False
 
 
-def ids(batch: Sequence[Event | Gap]) -> list[str | tuple[Topic, int]]:
+def ids(batch: Sequence[Item]) -> list[str | tuple[Topic, int]]:
     """The ids of events, and what gaps tell."""
-    return [item.id if isinstance(item, Event) else (item.topic, item.lost) for item in batch]
+    assert all(isinstance(item, Event | Gap) for item in batch)
+    return [
+        item.id if isinstance(item, Event) else (item.topic, item.lost)
+        for item in batch
+        if isinstance(item, Event | Gap)
+    ]
 
 
 @implementer(IFrontendClient)
@@ -48,7 +53,7 @@ class RaisingClient:
     def __init__(self) -> None:
         self.calls = 0
 
-    def deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
+    def deliver(self, frontend: FrontendRef, batch: Sequence[Item]) -> Deferred[None]:
         self.calls += 1
         raise ZeroDivisionError
 
@@ -566,11 +571,11 @@ class Receiver:
         self.told = 0
         self.untold: list[int] = []
 
-    def take(self, batch: Sequence[Event | Gap]) -> None:
+    def take(self, batch: Sequence[Item]) -> None:
         for item in batch:
             if isinstance(item, Gap):
                 self.told += item.lost
-            elif int(item.id) not in self.received:
+            elif isinstance(item, Event) and int(item.id) not in self.received:
                 if int(item.id) - len(self.received) > self.told:
                     self.untold.append(int(item.id))
                 self.received.append(int(item.id))

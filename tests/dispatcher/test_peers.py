@@ -27,7 +27,8 @@ from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.http.routes import add_posts, new_app
 from rtdeliver.interfaces import IFrontendClient, IPeerClient
-from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.messages import Bookmark, Revocations
+from rtdeliver.model import Event, FrontendRef, Gap, Item, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.wire import Draft
 from tests.contracts.frontend_client import FrontendClientContract
@@ -48,16 +49,24 @@ RED, GREEN = Topic("live:red"), Topic("live:green")
 LIMITS = Publishing(event_bytes=1000, batch_events=100, batch_bytes=10_000)
 
 
-def ids(batch: Sequence[Event | Gap]) -> list[str | tuple[Topic, int]]:
+def ids(batch: Sequence[Item]) -> list[str | tuple[Topic, int]]:
     """The ids of events, and what gaps tell."""
-    return [item.id if isinstance(item, Event) else (item.topic, item.lost) for item in batch]
+    assert all(isinstance(item, Event | Gap) for item in batch)
+    return [
+        item.id if isinstance(item, Event) else (item.topic, item.lost)
+        for item in batch
+        if isinstance(item, Event | Gap)
+    ]
 
 
 @implementer(IPeerClient)
 class RaisingPeerClient:
     """Breaks the promise that whatever goes wrong is in the Deferred."""
 
-    def forward(self, batch: Sequence[Event | Gap]) -> Deferred[None]:
+    def forward(self, batch: Sequence[Item]) -> Deferred[None]:
+        raise ZeroDivisionError
+
+    def revocations(self, after: Bookmark) -> Deferred[Revocations]:
         raise ZeroDivisionError
 
 
@@ -183,7 +192,7 @@ class OneFrontendClient:
     def __init__(self, frontend: Frontend) -> None:
         self._frontend = frontend
 
-    def deliver(self, frontend: FrontendRef, batch: Sequence[Event | Gap]) -> Deferred[None]:
+    def deliver(self, frontend: FrontendRef, batch: Sequence[Item]) -> Deferred[None]:
         def take() -> None:
             self._frontend.check_incarnation(frontend.incarnation)
             self._frontend.deliver(batch)
@@ -256,6 +265,7 @@ class Datacenter:
                             *(f"http://dc{peer}.{place}:8090" for place in (0, 1)), clock=clock
                         ),
                         client=new_client(agent, clock),
+                        reader=new_client(agent, clock),
                     )
                     for peer in numbers
                     if peer != number

@@ -24,7 +24,7 @@ from rtdeliver.errors import (
 from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient, _RemoteConnections
 from rtdeliver.frontend.clock_offsets import ClockOffsets
 from rtdeliver.frontend.frontend import Frontend
-from rtdeliver.frontend.routes import add_topics_routes
+from rtdeliver.frontend.routes import add_connection_routes
 from rtdeliver.http.routes import new_app
 from rtdeliver.interfaces import (
     IConnections,
@@ -260,7 +260,7 @@ class AwayConnectionsContractTests(AwayConnectionsContract, SynchronousTestCase)
 
 def topics_routes_of(frontend: Frontend) -> IResource:
     app = new_app()
-    add_topics_routes(app, frontend)
+    add_connection_routes(app, frontend)
     resource: IResource = app.resource()
     return resource
 

@@ -17,8 +17,8 @@ from rtdeliver.errors import AnswerLost, Unavailable, Unreachable
 from rtdeliver.frontend.interest import Interest
 from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.interfaces import IDispatcherClient, IRoutingTable
-from rtdeliver.messages import Acknowledgement, Announcement, Applied
-from rtdeliver.model import FrontendRef, Topic
+from rtdeliver.messages import Acknowledgement, Announcement, Applied, Bookmark, Revocations
+from rtdeliver.model import FrontendRef, Revocation, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.dispatcher_client import DispatcherClientContract
 from tests.fakes import PlainGroup, ScriptedDispatcherClient, TableDispatcherClient, new_backoff
@@ -556,6 +556,12 @@ class UnreliableDispatchers:
 
     def frontends(self) -> Deferred[Sequence[FrontendRef]]:
         return TableDispatcherClient(self.routing_table).frontends()
+
+    def revocations(self, after: Bookmark) -> Deferred[Revocations]:
+        return TableDispatcherClient(self.routing_table).revocations(after)
+
+    def restore(self, revocations: Sequence[Revocation]) -> Deferred[None]:
+        return TableDispatcherClient(self.routing_table).restore(revocations)
 
     def holds(self, topic: Topic) -> bool:
         return N1 in result_of(self.routing_table.route(topic)).frontends

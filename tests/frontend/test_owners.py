@@ -19,7 +19,7 @@ from rtdeliver.errors import (
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.owners import OwnedConnections
 from rtdeliver.interfaces import IConnections, IOwnerClient
-from rtdeliver.messages import Announcement, Receipt, Subscriptions, TopicsChange
+from rtdeliver.messages import Announcement, Receipt, Refreshed, Subscriptions, TopicsChange
 from rtdeliver.model import ConnectionId, FrontendRef, Topic, make_connection_id
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.connections import (
@@ -51,6 +51,7 @@ class MemoryConnections:
         self.topics: dict[ConnectionId, list[Topic]] = {}
         self.sequences: dict[ConnectionId, int] = {}
         self.received: list[Receipt] = []
+        self.tokens: list[str] = []
         self.error = error
         self._node = node
 
@@ -65,6 +66,12 @@ class MemoryConnections:
 
     def subscriptions(self, id: ConnectionId) -> Deferred[Subscriptions]:
         return execute(self._tell, id)
+
+    def refresh(self, id: ConnectionId, token: str) -> Deferred[Refreshed]:
+        self.tokens.append(token)
+        return self.subscriptions(id).addCallback(
+            lambda told: Refreshed(id, told.topics, (), 1000.0, 60.0)
+        )
 
     def receive(self, receipt: Receipt) -> Deferred[None]:
         self.received.append(receipt)

@@ -23,7 +23,7 @@ class Subject:
 
     def __init__(self, *, answers: bool = True) -> None:
         self.clock = Clock()
-        self.members = Members()
+        self.members: Members[Member] = Members()
         self.client = ScriptedPresenceClient()
         self.heartbeats = PresenceHeartbeats(
             members=self.members,
@@ -39,13 +39,13 @@ class Subject:
 
     def come(self, *members: Member) -> None:
         for member in members:
-            if self.members.add(member):
+            if self.members.add(member, member):
                 self.heartbeats.came(member)
         self.pass_seconds(0)
 
     def leave(self, *members: Member) -> None:
         for member in members:
-            if self.members.discard(member):
+            if self.members.discard(member, member):
                 self.heartbeats.left(member)
 
     def told(self) -> list[list[Member]]:
@@ -77,8 +77,8 @@ class Subject:
 class HeartbeatsTests(SynchronousTestCase):
     def test_who_comes_is_told_of_at_once_and_those_who_come_together_in_one(self) -> None:
         subject = Subject()
-        subject.members.add(ANN)
-        subject.members.add(BOB)
+        subject.members.add(ANN, ANN)
+        subject.members.add(BOB, BOB)
         subject.heartbeats.came(ANN)
         subject.heartbeats.came(BOB)
         subject.pass_seconds(0)
@@ -142,10 +142,10 @@ class HeartbeatsTests(SynchronousTestCase):
 
     def test_one_request_is_in_flight(self) -> None:
         subject = Subject()
-        subject.members.add(ANN)
+        subject.members.add(ANN, ANN)
         subject.heartbeats.came(ANN)
         subject.clock.advance(0)
-        subject.members.add(BOB)
+        subject.members.add(BOB, BOB)
         subject.heartbeats.came(BOB)
         subject.clock.advance(60)
         self.assertEqual([[ANN]], subject.told())
@@ -156,7 +156,7 @@ class HeartbeatsTests(SynchronousTestCase):
     def test_who_left_while_the_request_was_on_its_way_is_not_told_of_again(self) -> None:
         for answers in (True, False):
             subject = Subject()
-            subject.members.add(ANN)
+            subject.members.add(ANN, ANN)
             subject.heartbeats.came(ANN)
             subject.clock.advance(0)
             subject.told()
@@ -167,7 +167,7 @@ class HeartbeatsTests(SynchronousTestCase):
 
     def test_a_fault_is_logged_and_tried_again(self) -> None:
         subject = Subject()
-        subject.members.add(ANN)
+        subject.members.add(ANN, ANN)
         subject.heartbeats.came(ANN)
         subject.clock.advance(0)
         subject.client.answers.pop(0).errback(ZeroDivisionError())

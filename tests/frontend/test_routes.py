@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.frontend.owners import OwnedConnections
-from rtdeliver.frontend.routes import add_topics_routes
+from rtdeliver.frontend.routes import add_connection_routes
 from rtdeliver.http.routes import new_app
 from rtdeliver.messages import Subscriptions
 from rtdeliver.model import ConnectionId, FrontendRef, Topic, make_connection_id
@@ -26,7 +26,7 @@ class TopicsRoutesTests(SynchronousTestCase):
         self.others = MemoryConnections("n2")
         self.dispatchers = ScriptedDispatcherClient()
         self.app = new_app()
-        add_topics_routes(
+        add_connection_routes(
             self.app,
             OwnedConnections(
                 node="n1",

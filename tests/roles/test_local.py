@@ -19,7 +19,7 @@ from rtdeliver.interfaces import (
     IRoutingTable,
 )
 from rtdeliver.messages import Acknowledgement, Announcement, PresenceHeartbeat
-from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.model import FrontendRef, Item, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.roles.local import LocalDispatcherClient, LocalFrontendClient, LocalPlatform
 from rtdeliver.routing.memory import MemoryRoutingTable
@@ -55,7 +55,11 @@ class LocalDispatcherClientContractTests(DispatcherClientContract, SynchronousTe
         self, dispatcher: Dispatcher, routing_table: IRoutingTable
     ) -> IDispatcherClient:
         return LocalDispatcherClient(
-            announce=dispatcher.announce, nodes=dispatcher.nodes, heartbeat=unheard
+            announce=dispatcher.announce,
+            nodes=dispatcher.nodes,
+            heartbeat=unheard,
+            revocations=dispatcher.revocations,
+            restore=dispatcher.restore,
         )
 
 
@@ -69,7 +73,11 @@ class LocalPresenceClientContractTests(PresenceClientContract, SynchronousTestCa
             self.clock, MemoryRoutingTable(clock=self.clock), ScriptedFrontendClient()
         )
         return LocalDispatcherClient(
-            announce=dispatcher.announce, nodes=dispatcher.nodes, heartbeat=presence.heartbeat
+            announce=dispatcher.announce,
+            nodes=dispatcher.nodes,
+            heartbeat=presence.heartbeat,
+            revocations=dispatcher.revocations,
+            restore=dispatcher.restore,
         )
 
 
@@ -103,7 +111,7 @@ class LocalPlatformContractTests(DispatcherPlatformContract, SynchronousTestCase
 class FailingDeliveries:
     """A frontend with a fault."""
 
-    def deliver(self, batch: Sequence[Event | Gap]) -> None:
+    def deliver(self, batch: Sequence[Item]) -> None:
         raise ZeroDivisionError
 
 
@@ -157,6 +165,9 @@ class LocalDispatcherClientTests(SynchronousTestCase):
             return Acknowledgement(lease_seconds=7, full=True)
 
         announcement = Announcement(frontend=N1, counts={RED: 1}, lease_seconds=30)
+        dispatcher = new_dispatcher(
+            Clock(), MemoryRoutingTable(clock=Clock()), ScriptedFrontendClient()
+        )
         self.assertEqual(
             Acknowledgement(lease_seconds=7, full=True),
             self.successResultOf(
@@ -164,6 +175,8 @@ class LocalDispatcherClientTests(SynchronousTestCase):
                     announce=announce,
                     nodes=MemoryRoutingTable(clock=Clock()).nodes,
                     heartbeat=unheard,
+                    revocations=dispatcher.revocations,
+                    restore=dispatcher.restore,
                 ).announce(announcement)
             ),
         )
@@ -181,6 +194,8 @@ class BothTests(SynchronousTestCase):
                 announce=lambda told: dispatcher.announce(told),
                 nodes=lambda: dispatcher.nodes(),
                 heartbeat=unheard,
+                revocations=lambda after: dispatcher.revocations(after),
+                restore=lambda revocations: dispatcher.restore(revocations),
             ),
         )
         dispatcher = new_dispatcher(

@@ -1,0 +1,1 @@
+"""Where the dispatchers of a datacenter keep revocations."""
