@@ -259,7 +259,7 @@ class ScriptedDispatcherClient:
     """Notes announcements, and answers each when and how the test says.
 
     ``listings`` are the answers to those who ask for the frontends, and ``pages`` to those who ask
-    for revocations. Without ``pages``, nothing is revoked.
+    for revocations. Without ``pages``, these are what was given back.
     """
 
     def __init__(self) -> None:
@@ -267,6 +267,7 @@ class ScriptedDispatcherClient:
         self.pages: list[Deferred[Revocations]] = []
         self.bookmarks: list[Bookmark] = []
         self.restored: list[Revocation] = []
+        self._store = MemoryRevocationStore(max_revocations=1000, now=lambda: 0)
         self.answers: list[Deferred[Acknowledgement]] = []
         self.listings: list[Deferred[Sequence[FrontendRef]]] = []
 
@@ -284,11 +285,11 @@ class ScriptedDispatcherClient:
         self.bookmarks.append(after)
         if self.pages:
             return self.pages.pop(0)
-        return succeed(Revocations(revocations=(), bookmark=Bookmark("store", 0)))
+        return self._store.after(after)
 
     def restore(self, revocations: Sequence[Revocation]) -> Deferred[None]:
         self.restored.extend(revocations)
-        return succeed(None)
+        return self._store.add(revocations)
 
 
 @implementer(IPresenceClient)
@@ -380,10 +381,11 @@ class ScriptedFrontendClient:
 class ScriptedPeerClient:
     """Notes forwards, and answers each when and how the test says.
 
-    ``pages`` are its revocations; without them it has none.
+    ``pages`` are its revocations, one after the other. Without them, ``read`` returns the pages.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[Bookmark], Deferred[Revocations]] | None = None) -> None:
+        self._read = read or MemoryRevocationStore(max_revocations=1000, now=lambda: 0).after
         self.pages: list[Deferred[Revocations]] = []
         self.bookmarks: list[Bookmark] = []
         self.forwards: list[list[Item]] = []
@@ -394,7 +396,7 @@ class ScriptedPeerClient:
         self.bookmarks.append(after)
         if self.pages:
             return self.pages.pop(0)
-        return succeed(Revocations(revocations=(), bookmark=Bookmark("peer", 0)))
+        return self._read(after)
 
     def forward(self, batch: Sequence[Item]) -> Deferred[None]:
         self.forwards.append(list(batch))

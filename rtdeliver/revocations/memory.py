@@ -38,7 +38,8 @@ class MemoryRevocationStore:
 
     def after(self, bookmark: Bookmark) -> Deferred[Revocations]:
         self._drop_ended()
-        begin = bookmark.entry if bookmark.store == self._name else 0
+        is_known = bookmark.store == self._name and bookmark.entry <= self._last
+        begin = bookmark.entry if is_known else 0
         found = [(n, r) for n, r in self._kept.values() if n > begin]
         page, more = found[: self._page], len(found) > self._page
         return succeed(

@@ -6,12 +6,20 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rtdeliver.errors import RemoteFailure, TooManyTopics, UnknownConnection
+from rtdeliver.errors import (
+    Forbidden,
+    RemoteFailure,
+    TooManyTopics,
+    Unauthorized,
+    UnknownConnection,
+)
 from rtdeliver.frontend.frontend import Frontend
+from rtdeliver.grants import grants, patterns
 from rtdeliver.interfaces import IConnections, IDispatcherClient
 from rtdeliver.messages import Receipt, Subscriptions, TopicsChange
-from rtdeliver.model import ConnectionId, Topic
+from rtdeliver.model import ConnectionId, Member, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
+from rtdeliver.tokens import Identity, TokenKey
 from tests.contracts.contract import SynchronousContract
 from tests.fakes import (
     ScriptedDispatcherClient,
@@ -24,6 +32,8 @@ from tests.fakes import (
 T = TypeVar("T")
 
 RED, GREEN, BLUE = (Topic(f"live:{name}") for name in ("red", "green", "blue"))
+KEY = TokenKey(b"k" * 32)
+EXPIRES_AT = 100_000
 MANY = [Topic(f"live:{number}") for number in range(6)]
 """More topics than a connection may have."""
 
@@ -198,7 +208,11 @@ class FrontendConnectionsContract(ConnectionsContract):
 
     def use(self, dispatchers: IDispatcherClient) -> None:
         """Begin again, with these dispatchers."""
-        self.frontend = new_frontend(self.clock, dispatchers)
+        self.frontend = new_frontend(
+            self.clock,
+            dispatchers,
+            identify=lambda token: KEY.check(token, now=self.clock.seconds()),
+        )
         self.frontend.start("http://10.0.0.5:8081")
         self.viewers: dict[ConnectionId, Viewer] = {}
         self.connections = self.make_connections(self.frontend)
@@ -243,6 +257,29 @@ class FrontendConnectionsContract(ConnectionsContract):
         for answer in (first, again):
             told = self.successResultOf(answer)
             self.assertEqual(([RED], [RED]), (list(told.topics), list(told.pending)))
+
+    def test_a_new_token_replaces_the_last_one(self) -> None:
+        id = self.connect(RED)
+        answer = self.answered(self.connections.refresh(id, self.token(None, "conv:*")))
+        told = self.successResultOf(answer)
+        self.assertEqual((id, [RED], []), (told.connection, list(told.topics), list(told.removed)))
+        self.assertEqual(EXPIRES_AT, told.expires_at)
+
+    def test_a_token_that_is_refused_or_for_another_member_is_not_taken(self) -> None:
+        id = self.connect(RED)
+        for token, error in (("x.y.z", Unauthorized), (self.token("ann"), Forbidden)):
+            refused = self.answered(self.connections.refresh(id, token))
+            failure = self.failureResultOf(refused, error)
+            self.assertIn("token", str(failure.value))
+
+    def test_a_token_for_a_connection_that_nobody_has_is_not_taken(self) -> None:
+        refused = self.answered(self.connections.refresh(ConnectionId("n1-x"), self.token(None)))
+        self.failureResultOf(refused, UnknownConnection)
+
+    def token(self, member: str | None, *subscribe: str) -> str:
+        allowed = grants(patterns(subscribe), patterns(()))
+        who = None if member is None else Member(member)
+        return KEY.sign(Identity(who, expires_at=EXPIRES_AT, grants=allowed))
 
     def test_a_connection_that_ends_while_it_waits_is_unknown(self) -> None:
         self.use(ScriptedDispatcherClient())

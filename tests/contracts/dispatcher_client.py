@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import RemoteFailure
 from rtdeliver.interfaces import IDispatcherClient, IRoutingTable
-from rtdeliver.messages import Acknowledgement, Announcement
-from rtdeliver.model import FrontendRef, Topic
+from rtdeliver.messages import Acknowledgement, Announcement, Bookmark
+from rtdeliver.model import FrontendRef, Revocation, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.contract import SynchronousContract
 from tests.fakes import FailingRoutingTable, ScriptedFrontendClient, new_dispatcher
@@ -69,6 +69,15 @@ class DispatcherClientContract(SynchronousContract):
 
     def viewers(self, topic: Topic) -> Mapping[str, int]:
         return self.successResultOf(self.routing_table.viewers(topic))
+
+    def test_revocations_that_are_given_back_are_read(self) -> None:
+        ann = Revocation(kind="member", name="ann \u2603", at=1000, until=9000, reason="why")
+        stream = Revocation(kind="connection", name="n1-x", at=1000, until=9000, reconnect=True)
+        self.assertIsNone(self.successResultOf(self.answered(self.client.restore([ann, stream]))))
+        page = self.successResultOf(self.answered(self.client.revocations(Bookmark())))
+        self.assertEqual([ann, stream], list(page.revocations))
+        again = self.successResultOf(self.answered(self.client.revocations(page.bookmark)))
+        self.assertEqual(((), False), (again.revocations, again.more))
 
     def test_an_announcement_is_applied_when_it_fires(self) -> None:
         answer = self.announce({RED: 12, GREEN: 1}, full=True, lease_seconds=20)

@@ -8,8 +8,8 @@ from twisted.internet.task import Clock
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import RemoteFailure
 from rtdeliver.interfaces import IPeerClient, IRoutingTable
-from rtdeliver.messages import Announcement
-from rtdeliver.model import FrontendRef, Gap, Item, Topic
+from rtdeliver.messages import Announcement, Bookmark
+from rtdeliver.model import FrontendRef, Gap, Item, Member, MemberTopics, Revocation, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.contract import SynchronousContract
 from tests.fakes import (
@@ -76,6 +76,17 @@ class PeerClientContract(SynchronousContract):
         self.assertEqual(batch, self.delivered())
         self.forward([new_event("3", RED)])
         self.assertEqual([*batch, new_event("3", RED)], self.delivered())
+
+    def test_controls_go_to_its_frontends_and_revocations_are_kept_there(self) -> None:
+        ann = Revocation(kind="member", name="ann", at=1000, until=9000)
+        topics = MemberTopics(member=Member("ann"), add=(RED,), remove=(GREEN,))
+        batch: list[Item] = [new_event("1", RED), ann, topics]
+        self.forward(batch)
+        self.assertEqual({new_event("1", RED), ann, topics}, set(self.delivered()))
+        self.assertEqual([], self.next_peer.forwards)
+        answer = self.client.revocations(Bookmark())
+        self.let_be_answered()
+        self.assertEqual((ann,), self.successResultOf(answer).revocations)
 
     def test_what_has_no_viewers_there_is_taken(self) -> None:
         self.forward([new_event("1", Topic("live:nobody"))])

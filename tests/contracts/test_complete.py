@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).parents[2]
 
 EXCEPTIONS = {
+    "rtdeliver.frontend.connection._Expiry": "is visited once, and seen by its connection only",
     "tests.latency.test_recorder.HangingRecords": "writes nothing, to see who waits for it",
     "tests.dispatcher.test_links.RaisingClient": "breaks its promise, to see what comes of it",
     "tests.dispatcher.test_peers.RaisingPeerClient": "breaks its promise, to see what comes of it",

@@ -214,16 +214,17 @@ class ScriptedPeerClientTests(PeerClientContract, SynchronousTestCase):
 
     def make_client(self, dispatcher: Dispatcher) -> IPeerClient:
         self.dispatcher = dispatcher
-        self.scripted = ScriptedPeerClient()
+        self.scripted = ScriptedPeerClient(
+            lambda after: Deferred.fromCoroutine(dispatcher.revocations(after))
+        )
         return self.scripted
 
     def let_be_answered(self) -> None:
-        [batch] = self.scripted.forwards
-        [answer] = self.scripted.answers
+        for batch, answer in zip(self.scripted.forwards, self.scripted.answers, strict=True):
+            taken = Deferred.fromCoroutine(self.dispatcher.deliver_local(batch))
+            taken.addCallbacks(lambda _: None, as_answer).chainDeferred(answer)
         self.scripted.forwards.clear()
         self.scripted.answers.clear()
-        taken = Deferred.fromCoroutine(self.dispatcher.deliver_local(batch))
-        taken.addCallbacks(lambda _: None, as_answer).chainDeferred(answer)
 
 
 class FailingRoutingTableTests(AwayRoutingTableContract, SynchronousTestCase):

@@ -6,10 +6,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from rtdeliver.config.sections import Publishing
+from rtdeliver.config.sections import Access, Publishing
 from rtdeliver.dispatcher.client import HttpFrontendClient, HttpPeerClient
 from rtdeliver.dispatcher.dispatcher import Dispatcher
-from rtdeliver.dispatcher.routes import dispatcher_posts
+from rtdeliver.dispatcher.routes import add_control_routes, dispatcher_posts
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.routes import frontend_posts
@@ -138,6 +138,7 @@ class HttpPeerClientContractTests(PeerClientContract, SynchronousTestCase):
     def make_client(self, dispatcher: Dispatcher) -> IPeerClient:
         app = new_app()
         add_posts(app, dispatcher_posts(dispatcher, Publishing()))
+        add_control_routes(app, dispatcher, Access(), self.clock.seconds)
         agent = MemoryAgent({"d1:8090": app.resource()})
         return HttpPeerClient(
             dispatchers=new_failover("http://d1:8090", clock=self.clock),

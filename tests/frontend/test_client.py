@@ -9,9 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from rtdeliver.config.sections import Presence
+from rtdeliver.config.sections import Access, Presence
 from rtdeliver.dispatcher.dispatcher import Dispatcher
-from rtdeliver.dispatcher.routes import add_dispatcher_routes
+from rtdeliver.dispatcher.routes import add_control_routes, add_dispatcher_routes
 from rtdeliver.errors import (
     AnsweredNo,
     AnswerLost,
@@ -62,6 +62,7 @@ ACKNOWLEDGED = b'{"lease_seconds":30}'
 def routes_of(dispatcher: Dispatcher) -> IResource:
     app = new_app()
     add_dispatcher_routes(app, dispatcher, lambda: NOW)
+    add_control_routes(app, dispatcher, Access(), lambda: NOW)
     resource: IResource = app.resource()
     return resource
 

@@ -19,6 +19,7 @@ from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.interfaces import IDispatcherClient, IRoutingTable
 from rtdeliver.messages import Acknowledgement, Announcement, Applied, Bookmark, Revocations
 from rtdeliver.model import FrontendRef, Revocation, Topic
+from rtdeliver.revocations.memory import MemoryRevocationStore
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.dispatcher_client import DispatcherClientContract
 from tests.fakes import PlainGroup, ScriptedDispatcherClient, TableDispatcherClient, new_backoff
@@ -529,6 +530,7 @@ class UnreliableDispatchers:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.weather = Weather.FINE
+        self._store = MemoryRevocationStore(max_revocations=10, now=clock.seconds)
         self.restart()
 
     def restart(self) -> None:
@@ -558,10 +560,10 @@ class UnreliableDispatchers:
         return TableDispatcherClient(self.routing_table).frontends()
 
     def revocations(self, after: Bookmark) -> Deferred[Revocations]:
-        return TableDispatcherClient(self.routing_table).revocations(after)
+        return self._store.after(after)
 
     def restore(self, revocations: Sequence[Revocation]) -> Deferred[None]:
-        return TableDispatcherClient(self.routing_table).restore(revocations)
+        return self._store.add(revocations)
 
     def holds(self, topic: Topic) -> bool:
         return N1 in result_of(self.routing_table.route(topic)).frontends

@@ -109,9 +109,9 @@ class HeartbeatsTests(SynchronousTestCase):
     def test_nothing_is_told_of_who_has_left(self) -> None:
         subject = Subject()
         subject.come(ANN)
-        subject.come(ANN)
+        subject.members.add(ANN, BOB)
         subject.told()
-        subject.leave(ANN)
+        subject.members.discard(ANN, BOB)
         subject.pass_seconds(31)
         self.assertEqual([[ANN]], subject.told(), "there is another stream")
         subject.leave(ANN)
