@@ -3,7 +3,7 @@
  * @property {string} url of a frontend
  * @property {string[]} [topics] to begin with
  * @property {() => string | null | Promise<string | null>} [token] gives a member's token whenever
- *   it connects
+ *   it connects, and before the last one expires
  * @property {boolean} [withCredentials] whether to send cookies to another origin
  */
 /** @typedef {"connecting" | "open" | "lost" | "closed"} StreamState */
@@ -20,6 +20,16 @@
  * @typedef {object} Gap
  * @property {number | null} lost how many events; null if nobody knows
  * @property {string[]} topics of which they may have been
+ */
+/**
+ * @typedef {object} TopicsChange
+ * @property {string[]} added
+ * @property {string[]} removed
+ */
+/**
+ * @typedef {object} Disconnection
+ * @property {string} reason what the backend says; empty if that is not known
+ * @property {boolean} reconnect whether the stream connects again, with a new token
  */
 /**
  * Opens a stream, which stays until `close()`.
@@ -76,6 +86,20 @@ export class Stream {
      * @param {() => void} listener
      */
     onExpired(listener: () => void): () => boolean;
+    /**
+     * Calls `listener` when the server has added or removed topics: by the backend, or because a new
+     * token does not grant them.
+     *
+     * @param {(change: TopicsChange) => void} listener
+     */
+    onTopics(listener: (change: TopicsChange) => void): () => boolean;
+    /**
+     * Calls `listener` when the backend has ended the stream. Unless it connects again by itself, it
+     * is closed then.
+     *
+     * @param {(disconnection: Disconnection) => void} listener
+     */
+    onDisconnected(listener: (disconnection: Disconnection) => void): () => boolean;
     /** Connects anew, for example as another member. */
     reconnect(): void;
     /** Ends the stream for good. */
@@ -93,7 +117,7 @@ export type StreamOptions = {
     topics?: string[] | undefined;
     /**
      * gives a member's token whenever
-     * it connects
+     * it connects, and before the last one expires
      */
     token?: (() => string | null | Promise<string | null>) | undefined;
     /**
@@ -127,4 +151,18 @@ export type Gap = {
      * of which they may have been
      */
     topics: string[];
+};
+export type TopicsChange = {
+    added: string[];
+    removed: string[];
+};
+export type Disconnection = {
+    /**
+     * what the backend says; empty if that is not known
+     */
+    reason: string;
+    /**
+     * whether the stream connects again, with a new token
+     */
+    reconnect: boolean;
 };

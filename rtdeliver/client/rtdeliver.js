@@ -11,6 +11,12 @@ const CONNECT_MS = 30_000;
 const MISSED_HEARTBEATS = 2.5;
 // How often it tells at most which events it has received.
 const RECEIPTS_MS = 2_000;
+// In which share of the time that is left a token is replaced, and how little is too little for that.
+const RENEW_FROM = 0.7;
+const RENEW_TO = 0.9;
+const RENEW_MIN_MS = 3_000;
+// The longest time that a browser's timer takes.
+const TIMER_MS = 2 ** 31 - 1;
 // Servers and proxies bound the length of a URL: further topics are added by a request.
 const QUERY_CHARACTERS = 3_000;
 
@@ -19,7 +25,7 @@ const QUERY_CHARACTERS = 3_000;
  * @property {string} url of a frontend
  * @property {string[]} [topics] to begin with
  * @property {() => string | null | Promise<string | null>} [token] gives a member's token whenever
- *   it connects
+ *   it connects, and before the last one expires
  * @property {boolean} [withCredentials] whether to send cookies to another origin
  */
 
@@ -39,6 +45,18 @@ const QUERY_CHARACTERS = 3_000;
  * @typedef {object} Gap
  * @property {number | null} lost how many events; null if nobody knows
  * @property {string[]} topics of which they may have been
+ */
+
+/**
+ * @typedef {object} TopicsChange
+ * @property {string[]} added
+ * @property {string[]} removed
+ */
+
+/**
+ * @typedef {object} Disconnection
+ * @property {string} reason what the backend says; empty if that is not known
+ * @property {boolean} reconnect whether the stream connects again, with a new token
  */
 
 /**
@@ -62,6 +80,12 @@ export class Stream {
 	/** @type {string | null} */
 	#connection = null;
 	#wanted;
+	// What is watched although it was not asked for: by the token, or by the backend.
+	/** @type {Set<string>} */
+	#given = new Set();
+	// What the server begins with, and is not wanted any more.
+	/** @type {Set<string>} */
+	#left = new Set();
 	// What the server has, as far as it has said so.
 	/** @type {Set<string>} */
 	#held = new Set();
@@ -96,6 +120,8 @@ export class Stream {
 	#roundTripMs = Infinity;
 	/** @type {number | undefined} */
 	#watch;
+	/** @type {number | undefined} */
+	#renewal;
 	/** @type {Map<string, Set<(value: any) => void>>} */
 	#listeners = new Map();
 
@@ -117,7 +143,7 @@ export class Stream {
 
 	/** What is to be watched, now or once it is connected. */
 	get topics() {
-		return [...this.#wanted].sort();
+		return [...new Set([...this.#wanted, ...this.#given])].sort();
 	}
 
 	/**
@@ -128,7 +154,10 @@ export class Stream {
 	 *   will come, false where the server cannot promise that yet; rejected if it refuses them
 	 */
 	subscribe(...topics) {
-		for (const topic of topics) this.#wanted.add(topic);
+		for (const topic of topics) {
+			this.#wanted.add(topic);
+			this.#left.delete(topic);
+		}
 		return this.#changed(topics);
 	}
 
@@ -138,7 +167,11 @@ export class Stream {
 	 * @param {...string} topics
 	 */
 	unsubscribe(...topics) {
-		for (const topic of topics) this.#wanted.delete(topic);
+		for (const topic of topics) {
+			this.#wanted.delete(topic);
+			this.#given.delete(topic);
+			if (this.#held.has(topic)) this.#left.add(topic);
+		}
 		return this.#changed(topics);
 	}
 
@@ -179,6 +212,26 @@ export class Stream {
 	 */
 	onExpired(listener) {
 		return this.#on("expired", listener);
+	}
+
+	/**
+	 * Calls `listener` when the server has added or removed topics: by the backend, or because a new
+	 * token does not grant them.
+	 *
+	 * @param {(change: TopicsChange) => void} listener
+	 */
+	onTopics(listener) {
+		return this.#on("topics", listener);
+	}
+
+	/**
+	 * Calls `listener` when the backend has ended the stream. Unless it connects again by itself, it
+	 * is closed then.
+	 *
+	 * @param {(disconnection: Disconnection) => void} listener
+	 */
+	onDisconnected(listener) {
+		return this.#on("disconnected", listener);
 	}
 
 	/** Connects anew, for example as another member. */
@@ -264,8 +317,10 @@ export class Stream {
 			this.#tell("expired");
 			this.#open();
 		});
+		on("topics", (change) => this.#changedThere(change));
+		on("disconnected", (disconnection) => this.#disconnected(disconnection));
 		on("heartbeat", () => {});
-		source.onerror = () => this.#failed();
+		source.onerror = () => this.#failed(source.url);
 		this.#source = source;
 		this.#listen(CONNECT_MS);
 	}
@@ -291,30 +346,129 @@ export class Stream {
 		this.#openings++;
 		clearTimeout(this.#timer);
 		clearTimeout(this.#watch);
+		clearTimeout(this.#renewal);
 		this.#source?.close();
 		this.#connection = null;
 	}
 
-	/** @param {{ connection: string, topics: string[], pending?: string[], heartbeat_seconds: number, receipts_one_in?: number }} told */
-	#connected({ connection, topics, pending, heartbeat_seconds, receipts_one_in = 0 }) {
-		this.#receiptsOneIn = receipts_one_in;
-		this.#listen(heartbeat_seconds * 1000 * MISSED_HEARTBEATS);
-		this.#connection = connection;
-		this.#held = new Set(topics);
+	/** @param {{ connection: string, topics: string[], pending?: string[], heartbeat_seconds: number, receipts_one_in?: number, expires_in_seconds?: number }} told */
+	#connected(told) {
+		this.#receiptsOneIn = told.receipts_one_in ?? 0;
+		this.#listen(told.heartbeat_seconds * 1000 * MISSED_HEARTBEATS);
+		this.#connection = told.connection;
+		this.#held = new Set(told.topics);
+		this.#given = new Set(told.topics.filter((topic) => this.#isGiven(topic)));
 		this.#unsure.clear();
 		this.#sequence = 0;
 		this.#failures = 0;
+		if (told.expires_in_seconds !== undefined) this.#renewBefore(told.expires_in_seconds * 1000);
 		// The browser reconnects with the topics that it began with.
-		this.#sync(pending);
+		this.#sync(told.pending);
 	}
 
-	#failed() {
+	/** @param {string} topic */
+	#isGiven(topic) {
+		return !this.#wanted.has(topic) && !this.#left.has(topic);
+	}
+
+	/** @param {TopicsChange} change */
+	#changedThere({ added, removed }) {
+		for (const topic of added) {
+			this.#held.add(topic);
+			this.#left.delete(topic);
+			if (this.#isGiven(topic)) this.#given.add(topic);
+		}
+		for (const topic of removed) {
+			for (const topics of [this.#held, this.#given, this.#wanted]) topics.delete(topic);
+		}
+		if (added.length || removed.length) this.#tell("topics", { added, removed });
+	}
+
+	/** @param {Disconnection} disconnection */
+	#disconnected(disconnection) {
+		if (disconnection.reconnect) this.#lose();
+		else this.close();
+		this.#tell("disconnected", disconnection);
+	}
+
+	/**
+	 * Replaces the token before it expires. Pages that connected together do not do it together.
+	 *
+	 * @param {number} leftMs
+	 */
+	#renewBefore(leftMs) {
+		clearTimeout(this.#renewal);
+		if (leftMs < RENEW_MIN_MS) return;
+		const share = RENEW_FROM + Math.random() * (RENEW_TO - RENEW_FROM);
+		const expiresAt = performance.now() + leftMs;
+		this.#renewal = setTimeout(() => this.#renew(expiresAt), Math.min(leftMs * share, TIMER_MS));
+	}
+
+	/**
+	 * Gives the server a new token for the open stream.
+	 *
+	 * @param {number} expiresAt when the last one expires
+	 */
+	async #renew(expiresAt) {
+		const connection = this.#connection;
+		if (!connection) return;
+		/** @type {string | null} */
+		let token = null;
+		try {
+			token = await this.#token();
+		} catch (error) {
+			reportError(error);
+		}
+		const [response, answer] = token
+			? await this.#fetch(`connections/${encodeURIComponent(connection)}/token`, {
+					method: "POST",
+					headers: { "Content-Type": "application/json" },
+					body: JSON.stringify({ token }),
+				})
+			: [];
+		if (connection !== this.#connection) return;
+		if (response?.ok) {
+			const added = answer.topics.filter((/** @type {string} */ topic) => !this.#held.has(topic));
+			this.#changedThere({ added, removed: answer.removed });
+			this.#renewBefore(answer.expires_in_seconds * 1000);
+		} else if (response?.status === 403) this.reconnect();
+		else if (response?.status === 404) this.#lose();
+		else this.#renewBefore(expiresAt - performance.now());
+	}
+
+	/** @param {string} url */
+	async #failed(url) {
 		this.#connection = null;
 		// The browser waits for as long as the server says.
 		clearTimeout(this.#watch);
+		clearTimeout(this.#renewal);
+		const opening = this.#openings;
 		if (this.#state !== "lost") this.#become("lost");
 		// The browser tries again by itself, when it was told to, unless it was refused.
-		if (this.#source?.readyState === EventSource.CLOSED) this.#retry(() => this.#open());
+		if (opening !== this.#openings || this.#source?.readyState !== EventSource.CLOSED) return;
+		const status = await this.#statusOf(url);
+		if (opening !== this.#openings) return;
+		if (status === 204) this.#disconnected({ reason: "", reconnect: false });
+		else this.#retry(() => this.#open());
+	}
+
+	/**
+	 * Finds out why a stream was refused, which an EventSource does not tell.
+	 *
+	 * @param {string} url
+	 * @returns {Promise<number>} 0 if there is no answer
+	 */
+	async #statusOf(url) {
+		try {
+			const response = await fetch(url, {
+				method: "HEAD",
+				credentials: this.#credentials ? "include" : "omit",
+				signal: AbortSignal.timeout(REQUEST_MS),
+			});
+			return response.status;
+		} catch {
+			return 0;
+		}
 	}
 
 	#lose() {
@@ -333,7 +487,7 @@ export class Stream {
 	/** @param {StreamEvent} event */
 	#received(event) {
 		// What was on its way when its topic was given up.
-		if (!this.#wanted.has(event.topic)) return;
+		if (!this.#wanted.has(event.topic) && !this.#given.has(event.topic)) return;
 		if (this.#receiptsOneIn && crc32(event.id) * this.#receiptsOneIn < 2 ** 32) this.#note(event.id);
 		this.#tell(`event ${event.type}`, event);
 		this.#tell("event *", event);
@@ -417,7 +571,9 @@ export class Stream {
 		const [wanted, held, unsure] = [this.#wanted, this.#held, this.#unsure];
 		const missing = [...wanted].filter((topic) => !held.has(topic) || unsure.has(topic));
 		const add = missing.slice(0, this.#atOnce);
-		const remove = [...new Set([...held, ...unsure])].filter((topic) => !wanted.has(topic));
+		const remove = [...new Set([...held, ...unsure])].filter(
+			(topic) => !wanted.has(topic) && !this.#given.has(topic),
+		);
 		return add.length || remove.length ? { add, remove } : null;
 	}
 

@@ -2,11 +2,13 @@
 
 import {
 	connect,
+	type Disconnection,
 	type Gap,
 	type Stream,
 	type StreamEvent,
 	type StreamOptions,
 	type StreamState,
+	type TopicsChange,
 } from "../../rtdeliver/client/rtdeliver.js";
 
 interface Like {
@@ -26,6 +28,8 @@ stream.onEvent("*", (event: StreamEvent) => event.data.anything);
 stream.onGap(({ lost, topics }: Gap) => `${lost?.toFixed()} of ${topics.join()}`);
 stream.onState((next) => next === "lost");
 stream.onExpired(() => stream.reconnect());
+stream.onTopics(({ added, removed }: TopicsChange) => [...added, ...removed].join());
+stream.onDisconnected(({ reason, reconnect }: Disconnection) => reconnect || reason.length > 0);
 stream.close();
 
 // @ts-expect-error It has to be told where the frontends are.

@@ -53,7 +53,8 @@ import { connect } from "MODULE";
 
 // Tokens are given one after the other, and the last one from then on.
 function watch(url, topics, tokens = [null], withCredentials = false, later = null) {
-    const seen = { states: [], events: [], likes: [], gaps: [], expired: 0, asked: 0 };
+    const seen = { states: [], events: [], likes: [], gaps: [], changes: [], disconnected: [],
+        expired: 0, asked: 0 };
     const token = later ?? (() => tokens[Math.min(seen.asked++, tokens.length - 1)]);
     const stream = connect({ url, topics, token, withCredentials });
     stream.onState((state) => seen.states.push(state));
@@ -61,6 +62,8 @@ function watch(url, topics, tokens = [null], withCredentials = false, later = nu
     stream.onEvent("like", (event) => seen.likes.push(event));
     stream.onGap((gap) => seen.gaps.push(gap));
     stream.onExpired(() => seen.expired++);
+    stream.onTopics((change) => seen.changes.push(change));
+    stream.onDisconnected((why) => seen.disconnected.push(why));
     Object.assign(window, { seen, stream });
 }
 
@@ -536,14 +539,104 @@ def test_reconnecting_asks_for_the_token_again(page: Any, server: RoleProcess) -
 
 
 def test_a_token_that_expires_is_replaced_by_the_next_one(page: Any, server: RoleProcess) -> None:
-    watch(page, server, "live:red", tokens=[token("cyd", seconds=6), token("dan")])
+    watch(page, server, "live:red", tokens=[token("cyd", seconds=6), None, token("dan")])
 
     page.wait_for_function("() => seen.expired === 1 && stream.state === 'open'")
 
-    assert page.evaluate("seen.asked") == 2
+    assert page.evaluate("seen.asked") == 3
     publish(server, {"topic": "live:red", "data": "after"})
     wait_data(page, "after")
     eventually(lambda: metrics(server)["rtdeliver_members"] == 1, "one member is there")
+
+
+def test_a_token_is_renewed_before_it_expires_on_the_open_stream(
+    page: Any, server: RoleProcess
+) -> None:
+    began = page.evaluate("performance.now()")
+    watch(page, server, "live:red", tokens=[token("cyd", seconds=6), token("cyd")])
+
+    page.wait_for_function("(at) => seen.asked === 2 && performance.now() > at", arg=began + 8000)
+
+    assert page.evaluate("[seen.states, seen.expired]") == [["open"], 0]
+    publish(server, {"topic": "live:red", "data": "after"})
+    wait_data(page, "after")
+
+
+def test_a_token_of_another_member_begins_another_stream(
+    page: Any, tabs: Tabs, server: RoleProcess
+) -> None:
+    tabs.expect("status of 403 ")
+    watch(page, server, "live:red", tokens=[token("cyd", seconds=6), token("dan")])
+
+    wait_states(page, "open", "connecting", "open")
+
+    eventually(lambda: is_online(server, "dan"), "dan is there")
+    assert page.evaluate("seen.expired") == 0
+
+
+def disconnect(server: RoleProcess, **body: object) -> None:
+    answer = HTTP.post(f"{server.url('internal')}/disconnect", json=body)
+    assert answer.status_code == 202, answer.text
+
+
+def test_a_member_that_is_disconnected_stays_away(page: Any, server: RoleProcess) -> None:
+    watch(page, server, "live:red", tokens=[token("gil")])
+    disconnect(server, member="gil", reason="banned")
+
+    wait_states(page, "open", "closed")
+
+    assert page.evaluate("seen.disconnected") == [{"reason": "banned", "reconnect": False}]
+    eventually(lambda: metrics(server)["rtdeliver_connections"] == 0, "it does not come back")
+    # A page that is loaded later learns it from the answer.
+    begin(page, server, "live:red", tokens=[token("gil")])
+    wait_states(page, "lost", "closed")
+    assert page.evaluate("seen.disconnected") == [{"reason": "", "reconnect": False}]
+
+
+def test_a_member_that_may_come_back_does_so_with_a_new_token(
+    page: Any, tabs: Tabs, server: RoleProcess
+) -> None:
+    tabs.expect("status of 401 ")
+    fresh = jwt.encode(
+        {"sub": "hal", "exp": time.time() + 600, "iat": time.time() + 60}, KEY, algorithm="HS256"
+    )
+    watch(page, server, "live:red", tokens=[token("hal"), token("hal"), fresh])
+    disconnect(server, member="hal", reconnect=True)
+
+    page.wait_for_function("() => seen.asked === 3 && stream.state === 'open'")
+
+    assert page.evaluate("seen.disconnected") == [{"reason": "", "reconnect": True}]
+
+
+def test_topics_of_the_token_and_of_the_backend_are_watched_until_they_are_taken_away(
+    page: Any, server: RoleProcess
+) -> None:
+    mine = jwt.encode(
+        {"sub": "ivy", "exp": time.time() + 600, "topics": ["inbox:ivy", "news"]},
+        KEY,
+        algorithm="HS256",
+    )
+    watch(page, server, "live:red", tokens=[mine])
+    assert page.evaluate("stream.topics") == ["inbox:ivy", "live:red", "news"]
+    for topic in ("inbox:ivy", "news"):
+        publish(server, {"topic": topic, "data": topic})
+    wait_data(page, "inbox:ivy", "news")
+    page.evaluate("stream.unsubscribe('news')")
+    eventually(lambda: viewers(server, "news") == 0, "it is left")
+
+    url = f"{server.url('internal')}/members/ivy/topics"
+    assert HTTP.post(url, json={"add": ["conv:7"], "remove": ["live:red"]}).status_code == 202
+    page.wait_for_function("() => seen.changes.length === 1")
+    assert page.evaluate("seen.changes") == [{"added": ["conv:7"], "removed": ["live:red"]}]
+    assert page.evaluate("stream.topics") == ["conv:7", "inbox:ivy"]
+    publish(server, {"topic": "live:red", "data": "not wanted"})
+    publish(server, {"topic": "conv:7", "data": "from the backend"})
+    wait_data(page, "inbox:ivy", "news", "from the backend")
+
+    page.evaluate("stream.reconnect()")
+    page.wait_for_function("() => seen.states.length === 3 && stream.state === 'open'")
+    assert page.evaluate("stream.topics") == ["inbox:ivy"]
+    eventually(lambda: viewers(server, "news") == 0, "what was left stays left")
 
 
 def test_a_token_that_is_refused_is_asked_for_again(

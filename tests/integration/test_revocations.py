@@ -250,7 +250,8 @@ def test_a_frontend_that_was_paused_past_its_lease_ends_the_streams_when_it_is_b
 def test_a_datacenter_that_was_away_learns_of_it(world: World, viewers: Viewers) -> None:
     old = token("eve")
     stream = viewers.connect(world.far.url("public"), query={"token": old})
-    world.peer.kill()
+    world.peer.signal(signal.SIGKILL)
+    world.peer.wait()
     disconnect(world.near.url(0), member="eve")
     world.peer = world.start_peer()
     viewers.wait(lambda: bool(ended(stream)), "its stream ends")
@@ -374,7 +375,7 @@ def test_who_has_a_token_waits_a_moment_where_no_dispatcher_has_told_what_is_rev
         *("--public", LOOPBACK, "--internal", LOOPBACK, *config),
     )
     try:
-        role.wait_listening()
+        role.wait_ready()
         stream = viewers.connect(role.url("public"), "live:x")
         assert stream.control("connected"), "without a token nothing can be revoked"
         headers = {"Authorization": f"Bearer {token('ann')}"}
