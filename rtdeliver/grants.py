@@ -4,7 +4,7 @@ A pattern is literal text in which ``*`` stands for any run of characters, also 
 expression is made of it, so no pattern takes more time than its length times that of the topic.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -108,3 +108,9 @@ def _matches(text: str, first: str, between: tuple[str, ...], last: str) -> bool
 def not_covered(topics: Iterable[Topic], *allowed: Patterns) -> tuple[Topic, ...]:
     """Return those of ``topics`` that none of the patterns match."""
     return tuple(t for t in topics if not any(each.cover(t) for each in allowed))
+
+
+def named(topics: Sequence[Topic]) -> str:
+    """Return the first of ``topics`` as a message names them."""
+    more = f" and {len(topics) - 3} more" if len(topics) > 3 else ""
+    return ", ".join(topic[:100] for topic in topics[:3]) + more

@@ -185,6 +185,9 @@ class IRevocationStore(Interface):
         If that is of another store, the page begins at the beginning.
         """
 
+    def find(member: Member | None, token_id: str) -> Deferred[Sequence[Revocation]]:
+        """Fires with those for a member and for a token; either may be missing or empty."""
+
 
 class IPresenceClient(Interface):
     """How a frontend reports its members to the dispatchers."""

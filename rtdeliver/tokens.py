@@ -5,12 +5,13 @@ import secrets
 import stat
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 import jwt
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from rtdeliver.errors import BadRequest, BadTopic, ConfigError, Unauthorized
@@ -47,6 +48,10 @@ class Identity(msgspec.Struct, frozen=True):
     topics: tuple[Topic, ...] = ()
     issued_at: float | None = None
     token_id: str = ""
+
+
+Identify = Callable[[str], Identity | Deferred[Identity]]
+"""Returns what a token proves, now or later, or raises `Unauthorized`."""
 
 
 class VerifyingKey(msgspec.Struct, frozen=True):

@@ -252,6 +252,11 @@ def decode_publish_batch(body: bytes, limits: Publishing) -> list[Draft]:
     return drafts
 
 
+def numbers_of_lines(body: bytes) -> list[int]:
+    """Return the numbers of the lines in which a batch has its events, in their order."""
+    return [number for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+
+
 def encode_event(draft: Draft, *, id: str, at: int) -> Event:
     """Return the event, with the line that frontends and browsers get.
 

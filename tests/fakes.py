@@ -22,10 +22,10 @@ from rtdeliver.config.sections import Deliveries, Forwards, Http, Latency, Retry
 from rtdeliver.config.sections import Presence as PresenceSettings
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
+from rtdeliver.dispatcher.producers import Producers
 from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.errors import AnsweredNo, StreamLost, Unavailable
 from rtdeliver.frontend.frontend import Frontend
-from rtdeliver.frontend.permissions import Identify
 from rtdeliver.grants import EVERYTHING, Patterns
 from rtdeliver.http.client import NodeClient
 from rtdeliver.http.failover import Failover, Order, last_good
@@ -57,7 +57,7 @@ from rtdeliver.messages import (
 )
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Item, Member, Revocation, Topic
 from rtdeliver.revocations.memory import MemoryRevocationStore
-from rtdeliver.tokens import Identity
+from rtdeliver.tokens import Identify, Identity
 from rtdeliver.wheel import TimingWheel
 from rtdeliver.wire import Draft, encode_event
 from tests.chunked import ChunkDecoder
@@ -641,3 +641,9 @@ def new_dispatcher(
         run_queue=run_queue,
         new_backoff=new_backoff,
     )
+
+
+def new_producers(identify: Identify | None = None) -> Producers:
+    """What checks the tokens of producers; nothing is revoked."""
+    store = MemoryRevocationStore(max_revocations=1, now=lambda: 0)
+    return Producers(identify=identify, revocations=store)

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from rtdeliver.command.failure import CommandError
 from rtdeliver.command.http import ask, connection_to, path_at, refusal
-from rtdeliver.http.access import read_secret
+from rtdeliver.http.access import read_secrets
 
 # A frontend sends a heartbeat every viewers.heartbeat_seconds (25).
 _SILENCE_SECONDS = 90
@@ -39,7 +39,7 @@ class Publish:
         event = {"topic": options.topic, "type": options.type, "data": data}
         headers = {"Content-Type": "application/json"}
         if options.secret_file:
-            headers["Authorization"] = f"Bearer {read_secret(options.secret_file)}"
+            headers["Authorization"] = f"Bearer {read_secrets(options.secret_file)[0]}"
         answer = ask(options.url, "POST", "/publish", json.dumps(event), headers)
         print(answer["id"])
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rtdeliver.command.failure import CommandError
 from rtdeliver.command.http import ask
-from rtdeliver.http.access import read_secret
+from rtdeliver.http.access import read_secrets
 
 _CLEAR = "\x1b[H\x1b[2J"
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -40,7 +40,8 @@ class Top:
     def run(options: argparse.Namespace) -> None:
         if options.seconds <= 0:
             raise CommandError("--seconds must be more than 0")
-        secret = read_secret(options.secret_file) if options.secret_file else ""
+        secrets = read_secrets(options.secret_file)
+        secret = secrets[0] if secrets else ""
         while True:
             size = shutil.get_terminal_size()
             lines = list(screen(fetch(options.url, secret), size.columns))

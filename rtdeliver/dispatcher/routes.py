@@ -10,6 +10,7 @@ from twisted.web.server import Request
 from rtdeliver.config.sections import Access, Publishing
 from rtdeliver.deferreds import shield
 from rtdeliver.dispatcher.dispatcher import Dispatcher
+from rtdeliver.dispatcher.producers import Producers, check_topics
 from rtdeliver.errors import BadRequest
 from rtdeliver.http.replies import PostHandler, Reply, answer
 from rtdeliver.http.requests import JSON, NDJSON, Post, media_type, post_of, query_values
@@ -25,14 +26,23 @@ from rtdeliver.wire import (
 )
 
 
-def dispatcher_posts(dispatcher: Dispatcher, limits: Publishing) -> dict[str, PostHandler]:
+def dispatcher_posts(
+    dispatcher: Dispatcher, producers: Producers, limits: Publishing
+) -> dict[str, PostHandler]:
     """Return the handlers for producers (``/publish``) and for peers (``/forward``)."""
 
     async def publish(post: Post) -> Reply:
+        allowed = await producers.allowed(post.token) if post.token else None
         if media_type(post.content_type, JSON, NDJSON) == JSON:
-            [event] = await dispatcher.publish([decode_publish(post.body, limits)])
+            draft = decode_publish(post.body, limits)
+            if allowed is not None:
+                check_topics([draft], allowed)
+            [event] = await dispatcher.publish([draft])
             return Reply(202, {"id": event.id})
-        events = await dispatcher.publish(decode_publish_batch(post.body, limits))
+        drafts = decode_publish_batch(post.body, limits)
+        if allowed is not None:
+            check_topics(drafts, allowed, batch=post.body)
+        events = await dispatcher.publish(drafts)
         return Reply(202, {"accepted": len(events)})
 
     async def forward(post: Post) -> Reply:

@@ -23,7 +23,7 @@ from rtdeliver.frontend.controls import Controls
 from rtdeliver.frontend.feed import Feed, Frames
 from rtdeliver.frontend.interest import Interest
 from rtdeliver.frontend.members import Members
-from rtdeliver.frontend.permissions import Identify, Permissions
+from rtdeliver.frontend.permissions import Permissions
 from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeats
 from rtdeliver.frontend.receipts import Receipts
 from rtdeliver.frontend.recent import RecentEvents
@@ -45,7 +45,7 @@ from rtdeliver.messages import HopRecord, Receipt, Refreshed, Subscriptions, Top
 from rtdeliver.metrics import HistogramSample, Sample, counter, gauge
 from rtdeliver.model import ConnectionId, Control, Event, FrontendRef, Gap, Item, Topic
 from rtdeliver.revoked import Revoked
-from rtdeliver.tokens import Identity
+from rtdeliver.tokens import Identify, Identity
 from rtdeliver.wheel import TimingWheel
 
 log = Logger()

@@ -5,13 +5,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from twisted.internet.defer import Deferred
 
 from rtdeliver.errors import Forbidden, Unauthorized
-from rtdeliver.grants import Patterns, not_covered
+from rtdeliver.grants import Patterns, named, not_covered
 from rtdeliver.model import Topic
 from rtdeliver.revoked import Revoked
-from rtdeliver.tokens import Identity, TokenRevoked
-
-Identify = Callable[[str], Identity | Deferred[Identity]]
-"""Returns what a token proves, or raises `Unauthorized`."""
+from rtdeliver.tokens import Identify, Identity, TokenRevoked
 
 
 class Permissions:
@@ -66,7 +63,7 @@ class Permissions:
         forbidden = self.not_allowed(topics, identity, given)
         if forbidden:
             what = "the token does not grant" if identity else "without a token, nobody may watch"
-            raise Forbidden(f"{what} {_shown(forbidden)}", topics=forbidden)
+            raise Forbidden(f"{what} {named(forbidden)}", topics=forbidden)
 
     def not_allowed(
         self, topics: Iterable[Topic], identity: Identity | None, given: Collection[Topic] = ()
@@ -96,8 +93,3 @@ class Permissions:
                 reconnect=revocation.reconnect,
             )
         return identity
-
-
-def _shown(topics: Sequence[Topic]) -> str:
-    more = f" and {len(topics) - 3} more" if len(topics) > 3 else ""
-    return ", ".join(topic[:100] for topic in topics[:3]) + more

@@ -15,49 +15,83 @@ from rtdeliver.config.sections import SAME_HOST
 from rtdeliver.errors import ConfigError, Forbidden, Refusal, Unauthorized
 from rtdeliver.http.requests import header
 
+_PUBLISH = b"/publish"
 _HOST = re.compile(rb"(?P<name>[A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
 
-def read_secret(path: str) -> str:
-    """Return the secret that requests between nodes carry.
+def read_secrets(path: str) -> tuple[str, ...]:
+    """Return the secrets of a file: requests to other nodes carry the first, and all are accepted.
 
-    :param path: the path of a file with one word; empty for no secret.
-    :raises ConfigError: if the file cannot be read, or does not have one word.
+    :param path: the path of a file with one word in each line; empty for no secret.
+    :raises ConfigError: if the file cannot be read, or has no secret, or a line with two words.
     """
     if not path:
-        return ""
+        return ()
     try:
         with open(path, encoding="ascii") as file:
-            secret = file.read().strip()
+            secrets = tuple(filter(None, map(str.strip, file.read().split("\n"))))
     except OSError as error:
         raise ConfigError(f"access.secret_file {path}: {error.strerror}") from None
     except ValueError as error:
         raise ConfigError(f"access.secret_file {path}: {error}") from None
-    if not secret or not secret.isprintable() or " " in secret:
-        raise ConfigError(f"access.secret_file {path}: the file must have one word, the secret")
-    return secret
+    if not secrets or any(not each.isprintable() or " " in each for each in secrets):
+        raise ConfigError(
+            f"access.secret_file {path}: the file must have one word, the secret; with several"
+            " secrets, one in each line"
+        )
+    return secrets
+
+
+def is_one_of(value: bytes, expected: Sequence[bytes]) -> bool:
+    """Return whether ``value`` is one of ``expected``; the time that takes does not tell which."""
+    # All are compared, also after one that is equal.
+    return sum(hmac.compare_digest(value, each) for each in expected) > 0
+
+
+def bearers(secrets: Sequence[str]) -> tuple[bytes, ...]:
+    """Return the Authorization fields that carry one of these secrets."""
+    return tuple(f"Bearer {secret}".encode() for secret in secrets)
 
 
 class Gate:
     """Who may use a listener for nodes, producers and operators; the head of a request tells.
 
-    With a secret, requests must carry it; health checks need not, and the status page does not need
-    it to be shown. Without a secret, only clients on
-    this machine reach the listener, and a browser may be one of them. The page of any site can let
-    its own name point to this machine (DNS rebinding), so the host in a request must be an address
-    or a name of the loopback interface. Clients other than browsers may leave it out.
+    With secrets, requests must carry one of them; health checks need not, and the status page does
+    not need it to be shown. Without a secret, only clients on this machine reach the listener, and
+    a browser may be one of them. The page of any site can let its own name point to this machine
+    (DNS rebinding), so the host in a request must be an address or a name of the loopback
+    interface. Clients other than browsers may leave it out.
 
-    :param secret: the secret; empty for none.
+    A producer may send a token instead of a secret. The gate lets it through, and names it, so that
+    the handler checks it.
+
+    :param secrets: those that are accepted; none for an open listener.
     :param any_host: whether requests without a secret may name any host.
+    :param takes_tokens: whether producers may send tokens.
     """
 
-    def __init__(self, *, secret: str, any_host: bool) -> None:
+    def __init__(
+        self, *, secrets: Sequence[str], any_host: bool, takes_tokens: bool = False
+    ) -> None:
         self._any_host = any_host
-        self.use_secret(secret)
+        self._takes_tokens = takes_tokens
+        self.use_secrets(secrets)
 
-    def use_secret(self, secret: str) -> None:
-        """Require this secret from now on; empty for none."""
-        self._expected = f"Bearer {secret}".encode() if secret else b""
+    def use_secrets(self, secrets: Sequence[str]) -> None:
+        """Require one of these secrets from now on; none for an open listener."""
+        self._expected = bearers(secrets)
+
+    def token(self, *, target: bytes, authorization: bytes) -> str:
+        """Return the token that limits what a request may publish; empty if nothing limits it.
+
+        :param target: as for `refusal`, and so is ``authorization``.
+        """
+        if not self._takes_tokens or not authorization or target.partition(b"?")[0] != _PUBLISH:
+            return ""
+        if is_one_of(authorization, self._expected):
+            return ""
+        scheme, _, token = authorization.partition(b" ")
+        return token.strip().decode("latin-1") if scheme.lower() == b"bearer" else ""
 
     def refusal(
         self, *, target: bytes, hosts: Sequence[bytes], authorization: bytes
@@ -76,7 +110,10 @@ class Gate:
     def _secret_refusal(self, target: bytes, authorization: bytes) -> Refusal | None:
         # The status page asks for the secret itself: see `rtdeliver.http.login`.
         is_open = target.startswith(b"/health/") or target in (b"/status", b"/status/stream")
-        if is_open or hmac.compare_digest(authorization, self._expected):
+        if is_open or is_one_of(authorization, self._expected):
+            return None
+        # Something that has no dots is a wrong secret, and no token.
+        if self.token(target=target, authorization=authorization).count(".") == 2:
             return None
         return Unauthorized(
             "send the secret of this listener as Authorization: Bearer SECRET",

@@ -7,10 +7,11 @@ malformed, and how it is answered.
 """
 
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -62,7 +63,10 @@ _NOT_PLAIN = frozenset(
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The head of a plain POST; a missing field is empty."""
+    """The head of a plain POST; a missing field is empty.
+
+    :param token: see `rtdeliver.http.requests.Post.token`.
+    """
 
     path: bytes
     body_bytes: int
@@ -70,6 +74,7 @@ class Head(msgspec.Struct, frozen=True):
     incarnation: str
     authorization: bytes
     host: bytes
+    token: str = ""
 
 
 def read_head(head: bytes) -> Head | None:
@@ -140,9 +145,9 @@ class FastPathSite(BoundedSite):
         self._heads: dict[bytes, Head | None] = {}
         self._date = (-1, b"")
 
-    def use_secret(self, secret: str) -> None:
-        """Require this secret from now on; empty for none."""
-        self._gate.use_secret(secret)
+    def use_secrets(self, secrets: Sequence[str]) -> None:
+        """Require one of these secrets from now on; none for an open listener."""
+        self._gate.use_secrets(secrets)
         # What they were read as depends on the secret.
         self._heads.clear()
 
@@ -166,7 +171,8 @@ class FastPathSite(BoundedSite):
 
     def handle(self, head: Head, body: bytes) -> Coroutine[Any, Any, Reply]:
         """Start to serve a request."""
-        return self._posts[head.path](Post(head.content_type, head.incarnation, body))
+        post = Post(head.content_type, head.incarnation, body, head.token)
+        return self._posts[head.path](post)
 
     def response(self, reply: Reply) -> bytes:
         """Return the bytes of the response."""
@@ -193,7 +199,10 @@ class FastPathSite(BoundedSite):
         refusal = self._gate.refusal(
             target=read.path, hosts=[read.host], authorization=read.authorization
         )
-        return None if refusal else read
+        if refusal:
+            return None
+        token = self._gate.token(target=read.path, authorization=read.authorization)
+        return replace(read, token=token) if token else read
 
     def _date_now(self) -> bytes:
         second = int(self._now())

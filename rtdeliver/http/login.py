@@ -3,11 +3,12 @@
 import hashlib
 import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.web.server import Request
 
 from rtdeliver.errors import Unauthorized
+from rtdeliver.http.access import bearers, is_one_of
 from rtdeliver.http.requests import header
 
 COOKIE = "rtdeliver_status"
@@ -22,28 +23,27 @@ class Login:
     The cookie holds until when it lets in, and a code that only the secret makes. It opens the
     status page only, so it is no help to publish.
 
-    :param secret: empty for none; then everybody is let in.
+    :param secrets: those that let in; with none, everybody is let in.
     :param now: the wall clock, in seconds since the epoch.
     """
 
-    def __init__(self, *, secret: str, now: Callable[[], float]) -> None:
-        self._secret = secret
+    def __init__(self, *, secrets: Sequence[str], now: Callable[[], float]) -> None:
+        self._secrets = tuple(secrets)
         self._now = now
 
-    def use_secret(self, secret: str) -> None:
-        """Require this secret from now on; empty for none."""
-        self._secret = secret
+    def use_secrets(self, secrets: Sequence[str]) -> None:
+        """Require one of these secrets from now on; with none, let everybody in."""
+        self._secrets = tuple(secrets)
 
     def check(self, request: Request) -> None:
         """Let ``request`` through.
 
         :raises Unauthorized: if it has neither the secret nor a cookie that is still good.
         """
-        if not self._secret:
+        if not self._secrets:
             return
-        expected = f"Bearer {self._secret}".encode()
         sent = header(request, "Authorization").encode("latin-1")
-        if not (hmac.compare_digest(sent, expected) or self._knows(request)):
+        if not (is_one_of(sent, bearers(self._secrets)) or self._knows(request)):
             raise Unauthorized(
                 "send the secret of this listener as Authorization: Bearer SECRET, or log in at"
                 " /status",
@@ -54,8 +54,8 @@ class Login:
         """Return a ``Set-Cookie`` field that lets in for some hours."""
         until = round(self._now()) + SESSION_SECONDS
         return (
-            f"{COOKIE}={until}.{self._code(until)}; Path=/status; Max-Age={SESSION_SECONDS};"
-            " HttpOnly; SameSite=Strict"
+            f"{COOKIE}={until}.{_code(self._secrets[0], until)}; Path=/status;"
+            f" Max-Age={SESSION_SECONDS}; HttpOnly; SameSite=Strict"
         )
 
     def _knows(self, request: Request) -> bool:
@@ -63,8 +63,10 @@ class Login:
         match = _VALUE.fullmatch(value)
         if match is None or int(match[1]) < self._now():
             return False
-        return hmac.compare_digest(match[2], self._code(int(match[1])))
+        codes = [_code(secret, int(match[1])).encode() for secret in self._secrets]
+        return is_one_of(match[2].encode(), codes)
 
-    def _code(self, until: int) -> str:
-        message = f"{COOKIE} {until}".encode()
-        return hmac.new(self._secret.encode(), message, hashlib.sha256).hexdigest()
+
+def _code(secret: str, until: int) -> str:
+    message = f"{COOKIE} {until}".encode()
+    return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()

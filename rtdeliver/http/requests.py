@@ -27,11 +27,13 @@ class Post(msgspec.Struct, frozen=True):
 
     :param content_type: the field ``Content-Type``; empty if it is missing.
     :param incarnation: the field ``Rt-Incarnation``; empty if it is missing.
+    :param token: what limits the topics that may be published to; empty if nothing does.
     """
 
     content_type: str
     incarnation: str
     body: bytes
+    token: str = ""
 
 
 def header(request: Request, name: str) -> str:
@@ -73,6 +75,7 @@ def post_of(request: Request) -> Post:
         content_type=header(request, "Content-Type"),
         incarnation=header(request, "Rt-Incarnation"),
         body=content.read(),
+        token=getattr(request, "publish_token", ""),
     )
 
 

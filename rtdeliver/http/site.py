@@ -31,9 +31,11 @@ class BoundedRequest(Request):
     """A request that keeps no body over its site's limit, and none of a request that is refused.
 
     :ivar refusal: what the head alone is refused for.
+    :ivar publish_token: see `rtdeliver.http.requests.Post.token`.
     """
 
     refusal: Refusal | None = None
+    publish_token = ""
     channel: Any
     _length: int | None = None
     _body_bytes = 0
@@ -54,11 +56,12 @@ class BoundedRequest(Request):
         self.content: BytesIO = BytesIO()
         self._length = length
         gate = self.channel.site.gate
-        self.refusal = gate and gate.refusal(
-            target=self.channel.target,
-            hosts=self.requestHeaders.getRawHeaders(b"Host", []),
-            authorization=self.requestHeaders.getRawHeaders(b"Authorization", [b""])[0],
-        )
+        if gate is not None:
+            target = self.channel.target
+            authorization = self.requestHeaders.getRawHeaders(b"Authorization", [b""])[0]
+            hosts = self.requestHeaders.getRawHeaders(b"Host", [])
+            self.refusal = gate.refusal(target=target, hosts=hosts, authorization=authorization)
+            self.publish_token = gate.token(target=target, authorization=authorization)
         if self.refusal and length != 0:
             self._answer_early(self.refusal)
         elif length is not None and length > self.body_limit_bytes * _READ_LIMITS:

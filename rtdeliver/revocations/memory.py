@@ -9,7 +9,7 @@ from zope.interface import implementer
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IRevocationStore
 from rtdeliver.messages import Bookmark, Revocations
-from rtdeliver.model import Revocation
+from rtdeliver.model import Member, Revocation
 
 FULL = "too many revocations are kept (access.max_revocations); try again when some have ended"
 """Why a store keeps no more."""
@@ -49,6 +49,11 @@ class MemoryRevocationStore:
                 more=more,
             )
         )
+
+    def find(self, member: Member | None, token_id: str) -> Deferred[Sequence[Revocation]]:
+        self._drop_ended()
+        found = [self._kept.get(("member", member or "")), self._kept.get(("token", token_id))]
+        return succeed([kept[1] for kept in found if kept is not None])
 
     def _add(self, revocations: Sequence[Revocation]) -> None:
         self._drop_ended()

@@ -9,13 +9,14 @@ from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IRevocationStore
 from rtdeliver.messages import Bookmark, Revocations
-from rtdeliver.model import Revocation
+from rtdeliver.model import Member, Revocation
 from rtdeliver.redis.connection import RedisConnection
 from rtdeliver.redis.scripts import read_script
 from rtdeliver.revocations.memory import FULL
 from rtdeliver.wire import decode_kept, encode
 
 _ADD = read_script("rtdeliver.revocations", "common", "add")
+_FIND = read_script("rtdeliver.revocations", "common", "find")
 _AFTER = read_script("rtdeliver.revocations", "common", "after")
 
 
@@ -61,3 +62,10 @@ class RedisRevocationStore:
             bookmark=Bookmark(store.decode(), int(last)),
             more=bool(more),
         )
+
+    @as_deferred
+    async def find(self, member: Member | None, token_id: str) -> Sequence[Revocation]:
+        texts = await self._redis.run(
+            _FIND, secrets.token_hex(8), f"member:{member or ''}", f"token:{token_id}"
+        )
+        return decode_kept(texts)

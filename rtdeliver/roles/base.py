@@ -14,7 +14,7 @@ from rtdeliver.actor import RunQueue
 from rtdeliver.backoff import Backoff
 from rtdeliver.config.sections import Config
 from rtdeliver.errors import ConfigError
-from rtdeliver.http.access import Gate, read_secret
+from rtdeliver.http.access import Gate, read_secrets
 from rtdeliver.http.client import NodeClient, make_agent
 from rtdeliver.http.failover import Failover, Order
 from rtdeliver.http.fast_client import FastClient
@@ -37,8 +37,12 @@ from rtdeliver.status.routes import add_status_routes
 from rtdeliver.status.status import Status, StatusParts
 
 
-class _SecretUser(Protocol):
+class _Sender(Protocol):
     def use_secret(self, secret: str) -> None: ...
+
+
+class _Door(Protocol):
+    def use_secrets(self, secrets: Sequence[str]) -> None: ...
 
 
 class RoleBase:
@@ -63,13 +67,15 @@ class RoleBase:
         self._role = role
         self._config = config
         self._host = host
-        self._secret = read_secret(config.access.secret_file)
-        self._secret_users: list[_SecretUser] = []
+        self._secrets = read_secrets(config.access.secret_file)
+        # Other nodes are sent the first secret, and all of them open the doors here.
+        self._senders: list[_Sender] = []
+        self._doors: list[_Door] = []
         self._missing: Callable[[], list[str]] = list
         self.samples: list[Source] = []
         self.reloaders: dict[str, Reloader] = {}
-        if self._secret:
-            self.reloaders["access.secret_file"] = self._reload_secret
+        if self._secrets:
+            self.reloaders["access.secret_file"] = self._reload_secrets
         self._internal_intake = Intake(config.http, listeners="internal")
         self._public_intake = Intake(config.http, listeners="public")
         self._waiting = WaitingConnections(max_waiting())
@@ -77,17 +83,25 @@ class RoleBase:
         self._loss_log = LossLog(self._all_losses, reactor)
         self.client = self.client_within(config.http.request_seconds)
         self.fast_client = FastClient(reactor=reactor, settings=config.http, secret=self._secret)
-        self._login = Login(secret=self._secret, now=self.now)
-        self._secret_users += [self.fast_client, self._login]
+        self._senders.append(self.fast_client)
+        self._login = Login(secrets=self._secrets, now=self.now)
+        self._doors.append(self._login)
         self._status: Status | None = None
 
-    def _reload_secret(self, config: Config) -> None:
-        secret = read_secret(config.access.secret_file)
-        if not secret:
+    @property
+    def _secret(self) -> str:
+        """The secret that other nodes are sent; empty for none."""
+        return self._secrets[0] if self._secrets else ""
+
+    def _reload_secrets(self, config: Config) -> None:
+        secrets = read_secrets(config.access.secret_file)
+        if not secrets:
             raise ConfigError("access.secret_file: a running process cannot do without its secret")
-        self._secret = secret
-        for user in self._secret_users:
-            user.use_secret(secret)
+        self._secrets = secrets
+        for sender in self._senders:
+            sender.use_secret(self._secret)
+        for door in self._doors:
+            door.use_secrets(secrets)
 
     def _all_losses(self) -> dict[str, int]:
         return {what: count for losses in self.losses for what, count in losses().items()}
@@ -101,7 +115,7 @@ class RoleBase:
             settings=settings,
             secret=self._secret,
         )
-        self._secret_users.append(client)
+        self._senders.append(client)
         return client
 
     def failover(self, urls: Sequence[str], order: Order) -> Failover:
@@ -146,11 +160,18 @@ class RoleBase:
         add_status_routes(app, self._status, self._login, self.reactor)
 
     def internal_listener(
-        self, key: str, description: str, app: Klein, posts: Mapping[str, PostHandler]
+        self,
+        key: str,
+        description: str,
+        app: Klein,
+        posts: Mapping[str, PostHandler],
+        *,
+        takes_tokens: bool = False,
     ) -> Listener:
         """Return a listener for nodes, producers and operators.
 
         :param posts: handlers of the most frequent requests, by path; the fast path serves these.
+        :param takes_tokens: whether producers may send tokens instead of a secret.
         """
         add_posts(app, posts)
         # No browser reaches a UNIX socket, and its clients name whatever host they like.
@@ -166,11 +187,11 @@ class RoleBase:
             body_bytes=self._config.http.internal_body_bytes,
             idle_seconds=self._config.http.idle_seconds,
             intake=self._internal_intake,
-            gate=Gate(secret=self._secret, any_host=any_host),
+            gate=Gate(secrets=self._secrets, any_host=any_host, takes_tokens=takes_tokens),
             reactor=self.reactor,
             now=self.now,
         )
-        self._secret_users.append(site)
+        self._doors.append(site)
         return Listener(key=key, description=description, factory=site)
 
     def public_listener(self, key: str, description: str, resource: IResource) -> Listener:
@@ -218,7 +239,7 @@ class RoleBase:
             reactor=self.reactor,
             listeners=listeners,
             backlog=self._config.listeners.backlog,
-            unguarded=bool(self._secret) or self._config.access.insecure_internal,
+            unguarded=bool(self._secrets) or self._config.access.insecure_internal,
             begin=begin_all,
             drain=drain_all,
             missing=lambda: self._missing(),

@@ -7,6 +7,7 @@ from twisted.internet.interfaces import IListeningPort
 
 from rtdeliver.config.sections import SAME_HOST, Config
 from rtdeliver.dispatcher.client import HttpFrontendClient
+from rtdeliver.dispatcher.producers import Producers
 from rtdeliver.dispatcher.routes import dispatcher_posts
 from rtdeliver.frontend.routes import add_connection_routes, frontend_posts
 from rtdeliver.http.routes import new_app
@@ -14,7 +15,7 @@ from rtdeliver.latency.routes import add_records_route
 from rtdeliver.likes.app import LikesApp
 from rtdeliver.process.host import IHost
 from rtdeliver.process.service import RoleService
-from rtdeliver.roles.access import viewer_access
+from rtdeliver.roles.access import TokenKeys, public_topics
 from rtdeliver.roles.base import RoleBase
 from rtdeliver.roles.dispatcher import (
     add_routing_routes,
@@ -54,7 +55,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     records = Records(config, base, tables.redis, joins=True)
     # The app, if it is asked for.
     app_key = likes_key(config) if config.listeners.app else None
-    access = viewer_access(config, base, None if app_key is None else app_key.key)
+    keys = TokenKeys(config, base, None if app_key is None else app_key.key)
     frontend = new_frontend(
         config,
         base,
@@ -62,7 +63,8 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         dispatchers,
         dispatchers,
         records.recorder,
-        access,
+        public_topics(config.access, has_app=app_key is not None),
+        keys,
     )
     dispatcher = new_dispatcher(
         config,
@@ -97,7 +99,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         missing=lambda: [
             *dispatcher.missing(),
             *frontend.missing(),
-            *access.missing(),
+            *keys.missing(),
             *(lacking for app in apps for lacking in app.missing()),
         ],
         samples=[
@@ -107,13 +109,20 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
             *(app.samples for app in apps),
         ],
     )
-    posts = dispatcher_posts(dispatcher, config.publishing) | frontend_posts(frontend)
+    producers = Producers(identify=keys.identify, revocations=tables.revocations)
+    posts = dispatcher_posts(dispatcher, producers, config.publishing) | frontend_posts(frontend)
 
     def origins(new: Config) -> Sequence[str]:
         return new.access.cors_origins or ([SAME_HOST] if apps else [])
 
     listeners = [
-        base.internal_listener("internal", config.listeners.internal or _INTERNAL, internal, posts),
+        base.internal_listener(
+            "internal",
+            config.listeners.internal or _INTERNAL,
+            internal,
+            posts,
+            takes_tokens=keys.identify is not None,
+        ),
         stream_listener(config, base, frontend, dispatchers, origins=origins),
         *(likes_listener(base, "app", config.listeners.app, app) for app in apps),
     ]
@@ -122,7 +131,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         dispatcher.start()
         presence.start()
         records.start()
-        access.start()
+        keys.start()
         # The process delivers to itself without a URL, so any URL will do.
         frontend.start(own_url(config, ports["internal"], fallback="http://localhost"))
         for app in apps:
@@ -136,7 +145,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         for app in apps:
             await app.stop(drain_seconds)
         presence.stop()
-        access.stop()
+        keys.stop()
         await dispatcher.flush(drain_seconds)
         await records.stop()
         await dispatcher.stop()

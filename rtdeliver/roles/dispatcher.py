@@ -12,6 +12,7 @@ from rtdeliver.config.sections import Config
 from rtdeliver.dispatcher.client import HttpFrontendClient, HttpPeerClient
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
+from rtdeliver.dispatcher.producers import Producers
 from rtdeliver.dispatcher.routes import add_control_routes, add_dispatcher_routes, dispatcher_posts
 from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.errors import ConfigError
@@ -33,6 +34,7 @@ from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import parse_datacenter_redis
 from rtdeliver.revocations.memory import MemoryRevocationStore
 from rtdeliver.revocations.redis import RedisRevocationStore
+from rtdeliver.roles.access import TokenKeys
 from rtdeliver.roles.base import RoleBase
 from rtdeliver.roles.records import Records
 from rtdeliver.routing.memory import MemoryRoutingTable
@@ -55,6 +57,7 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
             "workers.count: several dispatchers need a routing table that they share: give --redis"
         )
     base = RoleBase("rtdispatcher", config, reactor, host)
+    keys = TokenKeys(config, base)
     tables = new_tables(config, base)
     records = Records(config, base, tables.redis, joins=False)
     dispatcher = new_dispatcher(
@@ -69,22 +72,30 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     base.losses.append(dispatcher.losses)
     base.status.tell += [dispatcher.status, new_frontends_status(base, tables.routing).tell]
     base.add_operator_routes(
-        app, missing=dispatcher.missing, samples=[dispatcher.samples, presence.samples]
+        app,
+        missing=lambda: [*dispatcher.missing(), *keys.missing()],
+        samples=[dispatcher.samples, presence.samples],
     )
-    posts = dispatcher_posts(dispatcher, config.publishing)
-    listeners = [base.internal_listener("listen", config.listeners.listen or _LISTEN, app, posts)]
+    producers = Producers(identify=keys.identify, revocations=tables.revocations)
+    posts = dispatcher_posts(dispatcher, producers, config.publishing)
+    places = {"listen": config.listeners.listen or _LISTEN}
     if config.workers.listen:
-        listeners.append(
-            base.internal_listener("workers.listen", config.workers.listen, app, posts)
-        )
+        places["workers.listen"] = config.workers.listen
+    takes_tokens = keys.identify is not None
+    listeners = [
+        base.internal_listener(key, place, app, posts, takes_tokens=takes_tokens)
+        for key, place in places.items()
+    ]
 
     def begin(_: Mapping[str, IListeningPort]) -> None:
         dispatcher.start()
         presence.start()
         records.start()
+        keys.start()
 
     async def drain() -> None:
         presence.stop()
+        keys.stop()
         await dispatcher.flush(config.process.drain_seconds)
         await records.stop()
         await dispatcher.stop()

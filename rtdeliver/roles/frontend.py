@@ -14,6 +14,7 @@ from rtdeliver.frontend.clock_offsets import ClockOffsets
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.owners import OwnedConnections
 from rtdeliver.frontend.routes import add_connect_route, add_connection_routes, frontend_posts
+from rtdeliver.grants import Patterns
 from rtdeliver.http.access import CorsResource
 from rtdeliver.http.failover import last_good
 from rtdeliver.http.routes import new_app
@@ -25,7 +26,7 @@ from rtdeliver.process.descriptors import max_connections
 from rtdeliver.process.host import IHost, node_name
 from rtdeliver.process.listeners import Listener, url_of
 from rtdeliver.process.service import RoleService
-from rtdeliver.roles.access import ViewerAccess, viewer_access
+from rtdeliver.roles.access import TokenKeys, public_topics
 from rtdeliver.roles.base import RoleBase
 from rtdeliver.wheel import TimingWheel
 
@@ -57,9 +58,10 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
         clock=base.reactor,
     )
     base.samples.append(recorder.samples)
-    access = viewer_access(config, base)
+    keys = TokenKeys(config, base)
+    public = public_topics(config.access)
     frontend = new_frontend(
-        config, base, new_incarnation(), dispatchers, dispatchers, recorder, access
+        config, base, new_incarnation(), dispatchers, dispatchers, recorder, public, keys
     )
     app = new_app()
     add_connection_routes(app, frontend)
@@ -69,20 +71,20 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
     base.losses.append(frontend.losses)
     base.add_operator_routes(
         app,
-        missing=lambda: [*frontend.missing(), *access.missing()],
+        missing=lambda: [*frontend.missing(), *keys.missing()],
         samples=[frontend.samples],
     )
 
     def begin(ports: Mapping[str, IListeningPort]) -> None:
         frontend.start(own_url(config, ports["internal"]))
         recorder.start()
-        access.start()
+        keys.start()
 
     async def drain() -> None:
         await frontend.drain(config.process.drain_seconds)
         await recorder.stop()
         await frontend.leave()
-        access.stop()
+        keys.stop()
 
     return base.service(
         [
@@ -114,12 +116,14 @@ def new_frontend(
     dispatchers: IDispatcherClient,
     presence: IPresenceClient,
     recorder: Recorder,
-    access: ViewerAccess,
+    public: Patterns,
+    keys: TokenKeys,
 ) -> Frontend:
     """Return a frontend with the configured settings.
 
     :param recorder: takes the records of tracked events.
-    :param access: what anybody may watch, and what tokens prove.
+    :param public: what anybody may watch.
+    :param keys: check tokens.
     """
     frontend = Frontend(
         settings=config.viewers,
@@ -131,8 +135,8 @@ def new_frontend(
         max_connections=_max_connections(config.viewers.max_connections),
         dispatchers=dispatchers,
         presence=presence,
-        public_topics=access.public_topics,
-        identify=access.identify,
+        public_topics=public,
+        identify=keys.identify,
         record=recorder.record,
         new_backoff=base.new_backoff,
         clock=base.reactor,

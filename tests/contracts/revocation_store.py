@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IRevocationStore
 from rtdeliver.messages import Bookmark, Revocations
-from rtdeliver.model import Revocation
+from rtdeliver.model import Member, Revocation
 from tests.contracts.contract import Contract
 
 MOST = 12
@@ -146,6 +146,20 @@ class RevocationStoreContract(Contract):
                 break
             bookmark = page.bookmark
         assert sorted(names) == sorted(["ann", *(f"m{number}" for number in range(MOST - 1))])
+
+    def test_those_for_a_member_and_a_token_are_found(self) -> None:
+        ann, token = self.revocation("ann"), self.revocation("t1", kind="token", left=2)
+        self.add(ann, token, self.revocation("t1"), self.revocation("ann", kind="token"))
+        for member, token_id, found in (
+            (Member("ann"), "t1", [ann, token]),
+            (Member("ann"), "", [ann]),
+            (None, "t1", [token]),
+            (Member("bob"), "t2", []),
+            (None, "", []),
+        ):
+            assert list(self.get(self.store.find(member, token_id))) == found
+        self.advance(2.1)
+        assert list(self.get(self.store.find(None, "t1"))) == []
 
     def test_a_bookmark_of_a_store_that_was_lost_leads_to_the_beginning(self) -> None:
         self.add(self.revocation("ann"), self.revocation("bob"))

@@ -18,7 +18,7 @@ from rtdeliver.interfaces import IFrontendClient, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
 from tests.contracts.frontend_client import N1, FrontendClientContract
 from tests.contracts.peer_client import PeerClientContract
-from tests.fakes import MemoryAgent, new_client, new_event, new_failover
+from tests.fakes import MemoryAgent, new_client, new_event, new_failover, new_producers
 
 RED = Topic("live:red")
 BATCH = [new_event("1", RED)]
@@ -137,7 +137,7 @@ class HttpPeerClientContractTests(PeerClientContract, SynchronousTestCase):
 
     def make_client(self, dispatcher: Dispatcher) -> IPeerClient:
         app = new_app()
-        add_posts(app, dispatcher_posts(dispatcher, Publishing()))
+        add_posts(app, dispatcher_posts(dispatcher, new_producers(), Publishing()))
         add_control_routes(app, dispatcher, Access(), self.clock.seconds)
         agent = MemoryAgent({"d1:8090": app.resource()})
         return HttpPeerClient(

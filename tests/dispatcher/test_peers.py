@@ -43,6 +43,7 @@ from tests.fakes import (
     new_event,
     new_failover,
     new_frontend,
+    new_producers,
 )
 
 RED, GREEN = Topic("live:red"), Topic("live:green")
@@ -286,7 +287,7 @@ class Datacenter:
 
 def routes_of(dispatcher: Dispatcher) -> IResource:
     app = new_app()
-    add_posts(app, dispatcher_posts(dispatcher, LIMITS))
+    add_posts(app, dispatcher_posts(dispatcher, new_producers(), LIMITS))
     resource: IResource = app.resource()
     return resource
 

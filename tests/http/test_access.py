@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.config.sections import SAME_HOST
-from rtdeliver.errors import ConfigError
-from rtdeliver.http.access import CorsResource, Gate, read_secret
+from rtdeliver.errors import ConfigError, Unauthorized
+from rtdeliver.http.access import CorsResource, Gate, read_secrets
 from tests.config.files import FileTestCase
 from tests.http.peers import Answer, Peer, app, served
 
@@ -14,7 +14,7 @@ ALLOWED_FIELDS = "Content-Type, Authorization, Last-Event-ID, Cache-Control"
 
 
 class SecretTests(SynchronousTestCase):
-    gate = Gate(secret="s3cret", any_host=False)
+    gate = Gate(secrets=["s3cret"], any_host=False)
 
     def ask(self, *authorization: bytes, path: bytes = b"/hello") -> Answer:
         lines = [b"GET %b HTTP/1.1" % path, b"Host: h"]
@@ -65,7 +65,7 @@ class HostTests(SynchronousTestCase):
 
     def ask(self, *hosts: str, any_host: bool = False, path: str = "/hello") -> Answer:
         fields = "".join(f"Host: {host}\r\n" for host in hosts)
-        client = Peer(served(app()), gate=Gate(secret="", any_host=any_host))
+        client = Peer(served(app()), gate=Gate(secrets=[], any_host=any_host))
         return client.send_bytes(f"GET {path} HTTP/1.1\r\n{fields}\r\n".encode()).answer()
 
     def test_it_answers_to_the_names_of_this_machine_and_to_addresses(self) -> None:
@@ -125,7 +125,7 @@ class HostTests(SynchronousTestCase):
         self.assertEqual(self.ask("evil.example", any_host=True).status, 200)
 
     def test_any_name_will_do_with_the_secret(self) -> None:
-        client = Peer(served(app()), gate=Gate(secret="s3cret", any_host=False))
+        client = Peer(served(app()), gate=Gate(secrets=["s3cret"], any_host=False))
         client.send_bytes(
             b"GET /hello HTTP/1.1\r\nHost: evil.example\r\nAuthorization: Bearer s3cret\r\n\r\n"
         )
@@ -275,25 +275,77 @@ class CorsTests(SynchronousTestCase):
         self.assertEqual(answer.headers["Allow"], "GET, HEAD, OPTIONS")
 
 
+class TokenGateTests(SynchronousTestCase):
+    """What may be published with a token instead of a secret."""
+
+    def gate(self, *secrets: str, takes_tokens: bool = True) -> Gate:
+        return Gate(secrets=secrets, any_host=False, takes_tokens=takes_tokens)
+
+    def token(self, gate: Gate, authorization: bytes, target: bytes = b"/publish") -> str:
+        refusal = gate.refusal(target=target, hosts=[b"localhost"], authorization=authorization)
+        if refusal is not None:
+            raise refusal
+        return gate.token(target=target, authorization=authorization)
+
+    def test_a_secret_limits_nothing_and_a_token_does(self) -> None:
+        gate = self.gate("new", "old")
+        self.assertEqual(self.token(gate, b"Bearer new"), "")
+        self.assertEqual(self.token(gate, b"Bearer old"), "")
+        self.assertEqual(self.token(gate, b"Bearer a.b.c"), "a.b.c")
+        self.assertEqual(self.token(gate, b"bearer  a.b.c", b"/publish?x=1"), "a.b.c")
+
+    def test_what_is_neither_is_refused(self) -> None:
+        gate = self.gate("new", "old")
+        for authorization in (b"", b"Bearer ", b"Bearer wrong", b"Basic a.b.c", b"a.b.c"):
+            self.assertRaises(Unauthorized, self.token, gate, authorization)
+
+    def test_a_token_opens_no_other_path(self) -> None:
+        for path in (b"/deliver", b"/forward", b"/disconnect", b"/publisher", b"/", b"/metrics"):
+            self.assertRaises(Unauthorized, self.token, self.gate("s"), b"Bearer a.b.c", path)
+
+    def test_without_keys_no_token_is_taken(self) -> None:
+        gate = self.gate("s", takes_tokens=False)
+        self.assertRaises(Unauthorized, self.token, gate, b"Bearer a.b.c")
+        self.assertEqual(self.token(self.gate(takes_tokens=False), b"Bearer a.b.c"), "")
+
+    def test_an_open_listener_limits_who_sends_a_token(self) -> None:
+        self.assertEqual(self.token(self.gate(), b""), "")
+        self.assertEqual(self.token(self.gate(), b"Basic xyz"), "")
+        self.assertEqual(self.token(self.gate(), b"Bearer anything"), "anything")
+
+    def test_other_secrets_hold_from_then_on(self) -> None:
+        gate = self.gate("old")
+        gate.use_secrets(["new", "old"])
+        self.assertEqual(self.token(gate, b"Bearer old"), "")
+        gate.use_secrets(["new"])
+        self.assertRaises(Unauthorized, self.token, gate, b"Bearer old")
+
+
 class ReadSecretTests(FileTestCase):
     def test_no_secret_is_configured_by_default(self) -> None:
-        self.assertEqual(read_secret(""), "")
+        self.assertEqual(read_secrets(""), ())
 
     def test_a_secret_is_the_one_word_of_its_file(self) -> None:
         for content in (b"s3cret", b"s3cret\n", b" \ns3cret\r\n"):
-            self.assertEqual(read_secret(self.write(content)), "s3cret")
+            self.assertEqual(read_secrets(self.write(content)), ("s3cret",))
 
     def test_a_file_without_a_secret_is_refused(self) -> None:
-        for content in (b"", b" \n", b"two words", b"two\nlines", b"a\tb", b"a\x00b", b"\x7f"):
+        for content in (b"", b" \n", b"two words", b"one\ntwo words", b"a\tb", b"a\x00b", b"\x7f"):
             path = self.write(content)
-            error = self.assertRaises(ConfigError, read_secret, path)
+            error = self.assertRaises(ConfigError, read_secrets, path)
             self.assertEqual(
-                str(error), f"access.secret_file {path}: the file must have one word, the secret"
+                str(error),
+                f"access.secret_file {path}: the file must have one word, the secret; with several"
+                " secrets, one in each line",
             )
+
+    def test_a_file_may_have_several_secrets_in_lines(self) -> None:
+        for content in (b"new\nold", b"\n new\r\n\n old \n"):
+            self.assertEqual(read_secrets(self.write(content)), ("new", "old"))
 
     def test_a_secret_that_is_not_ascii_is_refused_and_not_shown(self) -> None:
         path = self.write("pässword".encode())
-        error = self.assertRaises(ConfigError, read_secret, path)
+        error = self.assertRaises(ConfigError, read_secrets, path)
         self.assertIn(f"access.secret_file {path}: ", str(error))
         self.assertNotIn("ssword", str(error))
 
@@ -302,8 +354,8 @@ class ReadSecretTests(FileTestCase):
             ("/nonexistent/file", "No such file or directory"),
             (self.folder(), "Is a directory"),
         ):
-            error = self.assertRaises(ConfigError, read_secret, path)
+            error = self.assertRaises(ConfigError, read_secrets, path)
             self.assertEqual(str(error), f"access.secret_file {path}: {reason}")
 
     def test_a_path_that_no_file_can_have_is_refused(self) -> None:
-        self.assertRaises(ConfigError, read_secret, "a\0b")
+        self.assertRaises(ConfigError, read_secrets, "a\0b")

@@ -214,7 +214,7 @@ class TlsTests(SynchronousTestCase):
                 body_bytes=100,
                 idle_seconds=IDLE_SECONDS,
                 intake=intake,
-                gate=Gate(secret="", any_host=True),
+                gate=Gate(secrets=[], any_host=True),
                 reactor=self.reactor,
                 now=self.reactor.seconds,
             ),

@@ -133,7 +133,7 @@ class House:
         self.wall = Clock()
         self.posts = {f"/{name}": handler for name, handler in posts.items()}
         self.intake = Intake(settings, listeners="internal")
-        gate = Gate(secret=secret, any_host=any_host)
+        gate = Gate(secrets=[secret] if secret else [], any_host=any_host)
         self.fast_site = FastPathSite(
             self._resource(),
             posts=self.posts,
@@ -571,7 +571,7 @@ class RoomTests(SynchronousTestCase):
             body_bytes=8 << 20,
             idle_seconds=IDLE_SECONDS,
             intake=Intake(Http(), listeners="internal"),
-            gate=Gate(secret="", any_host=True),
+            gate=Gate(secrets=[], any_host=True),
             reactor=self.house.clock,
             now=self.house.clock.seconds,
         )
@@ -606,7 +606,7 @@ class ActorContractTests(ActorContract, SynchronousTestCase):
             body_bytes=BODY_BYTES,
             idle_seconds=IDLE_SECONDS,
             intake=Intake(Http(), listeners="internal"),
-            gate=Gate(secret="", any_host=True),
+            gate=Gate(secrets=[], any_host=True),
             reactor=clock,
             now=clock.seconds,
         )

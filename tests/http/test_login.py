@@ -16,7 +16,7 @@ class LoginTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(NOW)
-        self.login = Login(secret="s3cret", now=self.clock.seconds)
+        self.login = Login(secrets=["s3cret"], now=self.clock.seconds)
 
     def request(self, *, bearer: str = "", cookie: str = "") -> Any:
         request: Any = DummyRequest([b"status"])
@@ -50,7 +50,7 @@ class LoginTests(SynchronousTestCase):
 
     def test_nobody_can_make_a_cookie_without_the_secret(self) -> None:
         until, _, code = self.cookie().partition(".")
-        other = Login(secret="other", now=self.clock.seconds).new_cookie()
+        other = Login(secrets=["other"], now=self.clock.seconds).new_cookie()
         for forged in (
             f"{int(until) + 1}.{code}",
             f"{until}.{'0' * 64}",
@@ -64,9 +64,9 @@ class LoginTests(SynchronousTestCase):
 
     def test_a_new_secret_ends_all_sessions(self) -> None:
         value = self.cookie()
-        self.login.use_secret("new")
+        self.login.use_secrets(["new"])
         self.assert_refused(self.request(cookie=value))
         self.login.check(self.request(bearer="new"))
 
     def test_without_a_secret_everybody_is_let_in(self) -> None:
-        Login(secret="", now=self.clock.seconds).check(self.request())
+        Login(secrets=[], now=self.clock.seconds).check(self.request())

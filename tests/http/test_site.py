@@ -160,7 +160,7 @@ class GateTests(SynchronousTestCase):
     """Requests that are refused for what their heads say."""
 
     def setUp(self) -> None:
-        self.peer = Peer(served(app()), gate=Gate(secret="s3cret", any_host=False))
+        self.peer = Peer(served(app()), gate=Gate(secrets=["s3cret"], any_host=False))
 
     def test_one_with_a_body_is_refused_before_the_body_comes(self) -> None:
         self.peer.send("POST /length HTTP/1.1", "Content-Length: 90")
@@ -174,7 +174,7 @@ class GateTests(SynchronousTestCase):
 
     def test_nothing_of_the_body_is_held(self) -> None:
         for field in ("Content-Length: 90", "Transfer-Encoding: chunked"):
-            peer = Peer(served(app()), gate=Gate(secret="s3cret", any_host=False))
+            peer = Peer(served(app()), gate=Gate(secrets=["s3cret"], any_host=False))
             peer.send("POST /length HTTP/1.1", field, body=b"20\r\n" + b"x" * 32)
             self.assertEqual(peer.answer().status, 401)
             held = {s.name: s.value for s in peer.intake.samples()}["unfinished_bodies_bytes"]
@@ -202,7 +202,7 @@ class GateTests(SynchronousTestCase):
 
     def test_a_health_check_may_have_a_body(self) -> None:
         for path, status in (("/health/live", 200), ("/hello", 401)):
-            peer = Peer(served(app()), gate=Gate(secret="s3cret", any_host=False))
+            peer = Peer(served(app()), gate=Gate(secrets=["s3cret"], any_host=False))
             peer.send(f"GET {path} HTTP/1.1", "Content-Length: 1", body=b"x")
             self.assertEqual(peer.answer().status, status)
 

@@ -23,7 +23,7 @@ from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.presence.routes import add_presence_routes
 from tests.contracts.platform import DispatcherPlatformContract
 from tests.dispatcher.test_client import Fixed, Silent
-from tests.fakes import MemoryAgent, new_client, new_failover
+from tests.fakes import MemoryAgent, new_client, new_failover, new_producers
 
 RED = Topic("live:red")
 LIMITS = Publishing(event_bytes=10_000, batch_events=10, batch_bytes=100_000)
@@ -46,7 +46,7 @@ class HttpPlatformContractTests(DispatcherPlatformContract, SynchronousTestCase)
         self, dispatcher: Dispatcher, routing_table: IRoutingTable, presence: PresenceTracker
     ) -> IPlatform:
         app = new_app()
-        add_posts(app, dispatcher_posts(dispatcher, LIMITS))
+        add_posts(app, dispatcher_posts(dispatcher, new_producers(), LIMITS))
         add_dispatcher_routes(app, dispatcher, self.clock.seconds)
         add_presence_routes(app, presence, Presence(batch_members=10))
         return HttpPlatform(
