@@ -22,7 +22,9 @@ from rtdeliver.messages import (
     Revocations,
     Route,
     Subscriptions,
+    TopicMembers,
     TopicsChange,
+    TopicViewers,
 )
 from rtdeliver.model import ConnectionId, FrontendRef, Item, Member, Revocation, Topic
 
@@ -133,6 +135,17 @@ class IRoutingTable(Interface):
 
     def viewers(topic: Topic) -> Deferred[Mapping[str, int]]:
         """Fires with the viewers of ``topic`` by node."""
+
+    def topics(
+        prefix: str, after: TopicViewers | None, limit: int
+    ) -> Deferred[Sequence[TopicViewers]]:
+        """Fires with topics that have viewers, those with most first, then by name.
+
+        :param prefix: what the topics begin with.
+        :param after: the topic before the first one; ``None`` to begin at the beginning. It is
+            found by its number of viewers and its name, although it may have others now.
+        :param limit: how many topics at most.
+        """
 
     def nodes() -> Deferred[Sequence[NodeStatus]]:
         """Fires with every frontend that has a valid lease, by node name."""
@@ -263,6 +276,15 @@ class IFrontendClient(Interface):
         `StaleIncarnation` (another process runs there now) or `AnsweredNo`.
         """
 
+    def members(
+        frontend: FrontendRef, topic: Topic, after: str, limit: int
+    ) -> Deferred[TopicMembers]:
+        """Fires with the members who watch ``topic`` there; fails with `RemoteFailure`.
+
+        :param after: the name before the first one; empty to begin at the beginning.
+        :param limit: how many members at most.
+        """
+
 
 class IPeerClient(Interface):
     """What a dispatcher asks of a peer datacenter."""
@@ -329,7 +351,7 @@ class IOwnerClient(Interface):
 
 
 class IFrontendDeliveries(Interface):
-    """The part of a frontend that takes deliveries."""
+    """The part of a frontend that dispatchers use."""
 
     def deliver(batch: Sequence[Item]) -> None:
         """Put each event into the mailbox of every viewer of its topic, in order.
@@ -339,6 +361,9 @@ class IFrontendDeliveries(Interface):
         An event whose topic and id were seen a short while ago is dropped, so a batch may be
         delivered twice.
         """
+
+    def members(topic: Topic, after: str, limit: int) -> TopicMembers:
+        """Return the members who watch ``topic``; see `IFrontendClient.members`."""
 
 
 class IRecords(Interface):

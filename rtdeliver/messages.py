@@ -123,6 +123,31 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds_left: float
 
 
+class TopicViewers(msgspec.Struct, frozen=True):
+    """How many viewers a topic has in this datacenter."""
+
+    topic: Topic
+    viewers: int
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """Where it comes in a list: the topics with most viewers first, then by name."""
+        return -self.viewers, self.topic
+
+
+class TopicMembers(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who watches a topic at one frontend.
+
+    :param members: in order, each once.
+    :param anonymous: how many viewers are no members, over all pages.
+    :param more: whether there are members after these.
+    """
+
+    members: tuple[Member, ...]
+    anonymous: int
+    more: bool = False
+
+
 class PresenceHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """A frontend's report of the members that have streams at it.
 

@@ -32,6 +32,7 @@ from rtdeliver.messages import (
     Refreshed,
     Revocations,
     Subscriptions,
+    TopicMembers,
     TopicsChange,
 )
 from rtdeliver.model import (
@@ -207,6 +208,7 @@ _disconnect_body = msgspec.json.Decoder(_DisconnectBody)
 _member_topics_body = msgspec.json.Decoder(_MemberTopicsBody)
 _token_body = msgspec.json.Decoder(_TokenBody)
 _refreshed_body = msgspec.json.Decoder(Refreshed)
+_topic_members_body = msgspec.json.Decoder(TopicMembers)
 _revocations_body = msgspec.json.Decoder(Revocations)
 
 
@@ -540,6 +542,14 @@ def decode_revocations(body: bytes) -> Revocations:
     for revocation in page.revocations:
         _check_revocation(revocation)
     return page
+
+
+def decode_topic_members(body: bytes) -> TopicMembers:
+    """Read a frontend's answer on who watches a topic.
+
+    :raises Refusal: `BadJson` or `BadRequest`.
+    """
+    return decode(_topic_members_body.decode, body, BadRequest)
 
 
 def decode_kept(texts: Sequence[bytes]) -> tuple[Revocation, ...]:

@@ -34,7 +34,9 @@ from rtdeliver.messages import (
     NodeStatus,
     Revocations,
     Route,
+    TopicMembers,
     TopicsChange,
+    TopicViewers,
 )
 from rtdeliver.model import ConnectionId, FrontendRef, Item, Revocation, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
@@ -329,6 +331,16 @@ class SimulatedFrontends:
             self._process, frontend.node, lambda role: execute(take, role), persistent=False
         )
 
+    def members(
+        self, frontend: FrontendRef, topic: Topic, after: str, limit: int
+    ) -> Deferred[TopicMembers]:
+        return self._network.call(
+            self._process,
+            frontend.node,
+            lambda role: execute(role.members, topic, after, limit),
+            persistent=False,
+        )
+
 
 class StoreState(enum.Enum):
     """How the store answers: seconds until then."""
@@ -432,6 +444,11 @@ class StoreConnection:
 
     def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
         return self._ask(lambda: self._store.routing_table.viewers(topic))
+
+    def topics(
+        self, prefix: str, after: TopicViewers | None, limit: int
+    ) -> Deferred[Sequence[TopicViewers]]:
+        return self._ask(lambda: self._store.routing_table.topics(prefix, after, limit))
 
     def nodes(self) -> Deferred[Sequence[NodeStatus]]:
         def tell(nodes: Sequence[NodeStatus]) -> Sequence[NodeStatus]:

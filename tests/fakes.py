@@ -24,7 +24,7 @@ from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.dispatcher.producers import Producers
 from rtdeliver.dispatcher.tracking import Tracking
-from rtdeliver.errors import AnsweredNo, StreamLost, Unavailable
+from rtdeliver.errors import AnsweredNo, StreamLost, Unavailable, Unreachable
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.grants import EVERYTHING, Patterns
 from rtdeliver.http.client import NodeClient
@@ -54,6 +54,8 @@ from rtdeliver.messages import (
     PresenceSweep,
     Revocations,
     Route,
+    TopicMembers,
+    TopicViewers,
 )
 from rtdeliver.model import ConnectionId, Event, FrontendRef, Item, Member, Revocation, Topic
 from rtdeliver.revocations.memory import MemoryRevocationStore
@@ -335,6 +337,11 @@ class FailingRoutingTable:
     def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
         return fail(Unavailable("the table is away"))
 
+    def topics(
+        self, prefix: str, after: TopicViewers | None, limit: int
+    ) -> Deferred[Sequence[TopicViewers]]:
+        return fail(Unavailable("the table is away"))
+
     def nodes(self) -> Deferred[Sequence[NodeStatus]]:
         return fail(Unavailable("the table is away"))
 
@@ -361,12 +368,23 @@ class FailingPresenceStore:
 
 @implementer(IFrontendClient)
 class ScriptedFrontendClient:
-    """Notes deliveries, and answers each when and how the test says."""
+    """Notes deliveries, and answers each when and how the test says.
+
+    ``viewers`` are those of each frontend, by its node; one that is not there does not answer.
+    """
 
     def __init__(self) -> None:
+        self.viewers: dict[str, Callable[[Topic, str, int], TopicMembers]] = {}
         self.deliveries: list[tuple[FrontendRef, list[Item]]] = []
         self.answers: list[Deferred[None]] = []
         self.answer_at_once = False
+
+    def members(
+        self, frontend: FrontendRef, topic: Topic, after: str, limit: int
+    ) -> Deferred[TopicMembers]:
+        if frontend.node not in self.viewers:
+            return fail(Unreachable(f"nobody is at {frontend.node}"))
+        return succeed(self.viewers[frontend.node](topic, after, limit))
 
     def deliver(self, frontend: FrontendRef, batch: Sequence[Item]) -> Deferred[None]:
         self.deliveries.append((frontend, list(batch)))

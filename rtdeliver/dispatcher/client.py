@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
+from urllib.parse import urlencode
 
 from zope.interface import implementer
 
 from rtdeliver.deferreds import as_deferred
-from rtdeliver.errors import AnsweredNo, StaleIncarnation, Unavailable, Unreachable
+from rtdeliver.errors import AnsweredNo, Refusal, StaleIncarnation, Unavailable, Unreachable
 from rtdeliver.http.client import Answer, NodeClient
 from rtdeliver.http.failover import Failover
 from rtdeliver.http.requests import NDJSON
 from rtdeliver.http.revocations import fetch_revocations
 from rtdeliver.interfaces import IFrontendClient, IPeerClient
-from rtdeliver.messages import Bookmark, Revocations
-from rtdeliver.model import FrontendRef, Item
-from rtdeliver.wire import encode_batch
+from rtdeliver.messages import Bookmark, Revocations, TopicMembers
+from rtdeliver.model import FrontendRef, Item, Topic
+from rtdeliver.wire import decode_topic_members, encode_batch
 
 
 class Poster(Protocol):
@@ -27,10 +28,25 @@ class Poster(Protocol):
 
 @implementer(IFrontendClient)
 class HttpFrontendClient:
-    """Delivers events with ``POST /deliver``."""
+    """Delivers events with ``POST /deliver``, and asks for viewers.
 
-    def __init__(self, client: Poster) -> None:
+    :param reader: for requests that are rare.
+    """
+
+    def __init__(self, client: Poster, *, reader: NodeClient) -> None:
         self._client = client
+        self._reader = reader
+
+    @as_deferred
+    async def members(
+        self, frontend: FrontendRef, topic: Topic, after: str, limit: int
+    ) -> TopicMembers:
+        query = urlencode({"topic": topic, "after": after, "limit": limit})
+        answer = await self._reader.get(f"{frontend.url.rstrip('/')}/viewers?{query}")
+        try:
+            return decode_topic_members(answer.body)
+        except Refusal as refusal:
+            raise AnsweredNo(200, refusal.message) from None
 
     @as_deferred
     async def deliver(self, frontend: FrontendRef, batch: Sequence[Item]) -> None:

@@ -11,9 +11,19 @@ from rtdeliver.config.sections import Access, Publishing
 from rtdeliver.deferreds import shield
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.producers import Producers, check_topics
+from rtdeliver.dispatcher.watchers import Watchers
 from rtdeliver.errors import BadRequest
 from rtdeliver.http.replies import PostHandler, Reply, answer
-from rtdeliver.http.requests import JSON, NDJSON, Post, media_type, post_of, query_values
+from rtdeliver.http.requests import (
+    JSON,
+    NDJSON,
+    Post,
+    limit_of,
+    media_type,
+    post_of,
+    query_values,
+    single_value,
+)
 from rtdeliver.messages import Bookmark
 from rtdeliver.model import Revocation, check_topic
 from rtdeliver.wire import (
@@ -82,7 +92,7 @@ def add_control_routes(
 
     @app.route("/revocations", methods=["GET"])
     async def revocations(request: Request) -> bytes:
-        bookmark = Bookmark(_single(request, "store"), _entry(_single(request, "entry")))
+        bookmark = Bookmark(single_value(request, "store"), _entry(single_value(request, "entry")))
         return answer(request, 200, await shield(dispatcher.revocations(bookmark)))
 
     @app.route("/revocations", methods=["POST"])
@@ -94,17 +104,34 @@ def add_control_routes(
         return answer(request, 202, {"kept": len(kept)})
 
 
-def _single(request: Request, name: str) -> str:
-    values = query_values(request, name)
-    if len(values) > 1:
-        raise BadRequest(f"give one {name}, not {len(values)}")
-    return values[0] if values else ""
-
-
 def _entry(text: str) -> int:
     if text and not re.fullmatch("[0-9]{1,15}", text):
         raise BadRequest(f"entry must be the number of an entry, not {text[:40]}")
     return int(text or 0)
+
+
+def add_watchers_routes(app: Klein, dispatcher: Dispatcher, watchers: Watchers) -> None:
+    """Add the paths that tell who watches what."""
+
+    @app.route("/topics", methods=["GET"])
+    # Klein identifies a route by its function's name, and rtcombined has another one named topics.
+    async def topic(request: Request) -> bytes:
+        topics, prefixes = query_values(request, "topic"), query_values(request, "prefix")
+        if len(topics) + len(prefixes) != 1:
+            raise BadRequest(
+                "ask for one topic, /topics?topic=live:red, or for those that begin with something,"
+                " /topics?prefix=live:"
+            )
+        if topics:
+            return answer(request, 200, await shield(dispatcher.topic(check_topic(topics[0]))))
+        after, limit = single_value(request, "after"), limit_of(request)
+        return answer(request, 200, await shield(watchers.topics(prefixes[0], after, limit)))
+
+    @app.route("/topics/members", methods=["GET"])
+    async def members(request: Request) -> bytes:
+        topic = check_topic(single_value(request, "topic"))
+        after, limit = single_value(request, "after"), limit_of(request)
+        return answer(request, 200, await shield(watchers.members(topic, after, limit)))
 
 
 def add_dispatcher_routes(app: Klein, dispatcher: Dispatcher, now: Callable[[], float]) -> None:
@@ -124,14 +151,6 @@ def add_dispatcher_routes(app: Klein, dispatcher: Dispatcher, now: Callable[[], 
             # A frontend of rtdeliver, which compares the clocks.
             acknowledged = replace(acknowledged, received_at=received_at, answered_at=now())
         return answer(request, 200, acknowledged)
-
-    @app.route("/topics", methods=["GET"])
-    # Klein identifies a route by its function's name, and rtcombined has another one named topics.
-    async def topic(request: Request) -> bytes:
-        topics = query_values(request, "topic")
-        if len(topics) != 1:
-            raise BadRequest(f"ask for one topic, not {len(topics)}: /topics?topic=live:red")
-        return answer(request, 200, await shield(dispatcher.topic(check_topic(topics[0]))))
 
     @app.route("/frontends", methods=["GET"])
     async def frontends(request: Request) -> bytes:

@@ -1,5 +1,6 @@
 """What a frontend does: connect viewers, change their topics, send them delivered events."""
 
+import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
@@ -41,9 +42,16 @@ from rtdeliver.interfaces import (
     IPresenceClient,
     IStreamOwner,
 )
-from rtdeliver.messages import HopRecord, Receipt, Refreshed, Subscriptions, TopicsChange
+from rtdeliver.messages import (
+    HopRecord,
+    Receipt,
+    Refreshed,
+    Subscriptions,
+    TopicMembers,
+    TopicsChange,
+)
 from rtdeliver.metrics import HistogramSample, Sample, counter, gauge
-from rtdeliver.model import ConnectionId, Control, Event, FrontendRef, Gap, Item, Topic
+from rtdeliver.model import ConnectionId, Control, Event, FrontendRef, Gap, Item, Member, Topic
 from rtdeliver.revoked import Revoked
 from rtdeliver.tokens import Identify, Identity
 from rtdeliver.wheel import TimingWheel
@@ -336,6 +344,17 @@ class Frontend:
                 feed.post(frames)
         if controls:
             self._controls.take(controls)
+
+    def members(self, topic: Topic, after: str, limit: int) -> TopicMembers:
+        names: set[Member] = set()
+        anonymous = 0
+        for viewer in self._table.viewers(topic):
+            if viewer.member is None:
+                anonymous += 1
+            elif viewer.member > after:
+                names.add(viewer.member)
+        found = heapq.nsmallest(limit, names)
+        return TopicMembers(tuple(found), anonymous, more=len(names) > len(found))
 
     @property
     def ages(self) -> Mapping[str, Histogram]:

@@ -21,9 +21,11 @@ from rtdeliver.http.requests import (
     Post,
     bearer_token,
     header,
+    limit_of,
     media_type,
     post_of,
     query_values,
+    single_value,
     token_cookie,
 )
 from rtdeliver.http.routes import add_public_health
@@ -141,6 +143,16 @@ def add_connection_routes(app: Klein, connections: IConnections) -> None:
         media_type(post.content_type, JSON)
         await shield(connections.receive(decode_receipt(post.body)))
         return answer(request, 202, {})
+
+
+def add_viewers_route(app: Klein, frontend: Frontend) -> None:
+    """Add ``/viewers``, where dispatchers ask who watches a topic here."""
+
+    @app.route("/viewers", methods=["GET"])
+    def viewers(request: Request) -> bytes:
+        topic = check_topic(single_value(request, "topic"))
+        limit = limit_of(request)
+        return answer(request, 200, frontend.members(topic, single_value(request, "after"), limit))
 
 
 def frontend_posts(frontend: Frontend) -> dict[str, PostHandler]:

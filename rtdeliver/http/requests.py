@@ -15,6 +15,9 @@ NDJSON = "application/x-ndjson"
 TOKEN_COOKIE = "rtdeliver_token"  # noqa: S105
 """The cookie in which a browser may send a member's token."""
 
+# How many a list has, unless a request asks for more or less.
+_USUAL, _MOST = 100, 1000
+_LIMIT = re.compile(r"[0-9]{1,4}")
 _HOST = re.compile(r"[A-Za-z0-9._-]+(?=:|$)|\[[0-9A-Fa-f:.]+\](?=:|$)")
 
 _CHARSET = re.compile(r"""(?:^|;)\s*charset\s*=\s*"?([^\s;"]*)""", re.IGNORECASE)
@@ -92,6 +95,28 @@ def query_values(request: Request, name: str) -> list[str]:
         return [unquote_to_bytes(value).decode() for value in values]
     except UnicodeDecodeError:
         raise BadRequest(f"the value of {name} is not UTF-8") from None
+
+
+def single_value(request: Request, name: str) -> str:
+    """Return the value of a query parameter; empty if it is missing.
+
+    :raises BadRequest: if there are several, or the value is not UTF-8.
+    """
+    values = query_values(request, name)
+    if len(values) > 1:
+        raise BadRequest(f"give one {name}, not {len(values)}")
+    return values[0] if values else ""
+
+
+def limit_of(request: Request) -> int:
+    """Return how many of something a request asks for, 1 to 1000; 100 if it does not say.
+
+    :raises BadRequest: if that is not such a number.
+    """
+    text = single_value(request, "limit")
+    if text and (not _LIMIT.fullmatch(text) or not 1 <= int(text) <= _MOST):
+        raise BadRequest(f"limit must be a number from 1 to {_MOST}, not {text[:40]}")
+    return int(text or _USUAL)
 
 
 def bearer_token(request: Request) -> str:

@@ -8,8 +8,9 @@ from twisted.internet.interfaces import IListeningPort
 from rtdeliver.config.sections import SAME_HOST, Config
 from rtdeliver.dispatcher.client import HttpFrontendClient
 from rtdeliver.dispatcher.producers import Producers
-from rtdeliver.dispatcher.routes import dispatcher_posts
-from rtdeliver.frontend.routes import add_connection_routes, frontend_posts
+from rtdeliver.dispatcher.routes import add_watchers_routes, dispatcher_posts
+from rtdeliver.dispatcher.watchers import Watchers
+from rtdeliver.frontend.routes import add_connection_routes, add_viewers_route, frontend_posts
 from rtdeliver.http.routes import new_app
 from rtdeliver.latency.routes import add_records_route
 from rtdeliver.likes.app import LikesApp
@@ -18,6 +19,7 @@ from rtdeliver.process.service import RoleService
 from rtdeliver.roles.access import TokenKeys, public_topics
 from rtdeliver.roles.base import RoleBase
 from rtdeliver.roles.dispatcher import (
+    ASK_SECONDS,
     add_routing_routes,
     new_dispatcher,
     new_frontends_status,
@@ -66,15 +68,12 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         public_topics(config.access, has_app=app_key is not None),
         keys,
     )
-    dispatcher = new_dispatcher(
-        config,
-        base,
-        tables,
-        LocalFrontendClient(
-            incarnation=incarnation, local=frontend, remote=HttpFrontendClient(base.fast_client)
-        ),
-        records.recorder.record,
+    frontends = LocalFrontendClient(
+        incarnation=incarnation,
+        local=frontend,
+        remote=HttpFrontendClient(base.fast_client, reader=base.client_within(ASK_SECONDS)),
     )
+    dispatcher = new_dispatcher(config, base, tables, frontends, records.recorder.record)
     presence = new_presence_tracker(config, base, tables.presence, dispatcher)
     apps: list[LikesApp] = []
     if app_key is not None:
@@ -84,7 +83,11 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         apps.append(new_likes_app(config, platform, app_key, base))
     internal = new_app()
     add_routing_routes(internal, config, base, dispatcher, presence)
+    add_watchers_routes(
+        internal, dispatcher, Watchers(routing_table=tables.routing, frontends=frontends)
+    )
     add_connection_routes(internal, frontend)
+    add_viewers_route(internal, frontend)
     add_records_route(internal, records.records)
     records.add_routes(internal)
     base.status.counts.update(frontend.counts())

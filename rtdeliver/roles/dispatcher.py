@@ -13,8 +13,14 @@ from rtdeliver.dispatcher.client import HttpFrontendClient, HttpPeerClient
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.dispatcher.producers import Producers
-from rtdeliver.dispatcher.routes import add_control_routes, add_dispatcher_routes, dispatcher_posts
+from rtdeliver.dispatcher.routes import (
+    add_control_routes,
+    add_dispatcher_routes,
+    add_watchers_routes,
+    dispatcher_posts,
+)
 from rtdeliver.dispatcher.tracking import Tracking
+from rtdeliver.dispatcher.watchers import Watchers
 from rtdeliver.errors import ConfigError
 from rtdeliver.http.failover import last_good
 from rtdeliver.http.routes import new_app
@@ -42,8 +48,9 @@ from rtdeliver.routing.redis import RedisRoutingTable
 from rtdeliver.routing.sharded import ShardedRoutingTable
 from rtdeliver.status.frontends import FrontendsStatus, fetch_figures
 
-# How long a frontend may take to tell its status. A page waits for it.
-_STATUS_SECONDS = 2.0
+ASK_SECONDS = 2.0
+"""How long a frontend may take to tell its status or who watches. Somebody waits for it."""
+
 _LISTEN = "tcp:8090:interface=127.0.0.1"
 
 
@@ -60,12 +67,14 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     keys = TokenKeys(config, base)
     tables = new_tables(config, base)
     records = Records(config, base, tables.redis, joins=False)
-    dispatcher = new_dispatcher(
-        config, base, tables, HttpFrontendClient(base.fast_client), records.recorder.record
-    )
+    frontends = HttpFrontendClient(base.fast_client, reader=base.client_within(ASK_SECONDS))
+    dispatcher = new_dispatcher(config, base, tables, frontends, records.recorder.record)
     presence = new_presence_tracker(config, base, tables.presence, dispatcher)
     app = new_app()
     add_routing_routes(app, config, base, dispatcher, presence)
+    add_watchers_routes(
+        app, dispatcher, Watchers(routing_table=tables.routing, frontends=frontends)
+    )
     add_records_route(app, records.records)
     records.add_routes(app)
     base.status.counts.update(dispatcher.counts())
@@ -200,7 +209,7 @@ def new_dispatcher(
 
 def new_frontends_status(base: RoleBase, table: IRoutingTable) -> FrontendsStatus:
     """Return what tells of all frontends of the datacenter."""
-    client = base.client_within(_STATUS_SECONDS)
+    client = base.client_within(ASK_SECONDS)
     return FrontendsStatus(
         nodes=table.nodes,
         fetch=lambda frontend: Deferred.fromCoroutine(fetch_figures(client, frontend)),

@@ -13,7 +13,12 @@ from rtdeliver.frontend.client import HttpDispatcherClient, HttpOwnerClient
 from rtdeliver.frontend.clock_offsets import ClockOffsets
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.owners import OwnedConnections
-from rtdeliver.frontend.routes import add_connect_route, add_connection_routes, frontend_posts
+from rtdeliver.frontend.routes import (
+    add_connect_route,
+    add_connection_routes,
+    add_viewers_route,
+    frontend_posts,
+)
 from rtdeliver.grants import Patterns
 from rtdeliver.http.access import CorsResource
 from rtdeliver.http.failover import last_good
@@ -65,6 +70,7 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
     )
     app = new_app()
     add_connection_routes(app, frontend)
+    add_viewers_route(app, frontend)
     base.status.counts.update(frontend.counts())
     base.status.ages.update(frontend.ages)
     base.status.tell.append(frontend.status)

@@ -23,6 +23,7 @@ from rtdeliver.messages import (
     Presence,
     PresenceHeartbeat,
     Revocations,
+    TopicMembers,
 )
 from rtdeliver.model import FrontendRef, Item, Member, Revocation, Topic
 from rtdeliver.wire import Draft, encode
@@ -103,6 +104,13 @@ class LocalFrontendClient:
         if frontend.incarnation != self._incarnation:
             return self._remote.deliver(frontend, batch)
         return execute(self._local.deliver, batch)
+
+    def members(
+        self, frontend: FrontendRef, topic: Topic, after: str, limit: int
+    ) -> Deferred[TopicMembers]:
+        if frontend.incarnation != self._incarnation:
+            return self._remote.members(frontend, topic, after, limit)
+        return execute(self._local.members, topic, after, limit)
 
 
 @implementer(IPlatform)

@@ -8,8 +8,9 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from rtdeliver.interfaces import IRoutingTable
-from rtdeliver.messages import Announcement, Applied, NodeStatus, Route
+from rtdeliver.messages import Announcement, Applied, NodeStatus, Route, TopicViewers
 from rtdeliver.model import FrontendRef, Topic
+from rtdeliver.routing.most_viewed import MostViewed
 
 
 class _Node(msgspec.Struct):
@@ -83,6 +84,17 @@ class MemoryRoutingTable:
         return succeed(
             {node: self._nodes[node].counts[topic] for node in self._rows.get(topic, ())}
         )
+
+    def topics(
+        self, prefix: str, after: TopicViewers | None, limit: int
+    ) -> Deferred[Sequence[TopicViewers]]:
+        self._remove_dead(self._nodes)
+        best = MostViewed(after, limit)
+        for topic, row in self._rows.items():
+            if topic.startswith(prefix):
+                viewers = sum(self._nodes[node].counts[topic] for node in row)
+                best.add(TopicViewers(topic, viewers))
+        return succeed(best.found())
 
     def nodes(self) -> Deferred[Sequence[NodeStatus]]:
         self._remove_dead(self._nodes)

@@ -11,11 +11,12 @@ from rtdeliver.config.sections import Redis
 from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IRoutingTable
-from rtdeliver.messages import Announcement, Applied, NodeStatus, Route
+from rtdeliver.messages import Announcement, Applied, NodeStatus, Route, TopicViewers
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.redis.connection import RedisConnection
 from rtdeliver.redis.url import RedisAddress
 from rtdeliver.routing.acknowledgements import Acknowledgements, owner_of
+from rtdeliver.routing.most_viewed import MostViewed
 from rtdeliver.routing.rows import Rows
 from rtdeliver.routing.scripts import RoutingScripts
 
@@ -101,6 +102,22 @@ class RedisRoutingTable:
     async def viewers(self, topic: Topic) -> Mapping[str, int]:
         row = await self._scripts.row(topic)
         return {entry.node: entry.viewers for entry in row.entries if entry.frontend is not None}
+
+    @as_deferred
+    async def topics(
+        self, prefix: str, after: TopicViewers | None, limit: int
+    ) -> Sequence[TopicViewers]:
+        best = MostViewed(after, limit)
+        alive, _ = await self._scripts.nodes()
+        for status in alive:
+            cursor = ""
+            while cursor != "0":
+                cursor, found = await self._scripts.topics(
+                    status.frontend.node, cursor or "0", prefix
+                )
+                for topic in found:
+                    best.add(topic)
+        return best.found()
 
     @as_deferred
     async def nodes(self) -> Sequence[NodeStatus]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from rtdeliver.messages import Announcement, Applied, NodeStatus
+from rtdeliver.messages import Announcement, Applied, NodeStatus, TopicViewers
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.redis.connection import RedisConnection
 from rtdeliver.redis.scripts import read_script
@@ -13,6 +13,7 @@ _APPLY = read_script("rtdeliver.routing", "common", "apply")
 _FORGET = read_script("rtdeliver.routing", "common", "forget")
 _TAKE_OUT = read_script("rtdeliver.routing", "common", "take_out")
 _ROW = read_script("rtdeliver.routing", "row")
+_TOPICS = read_script("rtdeliver.routing", "topics")
 _NODES = read_script("rtdeliver.routing", "nodes")
 
 
@@ -117,6 +118,20 @@ class RoutingScripts:
             young_seconds=young_milliseconds / 1000,
             lost=bool(lost),
         )
+
+    async def topics(
+        self, node: str, cursor: str, prefix: str
+    ) -> tuple[str, Sequence[TopicViewers]]:
+        """Read some of the topics of a node, with their viewers at all nodes.
+
+        A topic that several nodes have is returned for one of them only.
+
+        :param cursor: what the last call returned, or ``0`` to begin; it returns ``0`` at the end.
+        """
+        next_cursor, *found = await self._redis.run(_TOPICS, node, cursor, prefix)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        topics = [TopicViewers(Topic(topic.decode()), int(viewers)) for topic, viewers in pairs]
+        return next_cursor.decode(), topics
 
     async def nodes(self) -> tuple[list[NodeStatus], list[str]]:
         """Return the nodes that are alive, by name, and the names of the dead ones."""

@@ -9,9 +9,10 @@ from zope.interface import implementer
 
 from rtdeliver.deferreds import all_of, as_deferred
 from rtdeliver.interfaces import IRoutingTable
-from rtdeliver.messages import Announcement, Applied, NodeStatus, Route
+from rtdeliver.messages import Announcement, Applied, NodeStatus, Route, TopicViewers
 from rtdeliver.model import FrontendRef, Topic
 from rtdeliver.redis.sharding import shard_of
+from rtdeliver.routing.most_viewed import MostViewed
 
 
 @implementer(IRoutingTable)
@@ -58,6 +59,16 @@ class ShardedRoutingTable:
 
     def viewers(self, topic: Topic) -> Deferred[Mapping[str, int]]:
         return self._shards[self._shard_of(topic)].viewers(topic)
+
+    @as_deferred
+    async def topics(
+        self, prefix: str, after: TopicViewers | None, limit: int
+    ) -> Sequence[TopicViewers]:
+        best = MostViewed(after, limit)
+        for part in await all_of(s.topics(prefix, after, limit) for s in self._shards.values()):
+            for topic in part:
+                best.add(topic)
+        return best.found()
 
     @as_deferred
     async def nodes(self) -> Sequence[NodeStatus]:

@@ -8,8 +8,10 @@ from twisted.internet.task import Clock
 from rtdeliver.errors import StaleIncarnation
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.interfaces import IFrontendClient
-from rtdeliver.model import FrontendRef, Gap, Item, Topic
+from rtdeliver.messages import TopicMembers
+from rtdeliver.model import FrontendRef, Gap, Item, Member, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
+from rtdeliver.tokens import Identity
 from tests.contracts.contract import SynchronousContract
 from tests.fakes import TableDispatcherClient, Viewer, new_event, new_frontend
 
@@ -51,6 +53,28 @@ class FrontendClientContract(SynchronousContract):
         answer = self.client.deliver(frontend, batch)
         self.let_be_answered()
         return answer
+
+    def members(self, topic: Topic, after: str = "", limit: int = 10) -> TopicMembers:
+        answer = self.client.members(N1, topic, after, limit)
+        self.let_be_answered()
+        return self.successResultOf(answer)
+
+    def test_the_members_who_watch_are_told_in_pages(self) -> None:
+        for name in ("cyd & \u2603", "ann", "bob", "ann"):
+            Viewer(
+                self.frontend,
+                self.clock,
+                RED,
+                identity=Identity(Member(name), expires_at=1e9),
+            )
+        self.connect(RED)
+        self.connect(GREEN)
+        ann, bob, cyd = map(Member, ("ann", "bob", "cyd & \u2603"))
+        self.assertEqual(TopicMembers((ann, bob, cyd), 1), self.members(RED))
+        self.assertEqual(TopicMembers((ann, bob), 1, more=True), self.members(RED, limit=2))
+        self.assertEqual(TopicMembers((cyd,), 1), self.members(RED, "bob", 2))
+        self.assertEqual(TopicMembers((), 1), self.members(GREEN))
+        self.assertEqual(TopicMembers((), 0), self.members(Topic("live:nobody")))
 
     def test_events_are_in_the_mailboxes_when_it_fires(self) -> None:
         red, both = self.connect(RED), self.connect(RED, GREEN)

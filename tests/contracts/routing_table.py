@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IRoutingTable
-from rtdeliver.messages import Announcement, Applied, Route
+from rtdeliver.messages import Announcement, Applied, Route, TopicViewers
 from rtdeliver.model import FrontendRef, Topic
 from tests.contracts.contract import Contract
 
@@ -98,6 +98,48 @@ class RoutingTableContract(Contract):
         assert self.frontends(RED) == set()
         assert self.viewers(RED) == {}
         assert self.nodes() == []
+
+    # Lists of topics.
+
+    def topics(
+        self, prefix: str = "", after: TopicViewers | None = None, limit: int = 100
+    ) -> list[tuple[str, int]]:
+        found = self.get(self.routing_table.topics(prefix, after, limit))
+        return [(topic.topic, topic.viewers) for topic in found]
+
+    def test_topics_are_listed_by_viewers_and_then_by_name(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 12, GREEN: 1, BLUE: 5, Topic("chat"): 1}, full=True),
+            announcement(N2, {RED: 3, GREEN: 4, Topic("li\u2603"): 2}, full=True),
+        )
+        everything = [(RED, 15), (BLUE, 5), (GREEN, 5), ("li\u2603", 2), ("chat", 1)]
+        assert self.topics() == everything
+        assert self.topics("live:") == [(RED, 15), (BLUE, 5), (GREEN, 5)]
+        assert self.topics("li\u2603") == [("li\u2603", 2)]
+        assert self.topics("nothing") == []
+        assert self.topics(limit=2) == everything[:2]
+        for begin in range(4):
+            topic, viewers = everything[begin]
+            after = TopicViewers(Topic(topic), viewers)
+            assert self.topics(after=after, limit=2) == everything[begin + 1 : begin + 3]
+
+    def test_topics_without_viewers_or_with_those_of_a_dead_frontend_are_not_listed(self) -> None:
+        self.apply(
+            announcement(N1, {RED: 1, GREEN: 1}, full=True, lease_seconds=5),
+            announcement(N2, {RED: 3, BLUE: 1}, full=True),
+        )
+        self.apply(announcement(N2, {BLUE: 0}))
+        self.advance(5.1)
+        assert self.topics() == [(RED, 3)]
+
+    def test_very_many_topics_are_listed_once_each(self) -> None:
+        counts = {Topic(f"t{number:04}"): number % 7 + 1 for number in range(2500)}
+        self.apply(announcement(N1, counts, full=True), announcement(N2, counts, full=True))
+        listed = self.topics("t", limit=3000)
+        assert len(listed) == 2500
+        assert sum(viewers for _, viewers in listed) == 2 * sum(counts.values())
+        first = self.topics("t", limit=300)
+        assert first == listed[:300]
 
     # Rows.
 
@@ -524,6 +566,7 @@ class AwayRoutingTableContract(Contract):
             lambda: self.routing_table.route(RED),
             lambda: self.routing_table.viewers(RED),
             lambda: self.routing_table.nodes(),
+            lambda: self.routing_table.topics("", None, 10),
             lambda: self.routing_table.forget(N1),
         ):
             with pytest.raises(Unavailable):

@@ -193,20 +193,21 @@ class ScriptedFrontendClientTests(FrontendClientContract, SynchronousTestCase):
 
     def make_client(self, frontend: Frontend) -> IFrontendClient:
         self.scripted = ScriptedFrontendClient()
+        self.scripted.viewers["n1"] = frontend.members
         return self.scripted
 
     def let_be_answered(self) -> None:
-        [(frontend, batch)] = self.scripted.deliveries
-        [answer] = self.scripted.answers
+        deliveries = zip(self.scripted.deliveries, self.scripted.answers, strict=True)
+        for (frontend, batch), answer in list(deliveries):
+            try:
+                self.frontend.check_incarnation(frontend.incarnation)
+            except Refusal:
+                answer.errback()
+            else:
+                self.frontend.deliver(batch)
+                answer.callback(None)
         self.scripted.deliveries.clear()
         self.scripted.answers.clear()
-        try:
-            self.frontend.check_incarnation(frontend.incarnation)
-        except Refusal:
-            answer.errback()
-        else:
-            self.frontend.deliver(batch)
-            answer.callback(None)
 
 
 class ScriptedPeerClientTests(PeerClientContract, SynchronousTestCase):

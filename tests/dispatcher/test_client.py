@@ -12,7 +12,7 @@ from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.routes import add_control_routes, dispatcher_posts
 from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.frontend.frontend import Frontend
-from rtdeliver.frontend.routes import frontend_posts
+from rtdeliver.frontend.routes import add_viewers_route, frontend_posts
 from rtdeliver.http.routes import add_posts, new_app
 from rtdeliver.interfaces import IFrontendClient, IPeerClient
 from rtdeliver.model import Event, FrontendRef, Gap, Topic
@@ -27,12 +27,14 @@ BATCH = [new_event("1", RED)]
 def client_of(host: IResource | Exception, clock: Clock, *, secret: str = "") -> HttpFrontendClient:
     """A client in whose world there is this host alone."""
     agent = MemoryAgent({"10.0.0.5:8081": host})
-    return HttpFrontendClient(new_client(agent, clock, secret=secret))
+    client = new_client(agent, clock, secret=secret)
+    return HttpFrontendClient(client, reader=client)
 
 
 def routes_of(frontend: Frontend) -> IResource:
     app = new_app()
     add_posts(app, frontend_posts(frontend))
+    add_viewers_route(app, frontend)
     resource: IResource = app.resource()
     return resource
 

@@ -17,6 +17,7 @@ from rtdeliver.dispatcher.link import Link, LinkCounts
 from rtdeliver.dispatcher.links import Links
 from rtdeliver.errors import AnsweredNo, AnswerLost, StaleIncarnation, Unreachable
 from rtdeliver.interfaces import IActor, IFrontendClient
+from rtdeliver.messages import TopicMembers
 from rtdeliver.model import Event, FrontendRef, Gap, Item, Topic
 from tests.contracts.actor import ActorContract
 from tests.fakes import ScriptedFrontendClient, new_backoff
@@ -55,6 +56,11 @@ class RaisingClient:
 
     def deliver(self, frontend: FrontendRef, batch: Sequence[Item]) -> Deferred[None]:
         self.calls += 1
+        raise ZeroDivisionError
+
+    def members(
+        self, frontend: FrontendRef, topic: Topic, after: str, limit: int
+    ) -> Deferred[TopicMembers]:
         raise ZeroDivisionError
 
 

@@ -27,7 +27,7 @@ from rtdeliver.errors import AnsweredNo, AnswerLost, Unreachable
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.http.routes import add_posts, new_app
 from rtdeliver.interfaces import IFrontendClient, IPeerClient
-from rtdeliver.messages import Bookmark, Revocations
+from rtdeliver.messages import Bookmark, Revocations, TopicMembers
 from rtdeliver.model import Event, FrontendRef, Gap, Item, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
 from rtdeliver.wire import Draft
@@ -199,6 +199,11 @@ class OneFrontendClient:
             self._frontend.deliver(batch)
 
         return execute(take)
+
+    def members(
+        self, frontend: FrontendRef, topic: Topic, after: str, limit: int
+    ) -> Deferred[TopicMembers]:
+        return execute(self._frontend.members, topic, after, limit)
 
 
 class OneFrontendClientTests(FrontendClientContract, SynchronousTestCase):

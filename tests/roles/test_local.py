@@ -18,7 +18,7 @@ from rtdeliver.interfaces import (
     IPresenceClient,
     IRoutingTable,
 )
-from rtdeliver.messages import Acknowledgement, Announcement, PresenceHeartbeat
+from rtdeliver.messages import Acknowledgement, Announcement, PresenceHeartbeat, TopicMembers
 from rtdeliver.model import FrontendRef, Item, Topic
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.roles.local import LocalDispatcherClient, LocalFrontendClient, LocalPlatform
@@ -112,6 +112,9 @@ class FailingDeliveries:
     """A frontend with a fault."""
 
     def deliver(self, batch: Sequence[Item]) -> None:
+        raise ZeroDivisionError
+
+    def members(self, topic: Topic, after: str, limit: int) -> TopicMembers:
         raise ZeroDivisionError
 
 
