@@ -1,6 +1,5 @@
 """The keys of the settings: files with shared or public keys, and what a JWKS contains."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jwt
@@ -21,36 +20,23 @@ _MOST_KEYS = 50
 _ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 
-class KeyFile:
-    """The key in a file: ``hs256:FILE`` or ``pem:FILE``.
+def read_key_file(text: str) -> VerifyingKey:
+    """Return the key in a file.
 
+    :param text: ``hs256:FILE`` or ``pem:FILE``.
     :raises ConfigError: if it has no key that tokens can be checked with.
     """
-
-    def __init__(self, text: str) -> None:
-        self._kind, _, self._path = text.partition(":")
-        self._keys = self._read()
-
-    def verifying_keys(self) -> Sequence[VerifyingKey]:
-        return self._keys
-
-    def reread(self) -> None:
-        """Use what is in the file now.
-
-        :raises ConfigError: as the constructor does; then the key stays as it was.
-        """
-        self._keys = self._read()
-
-    def _read(self) -> tuple[VerifyingKey, ...]:
-        if self._kind == "hs256":
-            return tuple(read_token_key(self._path).verifying_keys())
-        try:
-            with open(self._path, "rb") as file:
-                return (_public_key(file.read()),)
-        except OSError as error:
-            raise ConfigError(f"access.keys {self._path}: {error.strerror}") from None
-        except BadRequest as refusal:
-            raise ConfigError(f"access.keys {self._path}: {refusal.message}") from None
+    kind, _, path = text.partition(":")
+    if kind == "hs256":
+        [shared] = read_token_key(path).verifying_keys()
+        return shared
+    try:
+        with open(path, "rb") as file:
+            return _public_key(file.read())
+    except OSError as error:
+        raise ConfigError(f"access.keys {path}: {error.strerror}") from None
+    except BadRequest as refusal:
+        raise ConfigError(f"access.keys {path}: {refusal.message}") from None
 
 
 def check_key(text: str) -> str:

@@ -188,13 +188,6 @@ class TokenKey:
         """Sign and check with another key from now on."""
         self._key = key
 
-    def reread(self, path: str) -> None:
-        """Use the key in a file from now on.
-
-        :raises ConfigError: if the file cannot be read or the key is too short.
-        """
-        self._key = _read_key(path)
-
     def check(self, token: str, *, now: float) -> Identity:
         """Return what ``token`` proves; see `TokenChecker.check`."""
         return self._checker.check(token, now=now)
@@ -239,7 +232,7 @@ class ApplicationKey:
         """
         if self._is_new:
             make_token_key(self._path)
-            self.key.replace(_read_key(self._path))
+            self.key.replace(read_key(self._path))
             self._is_new = False
 
 
@@ -250,10 +243,11 @@ def read_token_key(path: str) -> TokenKey:
 
     :raises ConfigError: if the file cannot be read or the key is too short.
     """
-    return TokenKey(_read_key(path))
+    return TokenKey(read_key(path))
 
 
-def _read_key(path: str) -> bytes:
+def read_key(path: str) -> bytes:
+    """Return the bytes of the key in a file; see `read_token_key`."""
     try:
         with open(path, "rb") as file:
             key = file.read().strip()

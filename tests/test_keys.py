@@ -17,7 +17,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.errors import BadRequest, ConfigError, Unauthorized
-from rtdeliver.keys import KeyFile, check_key, read_key_set
+from rtdeliver.keys import check_key, read_key_file, read_key_set
 from rtdeliver.tokens import KeySource, TokenChecker, TokenRules, UnknownKey, VerifyingKey
 from tests.certificates import self_signed
 
@@ -43,9 +43,9 @@ class FileTestCase(SynchronousTestCase):
         self.addCleanup(folder.cleanup)
         self.path = Path(folder.name, "key")
 
-    def file(self, content: bytes, kind: str = "pem") -> KeyFile:
+    def file(self, content: bytes, kind: str = "pem") -> KeySource:
         self.path.write_bytes(content)
-        return KeyFile(f"{kind}:{self.path}")
+        return Fixed([read_key_file(f"{kind}:{self.path}")])
 
     def accepts(self, sources: list[KeySource], token: str, **rules: Any) -> bool:
         try:
@@ -105,19 +105,8 @@ class KeyFileTests(FileTestCase):
             error = self.assertRaises(ConfigError, self.file, content)
             self.assertIn(what, str(error))
             self.assertIn(str(self.path), str(error))
-        self.assertIn("No such", str(self.assertRaises(ConfigError, KeyFile, "pem:/none")))
+        self.assertIn("No such", str(self.assertRaises(ConfigError, read_key_file, "pem:/none")))
         self.assertRaises(ConfigError, self.file, b"short", "hs256")
-
-    def test_a_file_is_read_again_when_it_is_asked_for(self) -> None:
-        file = self.file(pem(RSA))
-        token = jwt.encode(CLAIMS, OTHER_RSA, algorithm="RS256")
-        self.path.write_bytes(pem(OTHER_RSA))
-        self.assertFalse(self.accepts([file], token))
-        file.reread()
-        self.assertTrue(self.accepts([file], token))
-        self.path.write_bytes(b"nonsense")
-        self.assertRaises(ConfigError, file.reread)
-        self.assertTrue(self.accepts([file], token))
 
     def test_the_form_of_a_key_is_checked(self) -> None:
         for text in ("hs256:/key", "pem:key.pem", "jwks:https://login.example.com/jwks.json"):

@@ -178,6 +178,10 @@ class Frontend:
         self._delivered = 0
         self._repeated = 0
 
+    def use_max_connections(self, max_connections: int) -> None:
+        """Take so many streams from now on; those that are open stay."""
+        self._supervisor.max_connections = max_connections
+
     def start(self, url: str) -> None:
         """Announce to the dispatchers that this frontend accepts deliveries at ``url``."""
         self._interest.start(FrontendRef(node=self._node, url=url, incarnation=self._incarnation))

@@ -29,10 +29,14 @@ class Permissions:
         revoked: Revoked,
         known: Callable[[], Deferred[None] | None],
     ) -> None:
-        self.public_topics = public_topics
+        self._public_topics = public_topics
         self._identify = identify
         self._revoked = revoked
         self._known = known
+
+    def use_public_topics(self, public_topics: Patterns) -> None:
+        """Let anybody watch these from now on; nobody loses the topics of an open stream."""
+        self._public_topics = public_topics
 
     @property
     def has_keys(self) -> bool:
@@ -69,7 +73,7 @@ class Permissions:
         self, topics: Iterable[Topic], identity: Identity | None, given: Collection[Topic] = ()
     ) -> Sequence[Topic]:
         """Return those of ``topics`` that a viewer may not watch; parameters as for `check`."""
-        allowed = [self.public_topics]
+        allowed = [self._public_topics]
         if given:
             topics = (topic for topic in topics if topic not in given)
         if identity is not None:

@@ -53,7 +53,8 @@ class Supervisor:
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._node = node
-        self._max_connections = max_connections
+        self.max_connections = max_connections
+        """How many streams there may be."""
         self._settings = settings
         self._draw = draw
         self._clock = clock
@@ -81,7 +82,7 @@ class Supervisor:
         """Why new connections are refused now; ``None`` if they are accepted."""
         if self._draining is not None:
             return "draining"
-        if len(self._connections) >= self._max_connections:
+        if len(self._connections) >= self.max_connections:
             return "full"
         return None
 
@@ -181,11 +182,6 @@ class Supervisor:
             self._report_drained()
         return self._draining
 
-    @property
-    def max_connections(self) -> int:
-        """How many streams there may be."""
-        return self._max_connections
-
     def sent(self) -> int:
         """How many events were sent."""
         return self._counts.sent
@@ -208,7 +204,7 @@ class Supervisor:
         counts = self._counts
         return [
             gauge("connections", "Open streams.", len(self)),
-            gauge("connections_max", "How many streams may be open.", self._max_connections),
+            gauge("connections_max", "How many streams may be open.", self.max_connections),
             *(
                 counter("busy", "Viewers asked to come again later.", busy, reason=reason)
                 for reason, busy in self._busy.items()

@@ -148,6 +148,11 @@ class Identifier:
         self._sets = sets
         self._now = now
 
+    def use(self, checker: TokenChecker, sets: Sequence[Jwks]) -> None:
+        """Check with other keys from now on."""
+        self._checker = checker
+        self._sets = sets
+
     def identify(self, token: str) -> Identity | Deferred[Identity]:
         """Return what ``token`` proves, later if a key has to be fetched first.
 

@@ -47,9 +47,7 @@ class OwnProcess:
         self._reactor = reactor
 
     def listen(self, listener: Listener, *, backlog: int) -> IListeningPort:
-        return listen(
-            self._reactor, listener.key, listener.description, listener.factory, backlog=backlog
-        )
+        return listen(self._reactor, listener, backlog=backlog)
 
     def failed(self, line: str) -> None:
         complain(line)

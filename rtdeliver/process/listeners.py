@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -15,6 +16,12 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 
 from rtdeliver.errors import ConfigError
+from rtdeliver.process.certificates import (
+    ReadingReactor,
+    RenewableContext,
+    RenewingReactor,
+    certificates_of,
+)
 
 _TAKE_BACKLOG = ("tcp", "tcp6", "ssl", "tls", "unix")
 
@@ -24,26 +31,27 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
 
     :param key: the option or setting that ``description``, an endpoint string, comes from.
     :param guarded: whether requests must carry a secret if other machines can reach the listener.
+    :param context: has the certificate of an ``ssl:`` endpoint, once it listens.
     """
 
     key: str
     description: str
     factory: IProtocolFactory
     guarded: bool = True
+    context: RenewableContext = msgspec.field(default_factory=RenewableContext)
 
 
-def listen(
-    reactor: object, key: str, description: str, factory: IProtocolFactory, *, backlog: int
-) -> IListeningPort:
+def listen(reactor: object, listener: Listener, *, backlog: int) -> IListeningPort:
     """Listen on a Twisted endpoint string.
 
-    :param key: the option or setting that ``description`` comes from, for errors.
-    :param backlog: how many connections may wait to be accepted, unless ``description`` says so.
-    :raises ConfigError: if ``description`` is not an endpoint string, or listening fails.
+    :param backlog: how many connections may wait to be accepted, unless the string says so.
+    :raises ConfigError: if it is not an endpoint string, or listening fails.
     """
-    endpoint = _endpoint(reactor, key, description, backlog)
+    key, description = listener.key, listener.description
+    renewing = RenewingReactor(reactor, listener.context)
+    endpoint = _endpoint(renewing, key, description, backlog)
     results: list[IListeningPort | Failure] = []
-    endpoint.listen(factory).addBoth(results.append)
+    endpoint.listen(listener.factory).addBoth(results.append)
     if not results:
         raise ConfigError(f"{key}: {description} must be an endpoint that listens at once")
     if isinstance(results[0], Failure):
@@ -60,6 +68,24 @@ def check_listener(reactor: object, listener: Listener, *, backlog: int) -> None
     """
     if not listener.description.startswith("systemd:"):
         _endpoint(reactor, listener.key, listener.description, backlog)
+
+
+def read_certificate(listener: Listener) -> Any:
+    """Return the certificate of an ``ssl:`` endpoint as it is in its files now.
+
+    :return: for `RenewableContext.use`.
+    :raises ConfigError: if it cannot be read or used.
+    """
+    reading = ReadingReactor()
+    endpoint = _endpoint(reading, listener.key, listener.description, backlog=0)
+    endpoint.listen(listener.factory)
+    try:
+        certificates_of(reading.factory)
+    except Exception as error:
+        raise ConfigError(
+            f"{listener.key}: the certificate of {listener.description} cannot be used: {error}"
+        ) from None
+    return reading.factory
 
 
 def describe(port: IListeningPort) -> str:

@@ -54,7 +54,7 @@ class RoleService(Service):
         begin: Callable[[Mapping[str, IListeningPort]], None],
         drain: Callable[[], Awaitable[None]],
         missing: Callable[[], list[str]],
-        reloaders: Mapping[str, Callable[[Any], None]],
+        reloaders: Mapping[str, Callable[[Any], Any]],
     ) -> None:
         self.name = role
         self.role = role

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rtdeliver.errors import ConfigError
-from rtdeliver.process.listeners import listen
+from rtdeliver.process.listeners import Listener, listen
 
 log = Logger()
 
@@ -45,35 +45,26 @@ def share(key: str, description: str, port: IListeningPort) -> int:
     return descriptor
 
 
-def listen_shared(
-    reactor: Any, key: str, description: str, factory: IProtocolFactory, *, sock: socket.socket
-) -> IListeningPort:
+def listen_shared(reactor: Any, listener: Listener, *, sock: socket.socket) -> IListeningPort:
     """Listen as an endpoint string says, with TLS if it says so, but on a socket bound before.
 
     :raises ConfigError: as `rtdeliver.process.listeners.listen` does.
     """
     # This only names a socket that the service manager has bound.
-    if description.startswith("systemd:"):
-        return AdoptingReactor(reactor, sock).listenTCP(0, factory)
-    return listen(AdoptingReactor(reactor, sock), key, description, factory, backlog=0)
+    adopting = AdoptingReactor(reactor, sock)
+    if listener.description.startswith("systemd:"):
+        return adopting.listenTCP(0, listener.factory)
+    return listen(adopting, listener, backlog=0)
 
 
-def listen_beside(
-    reactor: Any,
-    key: str,
-    description: str,
-    factory: IProtocolFactory,
-    *,
-    number: int,
-    backlog: int,
-) -> IListeningPort:
+def listen_beside(reactor: Any, listener: Listener, *, number: int, backlog: int) -> IListeningPort:
     """Listen as an endpoint string says, but on a port or path shifted by ``number``.
 
     ``number`` is added to the port, or appended to the path of a UNIX socket.
 
     :raises ConfigError: as `rtdeliver.process.listeners.listen` does.
     """
-    return listen(ShiftedReactor(reactor, number), key, description, factory, backlog=backlog)
+    return listen(ShiftedReactor(reactor, number), listener, backlog=backlog)
 
 
 class AdoptingReactor:

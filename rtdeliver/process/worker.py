@@ -115,22 +115,15 @@ class WorkerHost:
         reactor.addReader(self)
 
     def listen(self, listener: Listener, *, backlog: int) -> IListeningPort:
-        key, description, factory = listener.key, listener.description, listener.factory
-        descriptor = self._assignment.sockets.get(key)
+        descriptor = self._assignment.sockets.get(listener.key)
         if descriptor is None:
-            return listen_beside(
-                self._reactor,
-                key,
-                description,
-                factory,
-                number=self._assignment.number,
-                backlog=backlog,
-            )
+            number = self._assignment.number
+            return listen_beside(self._reactor, listener, number=number, backlog=backlog)
         try:
             sock = socket.socket(fileno=descriptor)
         except OSError as error:
-            raise ConfigError(f"{key}: the parent's socket: {error.strerror}") from None
-        return listen_shared(self._reactor, key, description, factory, sock=sock)
+            raise ConfigError(f"{listener.key}: the parent's socket: {error.strerror}") from None
+        return listen_shared(self._reactor, listener, sock=sock)
 
     def failed(self, line: str) -> None:
         self._report(FAILED + line)

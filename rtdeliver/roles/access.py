@@ -1,7 +1,9 @@
 """How a process checks tokens, and what anybody may watch there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
+import msgspec
 from msgspec.structs import replace
 from twisted.logger import Logger
 from twisted.web.client import Agent
@@ -11,14 +13,18 @@ from rtdeliver.errors import ConfigError
 from rtdeliver.grants import Patterns, patterns
 from rtdeliver.http.client import NodeClient
 from rtdeliver.http.jwks import Identifier, Jwks
-from rtdeliver.keys import KeyFile
+from rtdeliver.keys import read_key_file
+from rtdeliver.metrics import Sample
 from rtdeliver.roles.base import RoleBase
+from rtdeliver.roles.reload import Reloader, replacing
 from rtdeliver.tokens import (
     Identify,
     KeySource,
     TokenChecker,
     TokenKey,
     TokenRules,
+    VerifyingKey,
+    read_key,
     read_token_key,
 )
 
@@ -32,10 +38,22 @@ _SAY_WHAT_IS_PUBLIC = (
 _JWKS_BYTES = 1 << 20
 
 
-class TokenKeys:
-    """The keys with which a process checks tokens, as configured.
+class _Keys(msgspec.Struct, frozen=True):
+    """What ``access.keys`` says, with the keys in its files.
 
-    At a reload, key files are read again.
+    :param files: the keys in files.
+    :param urls: where sets of keys are.
+    """
+
+    files: tuple[VerifyingKey, ...]
+    urls: tuple[str, ...]
+
+    def verifying_keys(self) -> Sequence[VerifyingKey]:
+        return self.files
+
+
+class TokenKeys:
+    """The keys with which a process checks tokens, as configured. A reload may replace them.
 
     :param app_key: the key of the live-video app in the same process.
     :raises ConfigError: if a key cannot be read.
@@ -43,42 +61,88 @@ class TokenKeys:
 
     def __init__(self, config: Config, base: RoleBase, app_key: TokenKey | None = None) -> None:
         access = config.access
-        files = [KeyFile(text) for text in access.keys if not text.startswith("jwks:")]
-        self._sets = [
-            _jwks(text.partition(":")[2], config, base)
-            for text in access.keys
-            if text.startswith("jwks:")
-        ]
+        self._config = config
+        self._base = base
+        self._sets: dict[str, Jwks] = {}
+        self._is_started = False
         own = app_key
         if own is None and access.token_key_file:
             own = read_token_key(access.token_key_file)
-        sources: list[KeySource] = [*([own] if own else []), *files, *self._sets]
-        if own is not None and access.token_key_file:
-            key = own
-            base.reloaders["access.token_key_file"] = lambda new: key.reread(
-                new.access.token_key_file
-            )
-        if files:
-            base.reloaders["access.keys"] = lambda _: _reread(files)
-        rules = TokenRules(access.issuer, access.audience, access.leeway_seconds)
-        base.samples.extend(each.samples for each in self._sets)
-        identifier = Identifier(TokenChecker(sources, rules), self._sets, base.now)
-        self.identify: Identify | None = identifier.identify if sources else None
+        self._own: list[KeySource] = [] if own is None else [own]
+        self._rules = TokenRules(access.issuer, access.audience, access.leeway_seconds)
+        self._keys = _read_keys(config)
+        self._identifier = Identifier(TokenChecker([]), [], base.now)
+        self._use(self._keys)
+        has_keys = bool(self._own or access.keys)
+        self.identify: Identify | None = self._identifier.identify if has_keys else None
         """Returns what a token proves; ``None`` if there is no key, so tokens are ignored."""
+        base.samples.append(self._samples)
+        if has_keys:
+            self._reload_with(base.reloaders, own)
 
     def start(self) -> None:
         """Begin to fetch keys."""
-        for each in self._sets:
+        self._is_started = True
+        for each in self._sets.values():
             each.start()
 
     def stop(self) -> None:
         """Fetch no more keys."""
-        for each in self._sets:
+        self._is_started = False
+        for each in self._sets.values():
             each.stop()
 
     def missing(self) -> list[str]:
         """Return which keys are not known; empty if all are."""
-        return [reason for each in self._sets for reason in each.missing()]
+        return [reason for each in self._sets.values() for reason in each.missing()]
+
+    def _samples(self) -> list[Sample]:
+        return [sample for each in self._sets.values() for sample in each.samples()]
+
+    def _reload_with(self, reloaders: dict[str, Reloader], own: TokenKey | None) -> None:
+        file = self._config.access.token_key_file
+        if own is not None and file:
+            reloaders["access.token_key_file"] = replacing(
+                read_key(file),
+                read=lambda new: read_key(new.access.token_key_file),
+                use=own.replace,
+            )
+        reloaders["access.keys"] = replacing(self._keys, read=self._read_other_keys, use=self._use)
+        for name in ("issuer", "audience", "leeway_seconds"):
+            reloaders[f"access.{name}"] = replacing(
+                getattr(self._config.access, name),
+                read=lambda new, name=name: getattr(new.access, name),  # type: ignore[misc]
+                use=partial(self._use_rule, name),
+            )
+
+    def _read_other_keys(self, config: Config) -> _Keys:
+        if not config.access.keys and not self._own:
+            raise ConfigError("access.keys: a running process cannot do without its keys")
+        return _read_keys(config)
+
+    def _use_rule(self, name: str, value: object) -> None:
+        self._rules = replace(self._rules, **{name: value})
+        self._use(self._keys)
+
+    def _use(self, keys: _Keys) -> None:
+        self._keys = keys
+        for url in set(self._sets).difference(keys.urls):
+            self._sets.pop(url).stop()
+        for url in keys.urls:
+            if url not in self._sets:
+                self._sets[url] = _jwks(url, self._config, self._base)
+                if self._is_started:
+                    self._sets[url].start()
+        sets = list(self._sets.values())
+        self._identifier.use(TokenChecker([*self._own, keys, *sets], self._rules), sets)
+
+
+def _read_keys(config: Config) -> _Keys:
+    texts = config.access.keys
+    return _Keys(
+        files=tuple(read_key_file(text) for text in texts if not text.startswith("jwks:")),
+        urls=tuple(text.partition(":")[2] for text in texts if text.startswith("jwks:")),
+    )
 
 
 def public_topics(access: Access, *, has_app: bool = False) -> Patterns:
@@ -98,9 +162,17 @@ def public_topics(access: Access, *, has_app: bool = False) -> Patterns:
     return patterns(("*",) if access.public_topics is None else access.public_topics)
 
 
-def _reread(files: Sequence[KeyFile]) -> None:
-    for file in files:
-        file.reread()
+def reload_public_topics(
+    base: RoleBase, use: Callable[[Patterns], None], current: Patterns, *, has_app: bool = False
+) -> None:
+    """Let a reload replace the topics that anybody may watch.
+
+    :param use: takes the new ones.
+    :param has_app: as for `public_topics`.
+    """
+    base.reloaders["access.public_topics"] = replacing(
+        current, read=lambda new: public_topics(new.access, has_app=has_app), use=use
+    )
 
 
 def _jwks(url: str, config: Config, base: RoleBase) -> Jwks:

@@ -26,13 +26,14 @@ from rtdeliver.http.routes import add_health, add_metrics, add_posts
 from rtdeliver.http.site import BoundedSite, ValidatingResource
 from rtdeliver.http.waiting import WaitingConnections
 from rtdeliver.metrics import Exposition, Source, build_info
+from rtdeliver.process.certificates import certificates_of
 from rtdeliver.process.descriptors import max_waiting
 from rtdeliver.process.host import IHost, node_name
 from rtdeliver.process.lag import ReactorLag
-from rtdeliver.process.listeners import Listener
+from rtdeliver.process.listeners import Listener, read_certificate
 from rtdeliver.process.losses import LossLog
 from rtdeliver.process.service import RoleService
-from rtdeliver.roles.reload import Reloader
+from rtdeliver.roles.reload import Reloader, replacing
 from rtdeliver.status.routes import add_status_routes
 from rtdeliver.status.status import Status, StatusParts
 
@@ -75,7 +76,9 @@ class RoleBase:
         self.samples: list[Source] = []
         self.reloaders: dict[str, Reloader] = {}
         if self._secrets:
-            self.reloaders["access.secret_file"] = self._reload_secrets
+            self.reloaders["access.secret_file"] = replacing(
+                self._secrets, read=_read_other_secrets, use=self._use_secrets
+            )
         self._internal_intake = Intake(config.http, listeners="internal")
         self._public_intake = Intake(config.http, listeners="public")
         self._waiting = WaitingConnections(max_waiting())
@@ -93,10 +96,7 @@ class RoleBase:
         """The secret that other nodes are sent; empty for none."""
         return self._secrets[0] if self._secrets else ""
 
-    def _reload_secrets(self, config: Config) -> None:
-        secrets = read_secrets(config.access.secret_file)
-        if not secrets:
-            raise ConfigError("access.secret_file: a running process cannot do without its secret")
+    def _use_secrets(self, secrets: tuple[str, ...]) -> None:
         self._secrets = secrets
         for sender in self._senders:
             sender.use_secret(self._secret)
@@ -233,6 +233,9 @@ class RoleBase:
             if self._status is not None:
                 self._status.stop()
 
+        for listener in listeners:
+            if listener.description.startswith("ssl:"):
+                self.reloaders[f"listeners.{listener.key}"] = _certificate_reloader(listener)
         return RoleService(
             role=self._role,
             host=self._host,
@@ -245,3 +248,19 @@ class RoleBase:
             missing=lambda: self._missing(),
             reloaders=self.reloaders,
         )
+
+
+def _read_other_secrets(config: Config) -> tuple[str, ...]:
+    secrets = read_secrets(config.access.secret_file)
+    if not secrets:
+        raise ConfigError("access.secret_file: a running process cannot do without its secret")
+    return secrets
+
+
+def _certificate_reloader(listener: Listener) -> Reloader:
+    def reload(_: Config) -> Callable[[], None] | None:
+        new = read_certificate(listener)
+        is_same = certificates_of(new) == listener.context.certificates
+        return None if is_same else lambda: listener.context.use(new)
+
+    return reload

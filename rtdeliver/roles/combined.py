@@ -16,7 +16,7 @@ from rtdeliver.latency.routes import add_records_route
 from rtdeliver.likes.app import LikesApp
 from rtdeliver.process.host import IHost
 from rtdeliver.process.service import RoleService
-from rtdeliver.roles.access import TokenKeys, public_topics
+from rtdeliver.roles.access import TokenKeys, public_topics, reload_public_topics
 from rtdeliver.roles.base import RoleBase
 from rtdeliver.roles.dispatcher import (
     ASK_SECONDS,
@@ -58,6 +58,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     # The app, if it is asked for.
     app_key = likes_key(config) if config.listeners.app else None
     keys = TokenKeys(config, base, None if app_key is None else app_key.key)
+    public = public_topics(config.access, has_app=app_key is not None)
     frontend = new_frontend(
         config,
         base,
@@ -65,7 +66,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         dispatchers,
         dispatchers,
         records.recorder,
-        public_topics(config.access, has_app=app_key is not None),
+        public,
         keys,
     )
     frontends = LocalFrontendClient(
@@ -153,4 +154,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         await records.stop()
         await dispatcher.stop()
 
+    reload_public_topics(
+        base, frontend.permissions.use_public_topics, public, has_app=app_key is not None
+    )
     return base.service(listeners, begin=begin, drain=drain)

@@ -31,8 +31,9 @@ from rtdeliver.process.descriptors import max_connections
 from rtdeliver.process.host import IHost, node_name
 from rtdeliver.process.listeners import Listener, url_of
 from rtdeliver.process.service import RoleService
-from rtdeliver.roles.access import TokenKeys, public_topics
+from rtdeliver.roles.access import TokenKeys, public_topics, reload_public_topics
 from rtdeliver.roles.base import RoleBase
+from rtdeliver.roles.reload import replacing
 from rtdeliver.wheel import TimingWheel
 
 log = Logger()
@@ -92,6 +93,7 @@ def build_frontend(config: Config, reactor: Any, host: IHost) -> RoleService:
         await frontend.leave()
         keys.stop()
 
+    reload_public_topics(base, frontend.permissions.use_public_topics, public)
     return base.service(
         [
             base.internal_listener(
@@ -151,6 +153,11 @@ def new_frontend(
         wheel=TimingWheel(clock=base.reactor, tick_seconds=config.process.tick_seconds),
     )
     recorder.before_writing(frontend.write_records)
+    base.reloaders["viewers.max_connections"] = replacing(
+        config.viewers.max_connections,
+        read=lambda new: new.viewers.max_connections,
+        use=lambda most: frontend.use_max_connections(_max_connections(most)),
+    )
     return frontend
 
 
@@ -192,7 +199,9 @@ def stream_listener(
     add_connection_routes(app, connections)
     add_connect_route(app, frontend, config.sockets)
     resource = CorsResource(origins(config), ValidatingResource(app.resource()))
-    base.reloaders["access.cors_origins"] = lambda new: resource.use_origins(origins(new))
+    base.reloaders["access.cors_origins"] = replacing(
+        origins(config), read=origins, use=resource.use_origins
+    )
     return base.public_listener("public", config.listeners.public, resource)
 
 

@@ -18,7 +18,8 @@ from rtdeliver.process.host import IHost
 from rtdeliver.process.listeners import Listener, browser_url
 from rtdeliver.process.service import RoleService
 from rtdeliver.roles.base import RoleBase
-from rtdeliver.tokens import ApplicationKey
+from rtdeliver.roles.reload import replacing
+from rtdeliver.tokens import ApplicationKey, read_key
 
 log = Logger()
 
@@ -45,8 +46,10 @@ def build_likes(config: Config, reactor: Any, host: IHost) -> RoleService:
     )
     key = likes_key(config)
     if config.access.token_key_file:
-        base.reloaders["access.token_key_file"] = lambda new: key.key.reread(
-            new.access.token_key_file
+        base.reloaders["access.token_key_file"] = replacing(
+            read_key(config.access.token_key_file),
+            read=lambda new: read_key(new.access.token_key_file),
+            use=key.key.replace,
         )
     app = new_likes_app(config, platform, key, base)
     description = config.listeners.listen or _LISTEN

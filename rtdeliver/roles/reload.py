@@ -1,6 +1,7 @@
 """What a process does at SIGHUP: it reads its settings again, and uses what it can of them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 from twisted.logger import Logger
@@ -10,8 +11,35 @@ from rtdeliver.errors import ConfigError
 
 log = Logger()
 
-Reloader = Callable[[Config], None]
-"""Uses new settings from now on, or raises `ConfigError` and goes on with the old ones."""
+T = TypeVar("T")
+
+Reloader = Callable[[Config], Callable[[], None] | None]
+"""Reads what new settings lead to, and returns what uses that; ``None`` if nothing has changed.
+
+It raises `ConfigError` if something is wrong. Nothing is used before everything has been read.
+"""
+
+
+def replacing(current: T, *, read: Callable[[Config], T], use: Callable[[T], None]) -> Reloader:
+    """Return a reloader of one thing.
+
+    :param current: what is in use.
+    :param read: returns what it is by new settings, or raises `ConfigError`.
+    :param use: uses that from now on.
+    """
+    held = current
+
+    def reload(config: Config) -> Callable[[], None] | None:
+        new = read(config)
+
+        def change() -> None:
+            nonlocal held
+            held = new
+            use(new)
+
+        return None if new == held else change
+
+    return reload
 
 
 class Reload:
@@ -19,8 +47,8 @@ class Reload:
 
     :param config: the settings that are in use.
     :param read: returns the settings as they are now; raises `ConfigError` if they are wrong.
-    :param reloaders: by the setting that each one uses. If that is the name of a file, the content
-        of the file may change, and not its name.
+    :param reloaders: by the setting that each one uses. If that names files, their contents may
+        change, and not the setting.
     """
 
     def __init__(
@@ -33,19 +61,21 @@ class Reload:
     def __call__(self) -> None:
         try:
             config = self._read()
-            for reloader in self._reloaders.values():
-                reloader(config)
+            read = {name: reloader(config) for name, reloader in self._reloaders.items()}
         except ConfigError as error:
             log.error("the settings are not reloaded: {error}", error=str(error))
             return
+        changes = {name: change for name, change in read.items() if change is not None}
+        for change in changes.values():
+            change()
         unused = [
             name
             for name in changed_settings(self._config, config)
-            if name not in self._reloaders or name.endswith("_file")
+            if name not in self._reloaders or name.endswith("_file") or name.startswith("listeners")
         ]
         log.info(
             "reloaded {reloaded}{rest}",
-            reloaded=", ".join(self._reloaders) or "nothing",
+            reloaded=", ".join(changes) or "nothing, since nothing has changed",
             rest=f"; a restart is needed for {', '.join(unused)}" if unused else "",
         )
 

@@ -12,7 +12,8 @@ from twisted.web.resource import IResource
 
 from rtdeliver.config.sections import Presence, Publishing
 from rtdeliver.dispatcher.dispatcher import Dispatcher
-from rtdeliver.dispatcher.routes import add_dispatcher_routes, dispatcher_posts
+from rtdeliver.dispatcher.routes import add_dispatcher_routes, add_watchers_routes, dispatcher_posts
+from rtdeliver.dispatcher.watchers import Watchers
 from rtdeliver.errors import AnsweredNo, AnswerLost, RemoteFailure, Unreachable
 from rtdeliver.http.failover import at_random
 from rtdeliver.http.routes import add_posts, new_app
@@ -23,7 +24,7 @@ from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.presence.routes import add_presence_routes
 from tests.contracts.platform import DispatcherPlatformContract
 from tests.dispatcher.test_client import Fixed, Silent
-from tests.fakes import MemoryAgent, new_client, new_failover, new_producers
+from tests.fakes import MemoryAgent, ScriptedFrontendClient, new_client, new_failover, new_producers
 
 RED = Topic("live:red")
 LIMITS = Publishing(event_bytes=10_000, batch_events=10, batch_bytes=100_000)
@@ -48,6 +49,8 @@ class HttpPlatformContractTests(DispatcherPlatformContract, SynchronousTestCase)
         app = new_app()
         add_posts(app, dispatcher_posts(dispatcher, new_producers(), LIMITS))
         add_dispatcher_routes(app, dispatcher, self.clock.seconds)
+        watchers = Watchers(routing_table=routing_table, frontends=ScriptedFrontendClient())
+        add_watchers_routes(app, dispatcher, watchers)
         add_presence_routes(app, presence, Presence(batch_members=10))
         return HttpPlatform(
             dispatchers=new_failover("http://d1:8090", clock=self.clock, order=at_random),

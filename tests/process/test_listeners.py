@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from rtdeliver.errors import ConfigError
-from rtdeliver.process.listeners import browser_url, describe, is_private, listen, url_of
+from rtdeliver.process.listeners import Listener, browser_url, describe, is_private, listen, url_of
 
 
 @implementer(IListeningPort)
@@ -129,7 +129,8 @@ class ListenTests(SynchronousTestCase):
         self.factory = Factory()
 
     def listen(self, description: str) -> IListeningPort:
-        return listen(self.reactor, "public", description, self.factory, backlog=4096)
+        listener = Listener(key="public", description=description, factory=self.factory)
+        return listen(self.reactor, listener, backlog=4096)
 
     def complaint(self, description: str) -> str:
         """Return what is wrong with an endpoint string."""

@@ -5,6 +5,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.errors import ConfigError
+from rtdeliver.process.listeners import Listener
 from rtdeliver.process.shared_port import listen_beside
 
 
@@ -14,7 +15,8 @@ class ListenBesideTests(SynchronousTestCase):
         self.factory = Factory()
 
     def listen(self, description: str, number: int) -> None:
-        listen_beside(self.reactor, "internal", description, self.factory, number=number, backlog=7)
+        listener = Listener(key="internal", description=description, factory=self.factory)
+        listen_beside(self.reactor, listener, number=number, backlog=7)
 
     def test_ports_follow_the_first_one(self) -> None:
         for number in range(3):
