@@ -19,6 +19,10 @@ _TYPES = {
 _COMMENT_LINES = re.compile(rb"^[ \t]*(?://.*|/\*(?s:(?!\*/).)*\*/[ \t]*)$", re.MULTILINE)
 
 
+# No script has a text over several lines.
+_INDENTATION = re.compile(rb"^\t+", re.MULTILINE)
+
+
 class PageFile(msgspec.Struct, frozen=True):
     """One file.
 
@@ -33,8 +37,8 @@ class PageFile(msgspec.Struct, frozen=True):
 def read_page() -> Mapping[str, PageFile]:
     """Return all files of the page, and the client module that it imports, by name.
 
-    Scripts come without the comments that have lines of their own: these are a quarter of each
-    script, and mostly types for tools. The lines keep their numbers.
+    Scripts come without the comments that have lines of their own, and without indentation: these
+    are a third of each script, and mostly types for tools. The lines keep their numbers.
     """
     contents = {
         file.name: file.read_bytes()
@@ -48,5 +52,6 @@ def read_page() -> Mapping[str, PageFile]:
 def _read(name: str, content: bytes) -> PageFile:
     if name.endswith(".js"):
         content = _COMMENT_LINES.sub(lambda comment: b"\n" * comment[0].count(b"\n"), content)
+        content = _INDENTATION.sub(b"", content)
     digest = hashlib.blake2b(content, digest_size=12).hexdigest()
     return PageFile(_TYPES[name[name.rindex(".") :]], content, f'"{digest}"')

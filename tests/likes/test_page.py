@@ -29,6 +29,12 @@ class PageTests(SynchronousTestCase):
             if not name.endswith(".js"):
                 self.assertEqual(self.page[name].content, source, name)
 
+    def test_no_script_has_a_text_over_several_lines(self) -> None:
+        """Its indentation would be a part of it."""
+        for name, source in SOURCES.items():
+            if name.endswith(".js"):
+                self.assertEqual([], [line for line in source.split(b"\n") if line.count(b"`") % 2])
+
     def test_scripts_have_no_comments_and_each_line_in_its_place(self) -> None:
         for name, source in SOURCES.items():
             if name.endswith(".js"):
@@ -36,7 +42,7 @@ class PageTests(SynchronousTestCase):
                 changed = {
                     (line.lstrip()[:1], kept)
                     for line, kept in zip(source.split(b"\n"), code.split(b"\n"), strict=True)
-                    if line != kept
+                    if line.lstrip(b"\t") != kept
                 }
                 self.assertLessEqual(changed, {(b"/", b""), (b"*", b"")}, name)
                 self.assertNotRegex(code, rb"(?m)^\s*(//|/\*|\*)", name)
