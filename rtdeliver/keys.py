@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from rtdeliver.errors import BadRequest, ConfigError
-from rtdeliver.tokens import VerifyingKey, read_token_key
+from rtdeliver.tokens import VerifyingKey, read_key
 
 _FORMS = "hs256:FILE, pem:FILE or jwks:URL"
 # Shorter ones can be broken (RFC 7518, 3.3).
@@ -28,8 +28,7 @@ def read_key_file(text: str) -> VerifyingKey:
     """
     kind, _, path = text.partition(":")
     if kind == "hs256":
-        [shared] = read_token_key(path).verifying_keys()
-        return shared
+        return VerifyingKey("HS256", read_key(path, "access.keys"))
     try:
         with open(path, "rb") as file:
             return _public_key(file.read())

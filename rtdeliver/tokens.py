@@ -246,17 +246,20 @@ def read_token_key(path: str) -> TokenKey:
     return TokenKey(read_key(path))
 
 
-def read_key(path: str) -> bytes:
-    """Return the bytes of the key in a file; see `read_token_key`."""
+def read_key(path: str, setting: str = "access.token_key_file") -> bytes:
+    """Return the bytes of the key in a file; see `read_token_key`.
+
+    :param setting: which one names the file.
+    """
     try:
         with open(path, "rb") as file:
             key = file.read().strip()
             mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
-        raise ConfigError(f"access.token_key_file {path}: {error.strerror}") from None
+        raise ConfigError(f"{setting} {path}: {error.strerror}") from None
     if len(key) < _KEY_BYTES:
         raise ConfigError(
-            f"access.token_key_file {path}: the key has {len(key)} bytes, but must have at least"
+            f"{setting} {path}: the key has {len(key)} bytes, but must have at least"
             f" {_KEY_BYTES} bytes"
         )
     if mode & stat.S_IROTH:
