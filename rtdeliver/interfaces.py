@@ -13,6 +13,8 @@ from rtdeliver.messages import (
     Bookmark,
     HopRecord,
     NodeStatus,
+    OccupancyChange,
+    OccupancyCheck,
     Presence,
     PresenceChange,
     PresenceHeartbeat,
@@ -245,6 +247,33 @@ class IPresenceStore(Interface):
 
     def presence(members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
         """Fires with whether each of ``members`` is online, in their order."""
+
+
+class IOccupancyStore(Interface):
+    """Which topics have viewers by what was last told of them, and which changes are not told yet.
+
+    The store compares that with the rows of the routing table. It records a change in the same step
+    that decides it, and gives it to one caller. This caller has a claim: it publishes the change
+    and calls `mark_published` before the claim ends. After that, the store gives the change to the
+    next caller that looks at the topic. If a topic changes back meanwhile, the last change counts.
+
+    Every Deferred fails with `Unavailable` when the store cannot be reached.
+    """
+
+    def check(topics: Sequence[Topic], *, may_vacate: bool) -> Deferred[OccupancyCheck]:
+        """Look at these topics.
+
+        :param may_vacate: ``False`` while frontends may not have renewed their leases yet; then no
+            topic is found to have lost its viewers.
+        """
+
+    def sweep(limit: int, *, may_vacate: bool) -> Deferred[OccupancyCheck]:
+        """Look at no more than ``limit`` topics, those that are due. Every occupied topic is due
+        again and again, since its frontends may have died.
+        """
+
+    def mark_published(changes: Sequence[OccupancyChange]) -> Deferred[None]:
+        """Record that these changes are published, and forget the topics that are vacated."""
 
 
 class IPlatform(Interface):

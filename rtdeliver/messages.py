@@ -193,6 +193,38 @@ class PresenceChange(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.at}-0-{self.status}"
 
 
+class OccupancyChange(msgspec.Struct, frozen=True):
+    """A topic got its first viewer in a datacenter, or lost its last one.
+
+    :param at: when the store decided that, in milliseconds since the epoch. It is later for each
+        further change of the same topic.
+    """
+
+    topic: Topic
+    occupied: bool
+    at: int
+
+    @property
+    def status(self) -> str:
+        return "occupied" if self.occupied else "vacated"
+
+    @property
+    def id(self) -> str:
+        """The event's id, the same whoever publishes the change, so that viewers see it once."""
+        return f"{self.at}-0-{self.status}"
+
+
+class OccupancyCheck(msgspec.Struct, frozen=True):
+    """What a look at some topics has found.
+
+    :param changes: those that the caller has to publish.
+    :param next_seconds: seconds until another look may find more; ``None`` when no topic is known.
+    """
+
+    changes: Sequence[OccupancyChange]
+    next_seconds: float | None
+
+
 class PresenceSweep(msgspec.Struct, frozen=True, kw_only=True):
     """What a sweep of a presence store found.
 

@@ -1,7 +1,7 @@
 """Stand-ins that keep the promises of rtdeliver.interfaces, for tests without sockets."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from treq.testing import RequestTraversalAgent
@@ -633,6 +633,7 @@ def new_dispatcher(
     latency: Latency = NOTHING_TRACKED,
     record: Callable[[HopRecord], None] = lambda _: None,
     revocations: IRevocationStore | None = None,
+    changed: Callable[[Iterable[Topic]], None] = lambda _: None,
 ) -> Dispatcher:
     """A dispatcher that sweeps every five seconds.
 
@@ -653,6 +654,7 @@ def new_dispatcher(
             run_queue=run_queue,
             new_backoff=new_backoff,
         ),
+        changed=changed,
         tracking=Tracking(settings=latency, peers=peers or {}, record=record, now=now),
         clock=clock,
         now=now,

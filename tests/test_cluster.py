@@ -117,6 +117,7 @@ def build_dispatcher(
             run_queue=process.run_queue,
             new_backoff=new_backoff,
         ),
+        changed=lambda _: None,
         tracking=Tracking(
             settings=Latency(), peers=(), record=lambda _: None, now=process.clock.seconds
         ),

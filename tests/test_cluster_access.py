@@ -245,6 +245,7 @@ class World:
                 run_queue=process.run_queue,
                 new_backoff=new_backoff,
             ),
+            changed=lambda _: None,
             tracking=Tracking(
                 settings=Latency(), peers=(), record=lambda _: None, now=process.clock.seconds
             ),

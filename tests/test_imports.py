@@ -15,7 +15,16 @@ FLOORS = {
     "command": ("command",),
     "roles": ("roles",),
     "application": ("likes",),
-    "domain": ("frontend", "dispatcher", "routing", "presence", "revocations", "latency", "status"),
+    "domain": (
+        "frontend",
+        "dispatcher",
+        "routing",
+        "presence",
+        "revocations",
+        "occupancy",
+        "latency",
+        "status",
+    ),
     "mechanisms": ("http", "redis", "process"),
     "reading of settings": ("config", "redis.url"),
     "small parts": (

@@ -37,6 +37,11 @@ _LESS = (
         "viewers.recent_seconds",
         "a frontend must still recognize a presence change that is published twice",
     ),
+    (
+        "topics.claim_seconds",
+        "viewers.recent_seconds",
+        "a frontend must still recognize a change of occupancy that is published twice",
+    ),
     ("redis.fresh_seconds", "redis.command_seconds", ""),
     (
         "http.client_idle_seconds",
@@ -109,10 +114,14 @@ def _check_names(config: Config) -> None:
     _check_each("datacenters.peers", parse_peer, datacenters.peers)
     _check_peers([parse_peer(peer).name for peer in datacenters.peers], own=datacenters.name)
     _check_each("access.keys", check_key, config.access.keys)
-    try:
-        patterns(config.access.public_topics or ())
-    except BadRequest as refusal:
-        raise ConfigError(f"access.public_topics: {refusal.message}") from None
+    for key, texts in (
+        ("access.public_topics", config.access.public_topics or ()),
+        ("topics.occupancy", config.topics.occupancy),
+    ):
+        try:
+            patterns(texts)
+        except BadRequest as refusal:
+            raise ConfigError(f"{key}: {refusal.message}") from None
     for origin in config.access.cors_origins:
         if origin not in ("*", SAME_HOST):
             read_origin(origin)

@@ -448,6 +448,29 @@ class Presence(Section, frozen=True, kw_only=True):
     """
 
 
+class Topics(Section, frozen=True, kw_only=True):
+    """rtcombined, rtdispatcher: what is told of topics."""
+
+    occupancy: tuple[str, ...] = ()
+    """The topics of which it is told when they get their first viewer in this datacenter and lose
+    their last one, as patterns in which * stands for any run of characters: ["live:*"]. The events
+    "occupied" and "vacated" are published on occupancy:TOPIC, in this datacenter only.
+    """
+
+    recheck_seconds: Seconds = 10
+    """How often a dispatcher makes sure that such a topic still has viewers, since their frontend
+    may have died. That is noticed within this time after the frontend's lease has ended.
+    """
+
+    sweep_seconds: Seconds = 1
+    """How often a dispatcher looks for topics that are due, unless one is due earlier."""
+
+    claim_seconds: Seconds = 5
+    """How long a dispatcher has to publish a change before another dispatcher does so. It must be
+    less than viewers.recent_seconds, so that frontends drop what was published twice.
+    """
+
+
 class Workers(Section, frozen=True, kw_only=True):
     """rtfrontend, rtdispatcher: several processes that share a listener."""
 
@@ -675,6 +698,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     forwards: Forwards = Forwards()
     datacenters: Datacenters = Datacenters()
     presence: Presence = Presence()
+    topics: Topics = Topics()
     latency: Latency = Latency()
     workers: Workers = Workers()
     worker_restart: WorkerRestart = WorkerRestart()

@@ -1,7 +1,7 @@
 """What a dispatcher does: accept events, deliver them to frontends, forward them to peers."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -53,6 +53,7 @@ class Dispatcher:
     :param peers: the other datacenters. All events that are published here are forwarded to them,
         and so are all controls.
     :param read_peers_seconds: the longest time between two readings of a peer's revocations.
+    :param changed: called with the topics whose numbers of viewers a frontend has announced.
     :param tracking: is told of all events that are routed.
     :param now: the wall clock, in seconds since the epoch.
     """
@@ -66,6 +67,7 @@ class Dispatcher:
         settings: Deliveries,
         read_peers_seconds: float,
         peers: Peers,
+        changed: Callable[[Iterable[Topic]], None],
         tracking: Tracking,
         clock: IReactorTime,
         now: Callable[[], float],
@@ -99,6 +101,7 @@ class Dispatcher:
             clock=clock,
             new_backoff=new_backoff,
         )
+        self._changed = changed
         self._tracking = tracking
         self._sweep_seconds = settings.sweep_seconds
         self._sweep = LoopingCall(self._close_dead_links)
@@ -184,6 +187,16 @@ class Dispatcher:
         """
         await self._revocations.add(revocations)
 
+    async def publish_here(self, drafts: Sequence[Draft]) -> None:
+        """Accept events that concern this datacenter alone, and start their delivery.
+
+        :raises Unavailable: if the routing table cannot be reached. Then nothing is published.
+        """
+        at = int(self._now() * 1000)
+        events = [encode_event(draft, id=draft.id or self._ids.next(), at=at) for draft in drafts]
+        self._tracking.forward(events, await self._deliver(events))
+        self._published += len(events)
+
     async def announce(self, announcement: Announcement) -> Acknowledgement:
         """Apply a frontend's announcement to the routing table.
 
@@ -193,6 +206,8 @@ class Dispatcher:
             await self._routing_table.forget(announcement.frontend)
             return Acknowledgement(lease_seconds=0)
         applied = await self._routing_table.apply(announcement)
+        if announcement.counts:
+            self._changed(announcement.counts)
         return Acknowledgement(
             lease_seconds=announcement.lease_seconds,
             full=not applied.known and not applied.replaced,

@@ -23,6 +23,7 @@ from rtdeliver.roles.dispatcher import (
     add_routing_routes,
     new_dispatcher,
     new_frontends_status,
+    new_occupancy_tracker,
     new_presence_tracker,
     new_tables,
 )
@@ -74,7 +75,15 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         local=frontend,
         remote=HttpFrontendClient(base.fast_client, reader=base.client_within(ASK_SECONDS)),
     )
-    dispatcher = new_dispatcher(config, base, tables, frontends, records.recorder.record)
+    dispatcher = new_dispatcher(
+        config,
+        base,
+        tables,
+        frontends,
+        records.recorder.record,
+        changed=lambda topics: occupancy.note(topics),
+    )
+    occupancy = new_occupancy_tracker(config, base, tables.occupancy, dispatcher)
     presence = new_presence_tracker(config, base, tables.presence, dispatcher)
     apps: list[LikesApp] = []
     if app_key is not None:
@@ -109,6 +118,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         samples=[
             dispatcher.samples,
             presence.samples,
+            occupancy.samples,
             frontend.samples,
             *(app.samples for app in apps),
         ],
@@ -134,6 +144,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     def begin(ports: Mapping[str, IListeningPort]) -> None:
         dispatcher.start()
         presence.start()
+        occupancy.start()
         records.start()
         keys.start()
         # The process delivers to itself without a URL, so any URL will do.
@@ -149,6 +160,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         for app in apps:
             await app.stop(drain_seconds)
         presence.stop()
+        occupancy.stop()
         keys.stop()
         await dispatcher.flush(drain_seconds)
         await records.stop()

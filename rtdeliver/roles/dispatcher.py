@@ -1,6 +1,6 @@
 """The role rtdispatcher: a process that accepts events and routes them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -24,10 +24,20 @@ from rtdeliver.dispatcher.watchers import Watchers
 from rtdeliver.errors import ConfigError
 from rtdeliver.http.failover import last_good
 from rtdeliver.http.routes import new_app
-from rtdeliver.interfaces import IFrontendClient, IPresenceStore, IRevocationStore, IRoutingTable
+from rtdeliver.interfaces import (
+    IFrontendClient,
+    IOccupancyStore,
+    IPresenceStore,
+    IRevocationStore,
+    IRoutingTable,
+)
 from rtdeliver.latency.routes import add_records_route
 from rtdeliver.messages import HopRecord
-from rtdeliver.model import parse_peer
+from rtdeliver.model import Topic, parse_peer
+from rtdeliver.occupancy.memory import MemoryOccupancyStore
+from rtdeliver.occupancy.redis import RedisOccupancyStore
+from rtdeliver.occupancy.sharded import ShardedOccupancyStore
+from rtdeliver.occupancy.tracker import OccupancyTracker
 from rtdeliver.presence.memory import MemoryPresenceStore
 from rtdeliver.presence.presence import PresenceTracker
 from rtdeliver.presence.redis import RedisPresenceStore
@@ -68,7 +78,15 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     tables = new_tables(config, base)
     records = Records(config, base, tables.redis, joins=False)
     frontends = HttpFrontendClient(base.fast_client, reader=base.client_within(ASK_SECONDS))
-    dispatcher = new_dispatcher(config, base, tables, frontends, records.recorder.record)
+    dispatcher = new_dispatcher(
+        config,
+        base,
+        tables,
+        frontends,
+        records.recorder.record,
+        changed=lambda topics: occupancy.note(topics),
+    )
+    occupancy = new_occupancy_tracker(config, base, tables.occupancy, dispatcher)
     presence = new_presence_tracker(config, base, tables.presence, dispatcher)
     app = new_app()
     add_routing_routes(app, config, base, dispatcher, presence)
@@ -83,7 +101,7 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     base.add_operator_routes(
         app,
         missing=lambda: [*dispatcher.missing(), *keys.missing()],
-        samples=[dispatcher.samples, presence.samples],
+        samples=[dispatcher.samples, presence.samples, occupancy.samples],
     )
     producers = Producers(identify=keys.identify, revocations=tables.revocations)
     posts = dispatcher_posts(dispatcher, producers, config.publishing)
@@ -99,11 +117,13 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
     def begin(_: Mapping[str, IListeningPort]) -> None:
         dispatcher.start()
         presence.start()
+        occupancy.start()
         records.start()
         keys.start()
 
     async def drain() -> None:
         presence.stop()
+        occupancy.stop()
         keys.stop()
         await dispatcher.flush(config.process.drain_seconds)
         await records.stop()
@@ -122,6 +142,7 @@ class Tables(msgspec.Struct, frozen=True):
     routing: IRoutingTable
     presence: IPresenceStore
     revocations: IRevocationStore
+    occupancy: IOccupancyStore
     redis: Mapping[str, RedisConnection]
 
 
@@ -130,10 +151,14 @@ def new_tables(config: Config, base: RoleBase) -> Tables:
     redis, presence = config.redis, config.presence
     max_revocations = config.access.max_revocations
     if not redis.urls:
+        table = MemoryRoutingTable(clock=base.reactor)
         return Tables(
-            MemoryRoutingTable(clock=base.reactor),
+            table,
             MemoryPresenceStore(settings=presence, clock=base.reactor, now=base.now),
             MemoryRevocationStore(max_revocations=max_revocations, now=base.now),
+            MemoryOccupancyStore(
+                routing_table=table, settings=config.topics, clock=base.reactor, now=base.now
+            ),
             {},
         )
     tables = {
@@ -154,11 +179,19 @@ def new_tables(config: Config, base: RoleBase) -> Tables:
     # They are few, so one Redis has them all.
     first = min(tables)
     revocations = RedisRevocationStore(redis=connections[first], max_revocations=max_revocations)
-    if len(tables) > 1:
-        return Tables(
-            ShardedRoutingTable(tables), ShardedPresenceStore(stores), revocations, connections
-        )
-    return Tables(tables[first], stores[first], revocations, connections)
+    occupancy = {
+        name: RedisOccupancyStore(redis=each, settings=config.topics)
+        for name, each in connections.items()
+    }
+    if len(tables) == 1:
+        return Tables(tables[first], stores[first], revocations, occupancy[first], connections)
+    return Tables(
+        ShardedRoutingTable(tables),
+        ShardedPresenceStore(stores),
+        revocations,
+        ShardedOccupancyStore(occupancy),
+        connections,
+    )
 
 
 def new_dispatcher(
@@ -167,10 +200,12 @@ def new_dispatcher(
     tables: Tables,
     frontends: IFrontendClient,
     record: Callable[[HopRecord], None],
+    changed: Callable[[Iterable[Topic]], None],
 ) -> Dispatcher:
     """Return a dispatcher with the configured settings and peers.
 
     :param record: takes the records of tracked events.
+    :param changed: called with the topics whose numbers of viewers a frontend has announced.
     """
     peers = [parse_peer(peer) for peer in config.datacenters.peers]
     clients = {
@@ -194,6 +229,7 @@ def new_dispatcher(
             run_queue=base.run_queue,
             new_backoff=base.new_backoff,
         ),
+        changed=changed,
         tracking=Tracking(
             settings=config.latency,
             peers=list(clients),
@@ -225,6 +261,19 @@ def new_presence_tracker(
         store=store,
         publish=dispatcher.publish,
         settings=config.presence,
+        clock=base.reactor,
+    )
+
+
+def new_occupancy_tracker(
+    config: Config, base: RoleBase, store: IOccupancyStore, dispatcher: Dispatcher
+) -> OccupancyTracker:
+    """Return what publishes which topics have viewers, through ``dispatcher``."""
+    return OccupancyTracker(
+        store=store,
+        publish=dispatcher.publish_here,
+        settings=config.topics,
+        lease_seconds=config.routing.lease_seconds,
         clock=base.reactor,
     )
 

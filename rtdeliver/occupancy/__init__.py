@@ -1,0 +1,1 @@
+"""Which topics have viewers: told when they get their first one and lose their last one."""
