@@ -273,7 +273,7 @@ class IOccupancyStore(Interface):
         """
 
     def mark_published(changes: Sequence[OccupancyChange]) -> Deferred[None]:
-        """Record that these changes are published, and forget the topics that are vacated."""
+        """Record that these changes are published. Topics that are vacated are forgotten later."""
 
 
 class IPlatform(Interface):

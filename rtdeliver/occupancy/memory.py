@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import msgspec
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -60,10 +59,18 @@ class MemoryOccupancyStore:
             None if due_at is None else max(0.0, due_at - now),
         )
 
-    def sweep(self, limit: int, *, may_vacate: bool) -> Deferred[OccupancyCheck]:
+    @as_deferred
+    async def sweep(self, limit: int, *, may_vacate: bool) -> OccupancyCheck:
         now = self._clock.seconds()
-        due = [topic for topic, entry in self._entries.items() if entry.due_at <= now]
-        return self.check(due[:limit], may_vacate=may_vacate)
+        due = [topic for topic, entry in self._entries.items() if entry.due_at <= now][:limit]
+        checked = await self.check(due, may_vacate=may_vacate)
+        for topic in due:
+            entry = self._entries[topic]
+            # One that is vacated stays for a while after that was told, so that the next change is
+            # later.
+            if not entry.occupied and not entry.claimed_until:
+                del self._entries[topic]
+        return checked
 
     @as_deferred
     async def mark_published(self, changes: Sequence[OccupancyChange]) -> None:
@@ -73,8 +80,6 @@ class MemoryOccupancyStore:
                 continue
             entry.claimed_until = 0.0
             entry.due_at = self._clock.seconds() + self._settings.recheck_seconds
-            if not entry.occupied:
-                del self._entries[change.topic]
 
     async def _look_at(
         self, topic: Topic, now: float, *, may_vacate: bool
@@ -85,7 +90,7 @@ class MemoryOccupancyStore:
             entry.occupied = occupied
             entry.changed_at = max(int(self._now() * 1000), entry.changed_at + 1)
         elif not entry.claimed_until or now < entry.claimed_until:
-            if topic in self._entries:
+            if entry.occupied:
                 entry.due_at = entry.claimed_until or now + self._settings.recheck_seconds
             return None
         entry.claimed_until = entry.due_at = now + self._settings.claim_seconds

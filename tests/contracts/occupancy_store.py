@@ -111,6 +111,18 @@ class OccupancyStoreContract(Contract):
         self.advance(TIMES.claim_seconds + 0.1)
         assert self.sweep() == []
 
+    def test_each_change_is_later_than_the_one_before_also_when_all_are_told_at_once(self) -> None:
+        changes = []
+        for viewers in (1, 0, 1, 0):
+            self.announce("n1", red=viewers)
+            [change] = self.check(RED)
+            self.tell([change])
+            changes.append(change)
+        assert sorted({change.at for change in changes}) == [change.at for change in changes]
+        self.advance(TIMES.recheck_seconds + 0.1)
+        assert self.sweep() == []
+        assert self.get(self.store.sweep(10, may_vacate=True)).next_seconds is None
+
     def test_a_topic_whose_frontend_died_is_found_by_a_sweep(self) -> None:
         self.occupy("n1")
         self.announce("n2", green=1)

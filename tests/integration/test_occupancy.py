@@ -85,6 +85,8 @@ class TestRedisOccupancyStore(OccupancyStoreContract):
             assert self.server.client.pttl(key) > 0, f"{key} would stay for ever"
         self.announce("n1", red=0)
         self.tell(self.check(*self.server_topics()))
+        self.advance(TIMES.recheck_seconds + 0.1)
+        assert self.sweep() == []
         assert list(self.server.client.scan_iter(f"{PREFIX}occup*")) == []
 
     def server_topics(self) -> list[Any]:

@@ -43,10 +43,10 @@ for _, topic in ipairs(topics) do
     held.claimed = now + claim
     answer[#answer + 1] = {topic, held.occupied and 1 or 0, text(held.changed)}
   end
-  if is_told or entry then
+  if is_told or held.occupied then
     write(topic, held)
-  elseif limit > 0 then
-    redis.call('ZREM', due_key, topic)
+  elseif limit > 0 and held.claimed == 0 then
+    forget(topic)
   end
 end
 

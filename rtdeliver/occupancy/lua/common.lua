@@ -32,18 +32,19 @@ local function read(topic)
   return {occupied = held[1] == '1', changed = tonumber(held[2]), claimed = tonumber(held[3])}
 end
 
--- Writes the entry of a topic, or removes it if there is nothing to remember.
+-- Writes the entry of a topic. One that is vacated stays for a while after that was told, so that
+-- the next change is later.
 local function write(topic, entry)
   local key = prefix .. 'occupancy:' .. topic
-  if not entry.occupied and entry.claimed == 0 then
-    redis.call('DEL', key)
-    redis.call('ZREM', due_key, topic)
-    return
-  end
   local due = entry.claimed > 0 and entry.claimed or now + recheck
   redis.call('HSET', key, 'occupied', entry.occupied and '1' or '0', 'changed',
     text(entry.changed), 'claimed', text(entry.claimed))
   redis.call('PEXPIRE', key, text(due - now + day))
   redis.call('ZADD', due_key, text(due), topic)
   redis.call('PEXPIRE', due_key, text(recheck + 2 * day))
+end
+
+local function forget(topic)
+  redis.call('DEL', prefix .. 'occupancy:' .. topic)
+  redis.call('ZREM', due_key, topic)
 end
