@@ -8,10 +8,11 @@
 # make system-packages  install what the tests use besides Python: on Debian, as root
 
 PYTHON ?= python3
-# How many tests run at the same time.
+# How many tests run at the same time. Those with real processes wait much of their time.
 JOBS ?= $(shell nproc)
+INTEGRATION_JOBS ?= $(shell expr $(JOBS) + 1)
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest -n $(JOBS)
+PYTEST := $(BIN)/python -m pytest -n
 UNIT := tests --ignore tests/integration --ignore tests/e2e
 SOURCES := setup.cfg pyproject.toml $(shell find rtdeliver twisted -type f ! -name '*.pyc')
 
@@ -28,16 +29,16 @@ run: python-venv .venv/installed
 test: system-packages lint types covered integration
 
 unit: .venv/installed-test
-	$(PYTEST) $(UNIT)
+	$(PYTEST) $(JOBS) $(UNIT)
 
 # The unit tests, and the bound for what they cover.
 covered: .venv/installed-test
-	$(PYTEST) $(UNIT) --cov --cov-report=
+	$(PYTEST) $(JOBS) $(UNIT) --cov --cov-report=
 	$(BIN)/python -m tests.pure_coverage
 
 # Tests with real processes. Those of one file share some, and run one after the other.
 integration: .venv/installed-test
-	$(PYTEST) --dist loadfile tests/integration tests/e2e
+	$(PYTEST) $(INTEGRATION_JOBS) --dist loadfile tests/integration tests/e2e
 
 lint: .venv/installed-test js
 	$(BIN)/ruff check .
