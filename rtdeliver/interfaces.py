@@ -294,6 +294,12 @@ class IPlatform(Interface):
     def presence(members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
         """Fires with whether each of ``members`` is online, in order; fails like `publish`."""
 
+    def disconnect(member: Member, reason: str) -> Deferred[None]:
+        """Fires once the platform ends all streams of a member; fails like `publish`.
+
+        Its tokens that were signed before are refused from then on.
+        """
+
 
 class IFrontendClient(Interface):
     """What a dispatcher asks of a frontend."""

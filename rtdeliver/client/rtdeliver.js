@@ -318,7 +318,7 @@ export class Stream {
 			this.#open();
 		});
 		on("topics", (change) => this.#changedThere(change));
-		on("disconnected", (disconnection) => this.#disconnected(disconnection));
+		on("disconnected", (told) => this.#disconnected(told));
 		on("heartbeat", () => {});
 		source.onerror = () => this.#failed(source.url);
 		this.#source = source;
@@ -384,11 +384,11 @@ export class Stream {
 		if (added.length || removed.length) this.#tell("topics", { added, removed });
 	}
 
-	/** @param {Disconnection} disconnection */
-	#disconnected(disconnection) {
-		if (disconnection.reconnect) this.#lose();
+	/** @param {Disconnection} told */
+	#disconnected(told) {
+		if (told.reconnect) this.#lose();
 		else this.close();
-		this.#tell("disconnected", disconnection);
+		this.#tell("disconnected", told);
 	}
 
 	/**
@@ -446,29 +446,14 @@ export class Stream {
 		if (this.#state !== "lost") this.#become("lost");
 		// The browser tries again by itself, when it was told to, unless it was refused.
 		if (opening !== this.#openings || this.#source?.readyState !== EventSource.CLOSED) return;
-		const status = await this.#statusOf(url);
+		// An EventSource does not tell why it was refused.
+		const status = await fetch(url, { ...this.#options(), method: "HEAD" }).then(
+			(response) => response.status,
+			() => 0,
+		);
 		if (opening !== this.#openings) return;
 		if (status === 204) this.#disconnected({ reason: "", reconnect: false });
 		else this.#retry(() => this.#open());
-	}
-
-	/**
-	 * Finds out why a stream was refused, which an EventSource does not tell.
-	 *
-	 * @param {string} url
-	 * @returns {Promise<number>} 0 if there is no answer
-	 */
-	async #statusOf(url) {
-		try {
-			const response = await fetch(url, {
-				method: "HEAD",
-				credentials: this.#credentials ? "include" : "omit",
-				signal: AbortSignal.timeout(REQUEST_MS),
-			});
-			return response.status;
-		} catch {
-			return 0;
-		}
 	}
 
 	#lose() {
@@ -617,15 +602,19 @@ export class Stream {
 	 */
 	async #fetch(path, options) {
 		try {
-			const response = await fetch(`${this.#url}/${path}`, {
-				...options,
-				credentials: this.#credentials ? "include" : "omit",
-				signal: AbortSignal.timeout(REQUEST_MS),
-			});
+			const response = await fetch(`${this.#url}/${path}`, { ...options, ...this.#options() });
 			return [response, await response.json()];
 		} catch {
 			return [];
 		}
+	}
+
+	/** @returns {RequestInit} */
+	#options() {
+		return {
+			credentials: this.#credentials ? "include" : "omit",
+			signal: AbortSignal.timeout(REQUEST_MS),
+		};
 	}
 
 	/**

@@ -535,6 +535,15 @@ class Likes(Section, frozen=True, kw_only=True):
     token_seconds: Seconds = 43_200
     """How long a member's token is valid."""
 
+    moderators: tuple[str, ...] = ()
+    """The members who may remove comments and ban members. Whoever takes one of these names needs
+    the password.
+    """
+
+    moderator_password_file: str = ""
+    """A file with the password of the moderators, in one line. It is required where there are any.
+    """
+
     behind_proxy: bool = False
     """Takes the address of a visitor from the last entry of X-Forwarded-For. Turn it on if all
     requests come through a proxy that sets this field, and only then. Behind a proxy without it,

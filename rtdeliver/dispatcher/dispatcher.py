@@ -30,7 +30,17 @@ from rtdeliver.messages import (
     Revocations,
 )
 from rtdeliver.metrics import Sample, counter
-from rtdeliver.model import Control, Event, FrontendRef, Gap, Item, MemberTopics, Revocation, Topic
+from rtdeliver.model import (
+    Control,
+    Event,
+    FrontendRef,
+    Gap,
+    Item,
+    Member,
+    MemberTopics,
+    Revocation,
+    Topic,
+)
 from rtdeliver.wire import Draft, encode_event
 
 log = Logger()
@@ -172,6 +182,18 @@ class Dispatcher:
         await self._control(controls)
         self._peers.post(*controls)
         self._controlled += len(controls)
+
+    async def disconnect(self, member: Member, reason: str, *, keep_seconds: float) -> None:
+        """End all streams of a member, and refuse its tokens that were signed before.
+
+        :param keep_seconds: how long that holds.
+        :raises Unavailable: as `control` does.
+        """
+        at = int(self._now() * 1000)
+        until = at + round(keep_seconds * 1000)
+        await self.control(
+            Revocation(kind="member", name=member, reason=reason, at=at, until=until)
+        )
 
     async def revocations(self, after: Bookmark) -> Revocations:
         """Return a page of what this datacenter keeps of revocations.

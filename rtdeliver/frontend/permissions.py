@@ -66,8 +66,13 @@ class Permissions:
         """
         forbidden = self.not_allowed(topics, identity, given)
         if forbidden:
-            what = "the token does not grant" if identity else "without a token, nobody may watch"
-            raise Forbidden(f"{what} {named(forbidden)}", topics=forbidden)
+            names = named(forbidden)
+            raise Forbidden(
+                f"the token does not grant {names}"
+                if identity
+                else f"without a token, nobody may watch {names} (access.public_topics)",
+                topics=forbidden,
+            )
 
     def not_allowed(
         self, topics: Iterable[Topic], identity: Identity | None, given: Collection[Topic] = ()

@@ -17,12 +17,14 @@ from rtdeliver.likes.conversations import Conversations
 from rtdeliver.likes.crowd import Crowd
 from rtdeliver.likes.database import Database
 from rtdeliver.likes.limits import Allowance, RateLimit, VisitorLimit, refused
-from rtdeliver.likes.model import Video, parse_video
+from rtdeliver.likes.model import Video, check_name, parse_video
+from rtdeliver.likes.moderation import Moderation
 from rtdeliver.likes.page import read_page
 from rtdeliver.likes.people import People
 from rtdeliver.likes.publisher import Publisher
 from rtdeliver.likes.routes import (
     add_conversation_routes,
+    add_moderation_routes,
     add_page_routes,
     add_session_routes,
     add_video_routes,
@@ -31,7 +33,10 @@ from rtdeliver.likes.store import Store
 from rtdeliver.likes.videos import Videos
 from rtdeliver.likes.viewers import ViewerCounts
 from rtdeliver.metrics import Sample
+from rtdeliver.model import Member
 from rtdeliver.tokens import ApplicationKey
+
+_PASSWORD_CHARACTERS = 8
 
 
 class LikesApp:
@@ -40,7 +45,8 @@ class LikesApp:
     :param platform: where the app publishes, and all that it knows of the platform.
     :param key: signs the members' tokens.
     :param now: the wall clock, in seconds since the epoch.
-    :raises ConfigError: if ``likes.videos`` is empty, repeats a name, or has an invalid one.
+    :raises ConfigError: if ``likes.videos`` is empty, repeats a name, or has an invalid one, or if
+        a moderator's name or the password is wrong.
     """
 
     def __init__(
@@ -108,7 +114,16 @@ class LikesApp:
             platform=platform,
             key=key.key,
             sessions=self._sessions,
+            moderators=_moderators(settings.moderators),
+            password=_password(settings),
             token_seconds=settings.token_seconds,
+            now=now,
+        )
+        self._moderation = Moderation(
+            store=store,
+            publisher=self._publisher,
+            platform=platform,
+            people=self._people,
             now=now,
         )
         self._crowd = Crowd(videos=self._videos, settings=crowd, clock=reactor)
@@ -128,6 +143,7 @@ class LikesApp:
             now=self._now,
         )
         add_video_routes(app, self._videos, self._crowd, self._people, settings)
+        add_moderation_routes(app, self._moderation, self._videos, self._people)
         add_conversation_routes(app, self._conversations, self._people, settings)
         add_page_routes(app, read_page(), self._frontend_of)
         resource: IResource = app.resource()
@@ -204,3 +220,29 @@ def _videos(texts: Sequence[str]) -> Sequence[Video]:
         if names.count(name) > 1:
             raise ConfigError(f"likes.videos: {name} is named twice")
     return videos
+
+
+def _moderators(texts: Sequence[str]) -> Sequence[Member]:
+    try:
+        return [check_name(text) for text in texts]
+    except BadRequest as refusal:
+        raise ConfigError(f"likes.moderators: {refusal.message}") from None
+
+
+def _password(settings: Likes) -> str:
+    path = settings.moderator_password_file
+    if not path:
+        if settings.moderators:
+            raise ConfigError("likes.moderator_password_file: give the moderators a password")
+        return ""
+    try:
+        with open(path, encoding="utf-8") as file:
+            password = file.read().strip()
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"likes.moderator_password_file {path}: {error}") from None
+    if len(password) < _PASSWORD_CHARACTERS or "\n" in password:
+        raise ConfigError(
+            f"likes.moderator_password_file {path}: the password must be one line of at least"
+            f" {_PASSWORD_CHARACTERS} characters"
+        )
+    return password

@@ -13,6 +13,7 @@ from rtdeliver.wire import decode
 
 class _SessionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
+    password: str = ""
 
 
 class _LikeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,12 +39,13 @@ _seen_body = msgspec.json.Decoder(_SeenBody)
 _empty_body = msgspec.json.Decoder(_EmptyBody)
 
 
-def decode_session(body: bytes) -> Member:
-    """Return the name that a visitor takes.
+def decode_session(body: bytes) -> tuple[Member, str]:
+    """Return the name that a visitor takes, and the password that a moderator gives.
 
     :raises Refusal: `BadJson` or `BadRequest`.
     """
-    return check_name(decode(_session_body.decode, body, BadRequest).name)
+    fields = decode(_session_body.decode, body, BadRequest)
+    return check_name(fields.name), fields.password
 
 
 def decode_like(body: bytes) -> str:

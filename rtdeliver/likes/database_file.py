@@ -12,7 +12,7 @@ from rtdeliver.likes.statements import read_sql
 
 T = TypeVar("T")
 
-SCHEMA = (read_sql("schema_1"),)
+SCHEMA = (read_sql("schema_1"), read_sql("schema_2"))
 """The steps from an empty file to the current schema. ``user_version`` counts those taken."""
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

@@ -7,9 +7,16 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from rtdeliver.errors import BadRequest, TooLarge
+from rtdeliver.grants import Grants, grants, patterns
 from rtdeliver.model import Member, Topic
 
 REACTIONS = ("heart", "star", "fire", "laugh")
+
+COMMENTS = "comments:*"
+"""The topics of comments, as a pattern."""
+
+PUBLIC = ("live:*", COMMENTS, "members")
+"""The topics that visitors without a name watch, as patterns."""
 
 MEMBERS_TOPIC = Topic("members")
 """The topic of events about who has come to the app."""
@@ -126,6 +133,17 @@ def parse_video(text: str) -> Video:
     if not _VIDEO.fullmatch(name):
         raise BadRequest(f"{text}: a video's name is 1 to 64 of A-Z a-z 0-9 _ -")
     return Video(name, title.strip() or name)
+
+
+def grants_of(member: Member, *, moderates: bool) -> Grants:
+    """Return what the token of a member grants.
+
+    :param moderates: whether it may remove comments.
+    """
+    return grants(
+        patterns([f"conv:{member}.*", f"conv:*.{member}", "presence:*"]),
+        patterns([COMMENTS] if moderates else []),
+    )
 
 
 def check_name(text: str) -> Member:

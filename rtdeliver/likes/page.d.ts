@@ -11,6 +11,7 @@ interface PageElements {
 	figures: HTMLElement;
 	join: HTMLFormElement;
 	"join-name": HTMLInputElement;
+	"join-password": HTMLInputElement;
 	leave: HTMLButtonElement;
 	likes: HTMLElement;
 	list: HTMLElement;
@@ -61,6 +62,7 @@ interface Session {
 	token: string;
 	member: string;
 	expires_at: number;
+	moderator: boolean;
 }
 
 /** Something stored; `delivery` is "failed" if others did not get it live. */

@@ -19,7 +19,8 @@ _TYPES = {
 _COMMENT_LINES = re.compile(rb"^[ \t]*(?://.*|/\*(?s:(?!\*/).)*\*/[ \t]*)$", re.MULTILINE)
 
 
-# No script has a text over several lines.
+# No file has a text over several lines.
+_BLANK_LINES = re.compile(rb"\n\n+")
 _INDENTATION = re.compile(rb"^\t+", re.MULTILINE)
 
 
@@ -37,8 +38,8 @@ class PageFile(msgspec.Struct, frozen=True):
 def read_page() -> Mapping[str, PageFile]:
     """Return all files of the page, and the client module that it imports, by name.
 
-    Scripts come without the comments that have lines of their own, and without indentation: these
-    are a third of each script, and mostly types for tools. The lines keep their numbers.
+    They come without indentation and blank lines, and scripts without the comments that have lines
+    of their own: that is a third of each script, and mostly types for tools.
     """
     contents = {
         file.name: file.read_bytes()
@@ -51,7 +52,7 @@ def read_page() -> Mapping[str, PageFile]:
 
 def _read(name: str, content: bytes) -> PageFile:
     if name.endswith(".js"):
-        content = _COMMENT_LINES.sub(lambda comment: b"\n" * comment[0].count(b"\n"), content)
-        content = _INDENTATION.sub(b"", content)
+        content = _COMMENT_LINES.sub(b"", content)
+    content = _BLANK_LINES.sub(b"\n", _INDENTATION.sub(b"", content)).lstrip()
     digest = hashlib.blake2b(content, digest_size=12).hexdigest()
     return PageFile(_TYPES[name[name.rindex(".") :]], content, f'"{digest}"')

@@ -55,6 +55,13 @@ class HttpPlatform:
             lambda url: self._presence(f"{url}/presence?{query}")
         )
 
+    @as_deferred
+    async def disconnect(self, member: Member, reason: str) -> None:
+        body = encode({"member": member, "reason": reason})
+        await self._dispatchers.ask_all(
+            lambda url: self._client.post(f"{url}/disconnect", body, content_type=JSON)
+        )
+
     async def _viewers(self, url: str) -> int:
         return decode_topic_viewers((await self._client.get(url)).body)
 

@@ -8,7 +8,7 @@ from twisted.web.server import Request
 
 from rtdeliver.config.sections import Likes, LikesCrowd
 from rtdeliver.deferreds import shield
-from rtdeliver.errors import NotFound, Unauthorized
+from rtdeliver.errors import Forbidden, NotFound, Unauthorized
 from rtdeliver.http.replies import answer
 from rtdeliver.http.requests import (
     JSON,
@@ -30,6 +30,7 @@ from rtdeliver.likes.conversations import Conversations
 from rtdeliver.likes.crowd import Crowd
 from rtdeliver.likes.limits import one_client
 from rtdeliver.likes.model import NAME_CHARACTERS, REACTIONS, Visitor, check_name
+from rtdeliver.likes.moderation import Moderation
 from rtdeliver.likes.page import PageFile
 from rtdeliver.likes.people import People, Session
 from rtdeliver.likes.videos import Videos
@@ -82,8 +83,9 @@ def add_session_routes(
 
     @app.route("/session", methods=["POST"])
     async def enter(request: Request) -> bytes:
-        member = decode_session(_body(request))
-        session = await shield(people.enter(member, address=_address(request, settings)))
+        member, password = decode_session(_body(request))
+        address = _address(request, settings)
+        session = await shield(people.enter(member, password=password, address=address))
         _set_cookie(request, session.token, session.expires_at / 1000 - now())
         return answer(request, 201, session)
 
@@ -91,7 +93,7 @@ def add_session_routes(
     async def resume(request: Request) -> bytes:
         try:
             session = await shield(people.resume(bearer_token(request) or token_cookie(request)))
-        except Unauthorized:
+        except (Unauthorized, Forbidden):
             _set_cookie(request, "", 0)
             return answer(request, 200, {"member": None})
         return answer(request, 200, session)
@@ -161,6 +163,30 @@ def add_video_routes(
         )
 
 
+def add_moderation_routes(
+    app: Klein, moderation: Moderation, videos: Videos, people: People
+) -> None:
+    """Add the paths of moderators. Only requests of the page's own origin may be a DELETE."""
+
+    @app.route("/videos/<video>/comments/<int:comment>", methods=["DELETE"])
+    async def remove(request: Request, video: str, comment: int) -> bytes:
+        session = _member_session(request, people)
+        removed = await shield(moderation.remove(session, videos.video(video), comment))
+        return answer(request, 200, removed)
+
+    @app.route("/members/<member>/ban", methods=["POST"])
+    async def ban(request: Request, member: str) -> bytes:
+        session = _member_session(request, people)
+        decode_nothing(_body(request))
+        return answer(request, 200, await shield(moderation.ban(session, check_name(member))))
+
+    @app.route("/members/<member>/ban", methods=["DELETE"])
+    async def lift(request: Request, member: str) -> bytes:
+        session = _member_session(request, people)
+        await shield(moderation.lift(session, check_name(member)))
+        return answer(request, 200, {"member": member})
+
+
 def add_conversation_routes(
     app: Klein, conversations: Conversations, people: People, settings: Likes
 ) -> None:
@@ -212,13 +238,17 @@ def _session(request: Request, people: People) -> Session | None:
 
 
 def _member(request: Request, people: People) -> Member:
+    return _member_session(request, people).member
+
+
+def _member_session(request: Request, people: People) -> Session:
     session = _session(request, people)
     if session is None:
         raise Unauthorized(
             "take a name first: POST /session, then send the token",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    return session.member
+    return session
 
 
 def _visitor(request: Request, people: People, settings: Likes) -> Visitor:

@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from rtdeliver.errors import NotFound
+from rtdeliver.errors import Forbidden, NotFound
 from rtdeliver.likes.model import (
     Applause,
     Comment,
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 _MINUTE = 60_000
 
-_SQL = read_statements("members", "likes", "comments", "messages")
+_SQL = read_statements("members", "bans", "likes", "comments", "messages")
 
 
 class Transactions(Protocol):
@@ -43,10 +43,13 @@ class Store:
     def come(self, member: Member, *, at: int, away_milliseconds: int) -> Deferred[bool]:
         """Store that a member is here.
 
-        :return: fires with whether the member is new, or was away for ``away_milliseconds``.
+        :return: fires with whether the member is new, or was away for ``away_milliseconds``. Fails
+            with `Forbidden` if the member is banned; so do the other methods that write something
+            for a member.
         """
 
         def transaction(cursor: Any) -> bool:
+            _check_not_banned(cursor, member)
             cursor.execute(_SQL["seen_at"], {"member": member})
             seen = cursor.fetchone()
             cursor.execute(_SQL["note_member"], {"member": member, "at": at})
@@ -93,6 +96,7 @@ class Store:
         """Store a comment; fires with it."""
 
         def transaction(cursor: Any) -> Comment:
+            _check_not_banned(cursor, member)
             cursor.execute(
                 _SQL["add_comment"], {"video": video, "member": member, "text": text, "at": at}
             )
@@ -109,10 +113,46 @@ class Store:
 
         return self._run(transaction)
 
+    def remove_comment(self, video: str, comment: int) -> Deferred[None]:
+        """Remove a comment; fails with `NotFound` if the video has none with this number."""
+
+        def transaction(cursor: Any) -> None:
+            cursor.execute(_SQL["remove_comment"], {"video": video, "comment": comment})
+            if not cursor.rowcount:
+                raise NotFound(f"there is no comment {comment} on this video")
+
+        return self._run(transaction)
+
+    def ban(self, member: Member, moderator: Member, *, at: int) -> Deferred[None]:
+        """Ban a member; fails with `NotFound` if there is none of this name."""
+
+        def transaction(cursor: Any) -> None:
+            cursor.execute(_SQL["seen_at"], {"member": member})
+            if cursor.fetchone() is None:
+                raise NotFound(f"there is no member {member}")
+            cursor.execute(_SQL["ban"], {"member": member, "moderator": moderator, "at": at})
+
+        return self._run(transaction)
+
+    def lift_ban(self, member: Member) -> Deferred[None]:
+        """Let a member come back; fails with `NotFound` if it is not banned."""
+
+        def transaction(cursor: Any) -> None:
+            cursor.execute(_SQL["lift_ban"], {"member": member})
+            if not cursor.rowcount:
+                raise NotFound(f"{member} is not banned")
+
+        return self._run(transaction)
+
+    def check_not_banned(self, member: Member) -> Deferred[None]:
+        """Fails with `Forbidden` if a member is banned."""
+        return self._run(lambda cursor: _check_not_banned(cursor, member))
+
     def message(self, sender: Member, to: Member, text: str, *, at: int) -> Deferred[Message]:
         """Store a message; fires with it, or fails with `NotFound` if there is no member ``to``."""
 
         def transaction(cursor: Any) -> Message:
+            _check_not_banned(cursor, sender)
             cursor.execute(_SQL["seen_at"], {"member": to})
             if cursor.fetchone() is None:
                 raise NotFound(f"there is no member {to}")
@@ -172,6 +212,12 @@ class Store:
             return [_conversation(cursor, member, message) for message in last]
 
         return self._run(transaction)
+
+
+def _check_not_banned(cursor: Any, member: Member) -> None:
+    cursor.execute(_SQL["banned"], {"member": member})
+    if cursor.fetchone() is not None:
+        raise Forbidden(f"{member} is banned")
 
 
 def _likes(cursor: Any, video: str) -> int:

@@ -154,6 +154,7 @@ class Videos:
         :raises TooManyRequests: if the member or the address exceeds the limit for likes.
         """
         self._likes.take(Visitor(member, address))
+        await self._store.check_not_banned(member)
         return await self._publisher.publish(video.comments, "typing", {"member": member})
 
     def samples(self) -> list[Sample]:

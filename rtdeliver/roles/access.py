@@ -145,16 +145,18 @@ def _read_keys(config: Config) -> _Keys:
     )
 
 
-def public_topics(access: Access, *, has_app: bool = False) -> Patterns:
+def public_topics(access: Access, app_topics: Sequence[str] = ()) -> Patterns:
     """Return the topics that anybody may watch.
 
-    :param has_app: whether the live-video app is in the same process. Its key needs no
-        ``public_topics``: without these, all its topics are public.
+    :param app_topics: those of the live-video app, if it is in the same process. Without
+        ``public_topics``, these are public, and all others need a token.
     :raises ConfigError: if there are ``access.keys`` and it is not said what is public.
     """
+    if access.public_topics is None and app_topics:
+        return patterns(app_topics)
     if access.public_topics is None and access.keys:
         raise ConfigError(f"access.public_topics: {_SAY_WHAT_IS_PUBLIC}")
-    if access.public_topics is None and access.token_key_file and not has_app:
+    if access.public_topics is None and access.token_key_file:
         # Such settings were right before tokens could grant topics.
         log.warn(
             "anybody may watch everything: in access.public_topics, {say}", say=_SAY_WHAT_IS_PUBLIC
@@ -163,15 +165,18 @@ def public_topics(access: Access, *, has_app: bool = False) -> Patterns:
 
 
 def reload_public_topics(
-    base: RoleBase, use: Callable[[Patterns], None], current: Patterns, *, has_app: bool = False
+    base: RoleBase,
+    use: Callable[[Patterns], None],
+    current: Patterns,
+    app_topics: Sequence[str] = (),
 ) -> None:
     """Let a reload replace the topics that anybody may watch.
 
     :param use: takes the new ones.
-    :param has_app: as for `public_topics`.
+    :param app_topics: as for `public_topics`.
     """
     base.reloaders["access.public_topics"] = replacing(
-        current, read=lambda new: public_topics(new.access, has_app=has_app), use=use
+        current, read=lambda new: public_topics(new.access, app_topics), use=use
     )
 
 

@@ -1,6 +1,7 @@
 """The role rtcombined: dispatcher and frontend in one process, with the live-video app if asked."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
@@ -14,6 +15,7 @@ from rtdeliver.frontend.routes import add_connection_routes, add_viewers_route, 
 from rtdeliver.http.routes import new_app
 from rtdeliver.latency.routes import add_records_route
 from rtdeliver.likes.app import LikesApp
+from rtdeliver.likes.model import PUBLIC as APP_TOPICS
 from rtdeliver.process.host import IHost
 from rtdeliver.process.service import RoleService
 from rtdeliver.roles.access import TokenKeys, public_topics, reload_public_topics
@@ -59,7 +61,8 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     # The app, if it is asked for.
     app_key = likes_key(config) if config.listeners.app else None
     keys = TokenKeys(config, base, None if app_key is None else app_key.key)
-    public = public_topics(config.access, has_app=app_key is not None)
+    app_topics = () if app_key is None else APP_TOPICS
+    public = public_topics(config.access, app_topics)
     frontend = new_frontend(
         config,
         base,
@@ -88,7 +91,12 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
     apps: list[LikesApp] = []
     if app_key is not None:
         platform = LocalPlatform(
-            publish=dispatcher.publish, viewers=tables.routing.viewers, presence=presence.presence
+            publish=dispatcher.publish,
+            viewers=tables.routing.viewers,
+            presence=presence.presence,
+            disconnect=partial(
+                dispatcher.disconnect, keep_seconds=config.access.longest_token_seconds
+            ),
         )
         apps.append(new_likes_app(config, platform, app_key, base))
     internal = new_app()
@@ -166,7 +174,5 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         await records.stop()
         await dispatcher.stop()
 
-    reload_public_topics(
-        base, frontend.permissions.use_public_topics, public, has_app=app_key is not None
-    )
+    reload_public_topics(base, frontend.permissions.use_public_topics, public, app_topics)
     return base.service(listeners, begin=begin, drain=drain)

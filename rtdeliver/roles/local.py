@@ -120,6 +120,7 @@ class LocalPlatform:
     :param publish: the dispatcher's own method.
     :param viewers: the routing table's own method.
     :param presence: the presence tracker's own method.
+    :param disconnect: ends the streams of a member for a reason.
     """
 
     def __init__(
@@ -128,10 +129,12 @@ class LocalPlatform:
         publish: Callable[[Sequence[Draft]], Coroutine[Any, Any, object]],
         viewers: Callable[[Topic], Deferred[Mapping[str, int]]],
         presence: Callable[[Sequence[Member]], Deferred[Sequence[Presence]]],
+        disconnect: Callable[[Member, str], Coroutine[Any, Any, object]],
     ) -> None:
         self._publish = publish
         self._viewers = viewers
         self._presence = presence
+        self._disconnect = disconnect
 
     @as_deferred
     async def publish(self, topic: Topic, type: str, data: object) -> None:
@@ -142,3 +145,7 @@ class LocalPlatform:
 
     def presence(self, members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
         return self._presence(members)
+
+    @as_deferred
+    async def disconnect(self, member: Member, reason: str) -> None:
+        await self._disconnect(member, reason)

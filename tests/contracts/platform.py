@@ -72,6 +72,10 @@ class PlatformContract(SynchronousContract):
     def publish(self, topic: Topic, data: object) -> None:
         self.assertIsNone(self.answered(self.platform.publish(topic, "like", data)))
 
+    def test_a_member_may_be_disconnected(self) -> None:
+        for member in MEMBERS:
+            self.assertIsNone(self.answered(self.platform.disconnect(member, "b\u00e4d \u2603")))
+
     def test_an_event_goes_to_those_who_watch_its_topic(self) -> None:
         self.watch(RED, 1)
         self.publish(RED, {"likes": 3})

@@ -46,6 +46,7 @@ class RecordingPlatform:
         self.watching: Counter[Topic] = Counter()
         self.there: set[Member] = set()
         self.failures: dict[Topic, Exception] = {}
+        self.disconnected: list[tuple[Member, str]] = []
         self._look = look
 
     def publish(self, topic: Topic, type: str, data: object) -> Deferred[None]:
@@ -65,6 +66,10 @@ class RecordingPlatform:
         self.questions.append(list(members))
         return succeed([Presence(member=name, online=name in self.there) for name in members])
 
+    def disconnect(self, member: Member, reason: str) -> Deferred[None]:
+        self.disconnected.append((member, reason))
+        return succeed(None)
+
 
 @implementer(IPlatform)
 class AwayPlatform:
@@ -82,6 +87,9 @@ class AwayPlatform:
     def presence(self, members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
         return fail(self._error)
 
+    def disconnect(self, member: Member, reason: str) -> Deferred[None]:
+        return fail(self._error)
+
 
 @implementer(IPlatform)
 class HangingPlatform:
@@ -97,6 +105,9 @@ class HangingPlatform:
         return self._answer()
 
     def presence(self, members: Sequence[Member]) -> Deferred[Sequence[Presence]]:
+        return self._answer()
+
+    def disconnect(self, member: Member, reason: str) -> Deferred[None]:
         return self._answer()
 
     def _answer(self) -> Deferred[Any]:

@@ -43,8 +43,9 @@ class BodyTests(SynchronousTestCase):
                 self.assertRaises(BadRequest, decode, body)
 
     def test_a_session_has_a_name_in_its_composed_form(self) -> None:
-        self.assertEqual(decode_session(b'{"name":"Ann"}'), "Ann")
-        self.assertEqual(decode_session('{"name":"Ju\u0308rgen"}'.encode()), "Jürgen")
+        self.assertEqual(decode_session(b'{"name":"Ann"}'), ("Ann", ""))
+        self.assertEqual(decode_session('{"name":"Ju\u0308rgen"}'.encode()), ("Jürgen", ""))
+        self.assertEqual(decode_session(b'{"name":"a","password":"p q"}'), ("a", "p q"))
         self.refused(
             decode_session,
             b"{}",

@@ -22,7 +22,7 @@ from rtdeliver.likes.database_file import (
     upgrade,
 )
 
-TABLES = {"members", "likes", "likes_by_minute", "comments", "messages"}
+TABLES = {"members", "likes", "likes_by_minute", "comments", "messages", "bans"}
 
 
 class FolderTestCase(SynchronousTestCase):

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.errors import AnswerLost, TooManyRequests, Unauthorized, Unavailable
+from rtdeliver.errors import AnswerLost, Forbidden, TooManyRequests, Unauthorized, Unavailable
 from rtdeliver.interfaces import IPlatform
 from rtdeliver.likes.limits import Allowance, RateLimit
 from rtdeliver.likes.people import MemberStatus, People, Session
@@ -27,6 +27,8 @@ from tests.likes.fakes import (
     RecordingPlatform,
 )
 
+PASSWORD = "correct horse"
+MODERATOR = Member("mod")
 NOW = 1_795_417_956.553
 ANN_JOINED = Published("members", "joined", {"member": "ann"})
 
@@ -52,6 +54,8 @@ class PeopleTestCase(SynchronousTestCase):
             sessions=RateLimit(
                 what="names", allowance=Allowance(0.1, 3), visitors=10, clock=self.clock
             ),
+            moderators=[MODERATOR],
+            password=PASSWORD,
             token_seconds=3600,
             now=self.clock.seconds,
         )
@@ -70,6 +74,53 @@ class PeopleTestCase(SynchronousTestCase):
     def enter(self, member: Member, address: str = HOME) -> Session:
         session: Session = self.result(self.people.enter(member, address=address))
         return session
+
+
+class ModeratorTests(PeopleTestCase):
+    def enter_with(self, member: Member, password: str) -> Session:
+        session: Session = self.result(self.people.enter(member, password=password, address=HOME))
+        return session
+
+    def test_the_name_of_a_moderator_needs_the_password(self) -> None:
+        for password in ("", "wrong"):
+            self.refused(
+                self.people.enter(MODERATOR, password=password, address=HOME), Unauthorized
+            )
+        session = self.enter_with(MODERATOR, PASSWORD)
+        self.assertTrue(session.moderator)
+        self.assertTrue(self.people.identify(session.token).moderator)
+
+    def test_others_are_no_moderators_whatever_they_send(self) -> None:
+        self.assertFalse(self.enter_with(ANN, PASSWORD).moderator)
+
+    def test_a_token_of_before_the_member_became_a_moderator_does_not_count(self) -> None:
+        token = self.key.sign(Identity(MODERATOR, NOW + 60))
+        self.assertFalse(self.people.identify(token).moderator)
+
+    def test_a_member_is_granted_its_own_conversations_and_who_is_online(self) -> None:
+        token = self.enter(ANN).token
+        granted = self.key.check(token, now=NOW).grants
+        for topic, may in (
+            ("conv:ann.bob", True),
+            ("conv:al.ann", True),
+            ("conv:ann", False),
+            ("conv:anna.bob", False),
+            ("conv:bob.joann", False),
+            ("conv:bob.eve", False),
+            ("presence:bob", True),
+            ("live:red", False),
+        ):
+            self.assertEqual(granted.subscribe.cover(topic), may, topic)
+        self.assertFalse(granted.publish.cover("comments:red"))
+
+    def test_a_banned_member_gets_no_token_and_is_not_resumed_until_that_is_lifted(self) -> None:
+        token = self.enter(ANN).token
+        store = Store(self.database.run)
+        self.successResultOf(store.ban(ANN, MODERATOR, at=1))
+        self.refused(self.people.enter(ANN, address=HOME), Forbidden)
+        self.refused(self.people.resume(token), Forbidden)
+        self.successResultOf(store.lift_ban(ANN))
+        self.enter(ANN)
 
 
 class EnterTests(PeopleTestCase):

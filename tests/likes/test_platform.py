@@ -10,9 +10,14 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 
-from rtdeliver.config.sections import Presence, Publishing
+from rtdeliver.config.sections import Access, Presence, Publishing
 from rtdeliver.dispatcher.dispatcher import Dispatcher
-from rtdeliver.dispatcher.routes import add_dispatcher_routes, add_watchers_routes, dispatcher_posts
+from rtdeliver.dispatcher.routes import (
+    add_control_routes,
+    add_dispatcher_routes,
+    add_watchers_routes,
+    dispatcher_posts,
+)
 from rtdeliver.dispatcher.watchers import Watchers
 from rtdeliver.errors import AnsweredNo, AnswerLost, RemoteFailure, Unreachable
 from rtdeliver.http.failover import at_random
@@ -49,6 +54,7 @@ class HttpPlatformContractTests(DispatcherPlatformContract, SynchronousTestCase)
         app = new_app()
         add_posts(app, dispatcher_posts(dispatcher, new_producers(), LIMITS))
         add_dispatcher_routes(app, dispatcher, self.clock.seconds)
+        add_control_routes(app, dispatcher, Access(), self.clock.seconds)
         watchers = Watchers(routing_table=routing_table, frontends=ScriptedFrontendClient())
         add_watchers_routes(app, dispatcher, watchers)
         add_presence_routes(app, presence, Presence(batch_members=10))

@@ -1,6 +1,7 @@
 """Tests of rtdeliver.roles.local."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -103,7 +104,10 @@ class LocalPlatformContractTests(DispatcherPlatformContract, SynchronousTestCase
         self, dispatcher: Dispatcher, routing_table: IRoutingTable, presence: PresenceTracker
     ) -> IPlatform:
         return LocalPlatform(
-            publish=dispatcher.publish, viewers=routing_table.viewers, presence=presence.presence
+            publish=dispatcher.publish,
+            viewers=routing_table.viewers,
+            presence=presence.presence,
+            disconnect=partial(dispatcher.disconnect, keep_seconds=60),
         )
 
 

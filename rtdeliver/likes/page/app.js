@@ -24,6 +24,7 @@ const STATES = {
 	connecting: "Connecting…",
 	open: "Connected",
 	lost: "Connection lost. Reconnecting…",
+	closed: "Disconnected",
 };
 
 const backend = new Backend();
@@ -90,6 +91,7 @@ function listen() {
 	on("like", liked);
 	on("viewers", ({ viewers }) => showViewers(viewers));
 	on("comment", commented);
+	on("removed", ({ comment }) => comments.remove(comment));
 	on("typing", ({ member }) => member !== backend.member && comments.typing(member));
 	on("joined", ({ member }) => people.add(member, true));
 	on("presence", ({ member, status }) => people.presence(member, status === "online"));
@@ -100,7 +102,8 @@ function listen() {
 		if (other) people.seen(other, seen);
 	});
 	stream.onGap(() => setTimeout(loadAll, Math.random() * SPREAD_MS));
-	stream.onExpired(expire);
+	stream.onExpired(() => expire());
+	stream.onDisconnected(({ reason }) => expire(`You were ${reason || "disconnected"}.`));
 	stream.onState((state) => {
 		byId("state").dataset.state = state;
 		byId("state").textContent = STATES[state];
@@ -127,6 +130,7 @@ async function loadVideo() {
 	}
 	likes = Math.max(likes, page.likes);
 	minutes = new Map(page.minutes.map((minute) => [minute.at, minute.likes]));
+	comments.keep(page.comments);
 	page.comments.forEach(commented);
 	if (page.viewers !== null) showViewers(page.viewers);
 	showLikes();
@@ -151,7 +155,7 @@ function topics() {
 		`live:${video}`,
 		`comments:${video}`,
 		"members",
-		...people.names.map((name) => `presence:${name}`),
+		...(me ? people.names : []).map((name) => `presence:${name}`),
 		...others.map((name) => `conv:${[me, name].sort().join(".")}`),
 	];
 }
@@ -204,7 +208,24 @@ function show(name) {
 /** @param {VideoComment} comment */
 function commented(comment) {
 	people.add(comment.member);
-	comments.add(comment);
+	comments.add(comment, buttonsOf(comment));
+}
+
+/**
+ * Makes the buttons with which a moderator removes a comment or bans its member.
+ *
+ * @param {VideoComment} comment
+ */
+function buttonsOf({ comment, member }) {
+	if (!backend.moderator) return [];
+	const at = path`/videos/${video}/comments/${`${comment}`}`;
+	/** @type {(label: string, ask: () => Promise<unknown>) => Node} */
+	const button = (label, ask) =>
+		make("button", { className: "quiet", onclick: () => attempt(ask) }, label);
+	return [
+		button("Remove", () => backend.delete(at)),
+		button("Ban", () => backend.post(path`/members/${member}/ban`)),
+	];
 }
 
 /** @param {Liked} like */
@@ -249,16 +270,25 @@ function become() {
 	followTopics();
 }
 
-function expire() {
+function expire(why = "Your session has ended.") {
 	backend.forget();
 	become();
-	notice("Your session has ended.");
+	notice(why);
 }
 
 /** @param {Settings} settings */
 function addForms({ crowd_likes_per_second: each, crowd_seconds: seconds }) {
 	onSubmit(byId("join"), async (name) => {
-		if (!(await attempt(() => backend.enter(name)))) return false;
+		const password = byId("join-password");
+		const entered = await attempt(() =>
+			backend.enter(name, password.value).catch((error) => {
+				password.hidden = error.cause !== 401;
+				throw error;
+			}),
+		);
+		if (!entered) return false;
+		password.value = "";
+		comments.clear();
 		become();
 		stream.reconnect();
 		byId("say-text").focus();
@@ -281,7 +311,7 @@ function addForms({ crowd_likes_per_second: each, crowd_seconds: seconds }) {
 			return stored;
 		});
 	takeText("say", () => path`/videos/${video}/comments`, ({ comment }, undelivered) =>
-		comments.add(comment, undelivered),
+		comments.add(comment, buttonsOf(comment), undelivered),
 	);
 	takeText("tell", () => path`/conversations/${people.partner ?? ""}/messages`, ({ message }, undelivered) =>
 		people.message(message, undelivered),

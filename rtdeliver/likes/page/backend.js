@@ -27,6 +27,16 @@ export class Backend {
 		return this.#session && this.#session.expires_at > Date.now() ? this.#session.token : null;
 	}
 
+	/** Whether the member may remove comments and ban members. */
+	get moderator() {
+		return this.#session?.moderator ?? false;
+	}
+
+	/** @param {string} at */
+	delete(at) {
+		return this.#request("DELETE", at);
+	}
+
 	/** @param {string} at */
 	get(at) {
 		return this.#request("GET", at);
@@ -42,14 +52,17 @@ export class Backend {
 		this.#keep(await this.get("/session"));
 	}
 
-	/** @param {string} name */
-	async enter(name) {
-		this.#keep(await this.post("/session", { name }));
+	/**
+	 * @param {string} name
+	 * @param {string} password - of a moderator
+	 */
+	async enter(name, password) {
+		this.#keep(await this.post("/session", { name, password }));
 		return true;
 	}
 
 	async leave() {
-		this.#keep(await this.#request("DELETE", "/session"));
+		this.#keep(await this.delete("/session"));
 	}
 
 	/** Forgets the session, which has expired. */

@@ -18,12 +18,32 @@ export class Comments {
 	 * Shows a comment; `undelivered` is one that is stored, but that others did not get live.
 	 *
 	 * @param {VideoComment} comment
+	 * @param {Node[]} buttons - what a moderator may do
 	 */
-	add(comment, undelivered = false) {
+	add(comment, buttons, undelivered = false) {
 		this.#stopTyping(comment.member);
 		if (this.#log.has(comment.comment)) return;
-		const item = make("li", {}, nameTag(comment.member), ...utterance(comment, undelivered));
+		const parts = [...utterance(comment, undelivered), ...buttons];
+		const item = make("li", {}, nameTag(comment.member), ...parts);
 		this.#log.add(comment.comment, item);
+	}
+
+	/** @param {number} comment */
+	remove(comment) {
+		this.#log.remove(comment);
+	}
+
+	/**
+	 * Removes the comments that were removed meanwhile.
+	 *
+	 * @param {VideoComment[]} listed - the last ones, in order
+	 */
+	keep(listed) {
+		const last = listed.at(-1)?.comment ?? 0;
+		for (const [number] of this.#log) {
+			const isAmong = number >= listed[0]?.comment && number <= last;
+			if (isAmong && !listed.some(({ comment }) => comment === number)) this.remove(number);
+		}
 	}
 
 	/**

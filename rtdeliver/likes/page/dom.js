@@ -81,12 +81,14 @@ export class Log {
 		const later = [...this.#items.keys()].filter((other) => other > number);
 		list.insertBefore(item, this.#items.get(Math.min(...later)) ?? null);
 		this.#items.set(number, item);
-		if (this.#items.size > KEPT) {
-			const first = Math.min(...this.#items.keys());
-			this.#items.get(first)?.remove();
-			this.#items.delete(first);
-		}
+		if (this.#items.size > KEPT) this.remove(Math.min(...this.#items.keys()));
 		if (wasAtEnd) list.scrollTop = list.scrollHeight;
+	}
+
+	/** @param {number} number */
+	remove(number) {
+		this.#items.get(number)?.remove();
+		this.#items.delete(number);
 	}
 
 	[Symbol.iterator]() {
