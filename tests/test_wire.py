@@ -10,21 +10,48 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.config.sections import Publishing
-from rtdeliver.errors import BadJson, Refusal, TooLarge
-from rtdeliver.messages import Acknowledgement, Announcement, TopicsChange
-from rtdeliver.model import Event, FrontendRef, Gap, Topic
+from rtdeliver.errors import BadJson, BadRequest, BadTopic, Refusal, TooLarge
+from rtdeliver.messages import (
+    Acknowledgement,
+    Announcement,
+    Bookmark,
+    Refreshed,
+    Revocations,
+    TopicMembers,
+    TopicsChange,
+)
+from rtdeliver.model import (
+    ConnectionId,
+    Event,
+    FrontendRef,
+    Gap,
+    Item,
+    Member,
+    MemberTopics,
+    Revocation,
+    Topic,
+)
 from rtdeliver.wire import (
     Draft,
     as_json,
     decode_acknowledgement,
     decode_announcement,
     decode_batch,
+    decode_disconnect,
+    decode_kept,
+    decode_member_topics,
     decode_publish,
     decode_publish_batch,
+    decode_refreshed,
+    decode_revocations,
+    decode_token,
+    decode_topic_members,
     decode_topics_change,
     encode,
     encode_batch,
     encode_event,
+    message_in,
+    numbers_of_lines,
 )
 
 LIMITS = Publishing(event_bytes=65536, batch_events=1000, batch_bytes=1048576)
@@ -611,3 +638,105 @@ class AnyBytesTests(SynchronousTestCase):
 class JsonTests(SynchronousTestCase):
     def test_an_answer_ends_in_a_line_break(self) -> None:
         self.assertEqual(as_json({"id": "é"}), '{"id":"é"}\n'.encode())
+
+
+class ControlTests(SynchronousTestCase):
+    """What backends order, by hand and between nodes."""
+
+    def refused(self, decode: Any, *bodies: bytes, by: type[Refusal] = BadRequest) -> None:
+        for body in bodies:
+            self.assertRaises(by, decode, body)
+
+    def disconnect(self, body: bytes) -> Revocation:
+        return decode_disconnect(body, at=1000.5, keep_seconds=60)
+
+    def test_one_member_connection_or_token_is_disconnected(self) -> None:
+        for kind in ("member", "connection", "token"):
+            self.assertEqual(
+                Revocation(kind=kind, name="x", at=1_000_500, until=1_060_500),
+                self.disconnect(b'{"%b":"x"}' % kind.encode()),
+            )
+        told = self.disconnect('{"member":"a","reason":"\u2603","reconnect":true}'.encode())
+        self.assertEqual(("\u2603", True), (told.reason, told.reconnect))
+
+    def test_a_disconnect_that_is_wrong_is_refused(self) -> None:
+        self.refused(
+            self.disconnect,
+            b"{}",
+            b'{"member":"a","token":"b"}',
+            b'{"member":""}',
+            b'{"token":""}',
+            b'{"connection":"' + b"x" * 1025 + b'"}',
+            b'{"member":"a","reason":"' + b"x" * 257 + b'"}',
+            b'{"member":"a","more":1}',
+        )
+        self.refused(self.disconnect, b"nonsense", b'{"token":"\\ud800"}', by=BadJson)
+
+    def test_topics_of_a_member_are_read(self) -> None:
+        self.assertEqual(
+            MemberTopics(member=Member("ann"), add=(Topic("a"),), remove=(Topic("b"),)),
+            decode_member_topics("ann", b'{"add":["a"],"remove":["b"]}'),
+        )
+        for member, body, error in (
+            ("ann", b"{}", BadRequest),
+            ("ann", b'{"add":[""]}', BadTopic),
+            ("", b'{"add":["a"]}', BadRequest),
+            ("ann", b'{"add":[' + b",".join([b'"a"'] * 101) + b"]}", BadRequest),
+        ):
+            self.assertRaises(error, decode_member_topics, member, body)
+
+    def test_controls_travel_with_events(self) -> None:
+        batch: list[Item] = [
+            Revocation(kind="member", name="ann \u2603", reason='"', at=1, until=2),
+            MemberTopics(member=Member("ann"), add=(Topic("a"),)),
+            Gap(topic=Topic("a"), lost=3),
+        ]
+        self.assertEqual(batch, decode_batch(encode_batch(batch)))
+        self.assertTrue(all(item.size > 0 for item in batch if not isinstance(item, Gap)))
+
+    def test_a_control_that_is_wrong_is_refused_with_its_line(self) -> None:
+        good = b'{"control":"topics","member":"a","add":["b"]}'
+        for bad in (
+            b'{"control":"other"}',
+            b'{"control":"topics","member":"","add":["b"]}',
+            b'{"control":"topics","member":"a","add":[""]}',
+            b'{"control":"disconnect","kind":"all","name":"a","at":1,"until":2}',
+            b'{"control":"disconnect","kind":"member","name":"","at":1,"until":2}',
+            b'{"control":"disconnect","kind":"token","name":"","at":1,"until":2}',
+            b'{"control":"disconnect","kind":"token","name":"a","at":3,"until":2}',
+            b'{"control":"disconnect","kind":"token","name":"a","at":-1,"until":2}',
+            b'{"control":"disconnect","kind":"token","name":"a","at":1,"until":99999999999999999}',
+        ):
+            refusal = self.assertRaises(Refusal, decode_batch, good + b"\n" + bad)
+            self.assertEqual((2,), refusal.lines, bad)
+
+    def test_a_page_of_revocations_is_read_as_it_was(self) -> None:
+        kept = Revocation(kind="member", name="a", at=1, until=2)
+        page = Revocations(revocations=(kept,), bookmark=Bookmark("s", 5), more=True)
+        self.assertEqual(page, decode_revocations(encode(page)))
+        self.assertEqual((kept,), decode_kept([encode(kept)]))
+        self.refused(
+            decode_revocations,
+            b"{}",
+            b'{"revocations":[{"control":"disconnect","kind":"member","name":"","at":1,"until":2}],'
+            b'"bookmark":{}}',
+        )
+
+    def test_a_new_token_and_its_answer_are_read(self) -> None:
+        self.assertEqual("x.y.z", decode_token(b'{"token":"x.y.z"}'))
+        self.refused(decode_token, b"{}", b'{"token":5}', b'{"token":"x","more":1}')
+        answer = Refreshed(ConnectionId("n1-x"), ["a"], [], 5.0, 1.0)  # type: ignore[list-item]
+        self.assertEqual(answer, decode_refreshed(encode(answer)))
+
+    def test_the_members_of_a_topic_are_read(self) -> None:
+        told = TopicMembers((Member("ann"),), 3, more=True)
+        self.assertEqual(told, decode_topic_members(encode(told)))
+        self.refused(decode_topic_members, b"{}")
+
+    def test_why_another_node_refused_is_read(self) -> None:
+        self.assertEqual("why", message_in(b'{"error":"x","message":"why"}'))
+        for body in (b"", b"<html>", b"{}"):
+            self.assertEqual("this is not allowed", message_in(body))
+
+    def test_the_lines_of_a_batch_are_numbered(self) -> None:
+        self.assertEqual([1, 3, 6], numbers_of_lines(b"a\n\nb\n \n\nc\n"))
