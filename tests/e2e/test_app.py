@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 
 from tests.e2e.tabs import Tabs
@@ -24,7 +25,7 @@ from tests.integration.roles import (
 from tests.integration.streams import Viewers
 
 CONFIG = """
-access.public_topics = ["*"]
+access.public_topics = ["live:*", "comments:*", "members"]
 viewers.reconnect_seconds = 0.3
 retry.max_seconds = 0.5
 routing.announce_seconds = 0.3
@@ -554,9 +555,13 @@ def test_a_member_is_there_as_long_as_its_page_is_and_while_it_reloads(
     tabs: Tabs, site: Site
 ) -> None:
     name = new_name("bob")
-    watching = [visit(tabs, site, new_name("ann")), visit(tabs, site)]
+    watching = [visit(tabs, site, new_name("ann")) for _ in range(2)]
     with Viewers() as viewers:
-        stream = viewers.connect(site.get("/settings")["frontend"], f"presence:{name}")
+        stream = viewers.connect(
+            site.get("/settings")["frontend"],
+            f"presence:{name}",
+            query={"token": site.token(new_name("eve"))},
+        )
 
         page = visit(tabs, site, name)
         for other in watching:
@@ -643,8 +648,10 @@ def test_pages_recover_by_themselves_from_the_death_of_the_frontend(
         wait_likes(page, before + 2)
         wait_said(page, "said meanwhile")
     bob.wait_for_selector(f"{entry(names[0])} .count:text-is('1')")
-    for topic in ("live:red", "comments:red", "members", *(f"presence:{name}" for name in names)):
+    for topic in ("live:red", "comments:red", "members"):
         site.wait_watched(topic, len(pages))
+    for name in names:
+        site.wait_watched(f"presence:{name}", len(names))
     site.wait_watched(conversation(*names), 2)
     site.like("red")
     site.post(f"/conversations/{names[1]}/messages", {"text": "live again"}, token)
@@ -847,3 +854,83 @@ def width(page: Any) -> int:
         "Math.max(innerWidth, document.scrollingElement.scrollWidth, document.body.scrollWidth)"
     )
     return pixels
+
+
+# Moderators, and what is private.
+
+
+def test_a_moderator_removes_a_comment_and_bans_a_member_with_one_click(
+    tabs: Tabs, tmp_path: Path
+) -> None:
+    tabs.expect("status of 401 ")
+    tabs.expect("status of 403 ")
+    password = tmp_path / "password"
+    password.write_text("correct horse\n")
+    settings = f'likes.moderators = ["mod"]\nlikes.moderator_password_file = "{password}"\n'
+    with app(tmp_path, settings) as server:
+        site = site_of(server)
+        troll, watching = visit(tabs, site, "troll"), visit(tabs, site)
+        say(troll, "bad")
+        say(troll, "worse")
+        wait_said(watching, "worse")
+        moderator = visit(tabs, site)
+        moderator.fill("#join-name", "mod")
+        moderator.click("#join button")
+        wait_notice(moderator, "the password is missing or wrong")
+        moderator.fill("#join-password", "correct horse")
+        moderator.fill("#join-name", "mod")
+        moderator.click("#join button")
+        moderator.wait_for_selector("#say")
+        wait_said(moderator, "bad")
+        assert watching.locator("#comments button").count() == 0
+
+        moderator.click('#comments li:has(.text:text-is("bad")) button:text-is("Remove")')
+        watching.wait_for_selector('#comments li:has(.text:text-is("bad"))', state="detached")
+        assert texts(watching, "#comments") == ["worse"]
+
+        moderator.click('#comments li:has(.text:text-is("worse")) button:text-is("Ban")')
+        troll.wait_for_selector("#state[data-state=closed]")
+        wait_notice(troll, "You were banned.")
+        troll.wait_for_selector("#join")
+        assert HTTP.post(f"{site.url}/session", json={"name": "troll"}).status_code == 403
+        # Others go on, and the troll may watch without a name.
+        site.like("red")
+        wait_likes(watching, 1)
+        troll.reload()
+        wait_open(troll)
+        wait_said(troll, "worse")
+
+
+def test_a_conversation_and_presence_are_private(site: Site) -> None:
+    frontend = site.get("/settings")["frontend"]
+    topics = {"conv": conversation("ann", "bob"), "presence": "presence:ann"}
+
+    def status(topic: str, token: str | None = None) -> int:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        with httpx.stream(
+            "GET", f"{frontend}/connect", params={"topic": topic}, headers=headers, timeout=60
+        ) as answer:
+            return answer.status_code
+
+    ann, eve = site.token("ann"), site.token("eve")
+    assert status(topics["conv"]) == status(topics["presence"]) == 403
+    assert status(topics["conv"], eve) == 403
+    assert status(topics["presence"], eve) == status(topics["conv"], ann) == 200
+
+
+def test_only_moderators_moderate(site: Site) -> None:
+    ann, bob = (site.token(name) for name in ("ann", "bob"))
+    comment = site.post("/videos/red/comments", {"text": "mine"}, ann)["comment"]["comment"]
+    for token in (None, ann, bob):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        status = 403 if token else 401
+        for method, path in (
+            ("DELETE", f"/videos/red/comments/{comment}"),
+            ("POST", "/members/ann/ban"),
+            ("DELETE", "/members/ann/ban"),
+        ):
+            url = site.url + path
+            content = b"{}" if method == "POST" else b""
+            kind = {"Content-Type": "application/json"}
+            answer = HTTP.request(method, url, headers=headers | kind, content=content)
+            assert answer.status_code == status, answer.text

@@ -458,7 +458,7 @@ def test_a_name_is_answered_by_a_token_in_the_body_and_in_a_cookie_that_no_scrip
 
     assert answer.status_code == 201
     session = answer.json()
-    assert session.keys() == {"token", "member", "expires_at"}
+    assert session.keys() == {"token", "member", "expires_at", "moderator"}
     assert session["member"] == "ann"
     assert abs(session["expires_at"] / 1000 - time.time() - 43200) < DEADLINE_SECONDS
     assert answer.headers["Cache-Control"] == "no-store"
