@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import os
 import re
+import secrets
 import select
 import selectors
 import signal
@@ -19,22 +20,30 @@ import sys
 import tempfile
 import threading
 import time
+import timeit
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from rtdeliver.config.sections import Redis
+from rtdeliver.grants import patterns
+from rtdeliver.keys import read_key_file
 from rtdeliver.model import check_topic
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import parse_redis_url
 from rtdeliver.routing.redis import RedisRoutingTable
+from rtdeliver.tokens import TokenChecker, VerifyingKey
 from tests.attacks import (
     attacked,
     busy_topics,
@@ -68,6 +77,9 @@ from tests.integration.roles import (
 from tests.integration.streams import Frame, Stream, Viewers
 from tests.integration.test_netns import measure_delays
 from tests.integration.test_redis_security import Sentinel
+from tests.integration.test_revocations import KEY as REVOKING_KEY
+from tests.integration.test_revocations import World
+from tests.integration.test_revocations import token as revoked_token
 from tests.integration.test_rolling_restart import SETTINGS, restarted_one_by_one
 from tests.integration.test_workers import running_frontends, worker_of
 from tests.integration.wide_area import why_not
@@ -96,6 +108,140 @@ def memory() -> dict[str, float]:
         "base_megabytes": round(base / 1e6, 1),
         "bytes_per_stream": round((rss - base) / STREAMS),
     }
+
+
+def tokens() -> dict[str, Any]:
+    """What access control costs.
+
+    ``grants``: microseconds of a check against 20 patterns that do not match, and of one that does.
+    For each algorithm: microseconds to check a token, and for streams with a token of their own, a
+    member and 20 grants each, the seconds until all are open, and what each holds more than one
+    without a token.
+    """
+    allowed = patterns([f"conv:*.{number}.*" for number in range(20)])
+    found: dict[str, Any] = {
+        "grants": {
+            "no_match_us": _microseconds(lambda: allowed.cover("conv:ann.bob.cyd")),
+            "match_us": _microseconds(lambda: allowed.cover("conv:ann.19.cyd")),
+        }
+    }
+    plain = _connects("", None)
+    found["none"] = plain
+    for algorithm, (private, public) in _signing_keys().items():
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "key")
+            file.write_bytes(public)
+            kind = "hs256" if algorithm == "HS256" else "pem"
+            key = f"{kind}:{file}"
+            check = TokenChecker([_Fixed((read_key_file(key),))]).check
+            token = _token(private, algorithm, 0)
+            measured = _connects(key, partial(_token, private, algorithm))
+            more = measured["bytes_per_stream"] - plain["bytes_per_stream"]
+            found[algorithm] = {
+                "check_us": _microseconds(partial(check, token, now=time.time())),
+                **measured,
+                "bytes_more": round(more),
+            }
+    return found
+
+
+class _Fixed(NamedTuple):
+    """Keys that stay as they are."""
+
+    keys: tuple[VerifyingKey, ...]
+
+    def verifying_keys(self) -> tuple[VerifyingKey, ...]:
+        return self.keys
+
+
+def _signing_keys() -> dict[str, tuple[Any, bytes]]:
+    """Return for each algorithm a key to sign with, and what a frontend is given."""
+    shared = secrets.token_bytes(32).hex()
+    private: dict[str, Any] = {
+        "RS256": rsa.generate_private_key(65537, 2048),
+        "ES256": ec.generate_private_key(ec.SECP256R1()),
+        "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+    }
+    form = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return {"HS256": (shared, shared.encode())} | {
+        name: (key, key.public_key().public_bytes(*form)) for name, key in private.items()
+    }
+
+
+def _token(key: Any, algorithm: str, number: int) -> str:
+    claims = {
+        "sub": f"member{number}",
+        "exp": time.time() + 3600,
+        "iat": time.time(),
+        "subscribe": [f"conv:{each}.*" for each in range(20)],
+    }
+    return jwt.encode(claims, key, algorithm=algorithm)
+
+
+def _connects(key: str, token: Callable[[int], str] | None) -> dict[str, float]:
+    """Open `STREAMS` streams, each with a token; a frontend of its own checks them with ``key``."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "rtdeliver.toml")
+        config.write_text(f'access.keys = ["{key}"]\naccess.public_topics = ["*"]\n' if key else "")
+        with (
+            dispatcher() as hub,
+            frontend(hub.url("listen"), "n1", "--config", str(config)) as node,
+        ):
+            warm = _Crowd(node, 200, "warm")
+            warm.close()
+            fields = [
+                f"Authorization: Bearer {token(number)}\r\n" if token else ""
+                for number in range(STREAMS)
+            ]
+            base, cpu, began = _rss_bytes(node), _cpu_seconds(node), time.monotonic()
+            crowd = _Crowd(node, STREAMS, "live:red", fields)
+            seconds = time.monotonic() - began
+            used = _cpu_seconds(node) - cpu
+            rss = _rss_bytes(node)
+            crowd.close()
+    return {
+        "streams": STREAMS,
+        "connect_seconds": round(seconds, 1),
+        "cpu_ms_per_connect": round(1000 * used / STREAMS, 3),
+        "bytes_per_stream": round((rss - base) / STREAMS),
+    }
+
+
+def _cpu_seconds(role: RoleProcess) -> float:
+    return metrics(role)["process_cpu_seconds_total"]
+
+
+def _microseconds(call: Callable[[], object]) -> float:
+    """Return the shortest mean time of a call, of five rounds."""
+    timer = timeit.Timer(call)
+    rounds, _ = timer.autorange()
+    return round(min(timer.repeat(5, rounds)) / rounds * 1e6, 2)
+
+
+def revoked() -> dict[str, float]:
+    """How long after the answer of /disconnect the streams of a member end, in seconds.
+
+    There are 25 streams at each of three frontends, with two dispatchers and Redis, and at one of a
+    second datacenter.
+    """
+    with tempfile.TemporaryDirectory() as folder, RedisServer() as server, ExitStack() as stack:
+        key, config = Path(folder, "key"), Path(folder, "rtdeliver.toml")
+        key.write_text(REVOKING_KEY)
+        config.write_text(f'access.keys = ["hs256:{key}"]\naccess.public_topics = ["*"]\n')
+        world = World(stack, server, ["--config", str(config)])
+        viewers = stack.enter_context(Viewers())
+        query = {"token": revoked_token("ann")}
+        streams = [
+            viewers.connect(role.url("public"), query=query)
+            for role in world.frontends
+            for _ in range(25)
+        ]
+        url = world.near.url(0)
+        HTTP.post(f"{url}/disconnect", json={"member": "ann"}).raise_for_status()
+        answered_at = time.monotonic()
+        viewers.wait(lambda: all(s.control("disconnected") for s in streams), "all have ended")
+        ended = [s.control("disconnected")[0].at - answered_at for s in streams]
+    return {"first": round(min(ended), 3), "last": round(max(ended), 3)}
 
 
 def arenas() -> dict[str, dict[str, float]]:
@@ -598,13 +744,15 @@ def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
     }
 
 
-def _connect(role: RoleProcess, topic: str, receive_buffer_bytes: int = 0) -> socket.socket:
+def _connect(
+    role: RoleProcess, topic: str, receive_buffer_bytes: int = 0, *, fields: str = ""
+) -> socket.socket:
     host, port = role.ports["public"].split(":")
     client = socket.socket()
     if receive_buffer_bytes:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
     client.connect((host, int(port)))
-    client.sendall(f"GET /connect?topic={topic} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    client.sendall(f"GET /connect?topic={topic} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())
     return client
 
 
@@ -673,9 +821,12 @@ class _Readers:
 class _Crowd:
     """Many streams of one topic, read without a look at what they say."""
 
-    def __init__(self, role: RoleProcess, count: int, topic: str) -> None:
+    def __init__(
+        self, role: RoleProcess, count: int, topic: str, fields: Sequence[str] = ()
+    ) -> None:
         self._role = role
         self._topic = topic
+        self._fields = iter(fields)
         self._selector = selectors.EpollSelector()
         self._sockets: list[socket.socket] = []
         self.received_frames = 0
@@ -690,7 +841,7 @@ class _Crowd:
             self.read()
 
     def connect(self) -> socket.socket:
-        return _connect(self._role, self._topic)
+        return _connect(self._role, self._topic, fields=next(self._fields, ""))
 
     def read(self) -> None:
         for key, _ in self._selector.select(0.001):
@@ -776,6 +927,8 @@ def shares() -> dict[str, int]:
 
 _FIGURES = {
     "memory": memory,
+    "tokens": tokens,
+    "revoked": revoked,
     "arenas": arenas,
     "backlog": backlog,
     "joined": joined,
