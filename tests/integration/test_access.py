@@ -327,3 +327,22 @@ def test_a_key_that_changes_is_used_after_a_reload_and_ends_no_stream(
         assert connect(role, tokens[0]).status_code == 401
         publish(role, {"topic": "in:ann", "data": 1})
         viewers.wait(lambda: len(stream.events) == 1, "the stream goes on")
+
+
+def test_nothing_secret_is_in_metrics_or_on_the_status_page(
+    role: RoleProcess, viewers: Viewers
+) -> None:
+    token = jwt.encode(CLAIMS, SHARED, algorithm="HS256")
+    viewers.connect(role.url("public"), query={"token": token})
+    assert connect(role, token + "x").status_code == 401
+    publish(role, {"topic": "in:ann", "data": 1})
+    inside = role.url("internal")
+    shown = [
+        HTTP.get(f"{inside}/metrics").text,
+        HTTP.get(f"{inside}/status", headers={"Accept": "application/json"}).text,
+        HTTP.get(f"{inside}/status").text,
+    ]
+    for text in shown:
+        assert SHARED not in text
+        assert token not in text
+        assert token.rpartition(".")[2] not in text
