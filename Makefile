@@ -36,9 +36,10 @@ covered: .venv/installed-test
 	$(PYTEST) $(JOBS) $(UNIT) --cov --cov-report=
 	$(BIN)/python -m tests.pure_coverage
 
-# Tests with real processes. Those of one file share some, and run one after the other.
+# Tests with real processes. Those of one file share some, and run one after the other. The slowest
+# files come first.
 integration: .venv/installed-test
-	$(PYTEST) $(INTEGRATION_JOBS) --dist loadfile tests/integration tests/e2e
+	$(PYTEST) $(INTEGRATION_JOBS) --dist loadfile --no-loadscope-reorder tests/e2e tests/integration
 
 lint: .venv/installed-test js
 	$(BIN)/ruff check .

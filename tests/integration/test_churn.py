@@ -227,6 +227,7 @@ def test_after_much_coming_and_going_the_routing_table_is_the_sum_of_the_tables(
     # What a dispatcher has tried to write goes by itself.
     assert {key.removeprefix(PREFIX) for key in server.client.scan_iter("*")} - {"probe"} == {
         "nodes",
+        "revocations:store",
         "table",
         "node:n1",
         "node:n2",

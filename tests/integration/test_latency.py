@@ -403,9 +403,14 @@ def test_a_loss_that_no_counter_knows_is_seen(viewers: Viewers, write_config: Wr
         for data in ("one", "swallow me", "two"):
             place.publish(data)
         viewers.wait(lambda: len(stream.events) == 2, "the others came")
-        eventually(lambda: completeness(told(joiner)).get("missing") == 1, "one is missing")
+
+        def counts() -> tuple[int | None, int | None]:
+            found = completeness(told(joiner))
+            return found.get("missing"), found.get("sent")
+
+        # On a busy machine, what was sent may be joined later than what is missing is known.
+        eventually(lambda: counts() == (1, 2), "one is missing, and the others were sent")
         latency = told(joiner)
-        assert completeness(latency)["sent"] == 2
         [incomplete] = latency["incomplete"]
         assert incomplete["missing"] == ["delivered at dc1-n1 (dc1)"]
         assert [hop["stage"] for hop in incomplete["hops"]] == ["published"]

@@ -324,7 +324,7 @@ def test_in_one_process_with_the_rest_it_is_not_ready_and_streams_go_on(
         with missing_folder(Running(role.pid, database)):
             wait_missing(role, database, "unable to open database file: No such")
             assert_refuses_all(site)
-            with HTTP.stream("GET", f"{role.url('public')}/connect?topic=a") as stream:
+            with HTTP.stream("GET", f"{role.url('public')}/connect?topic=live:a") as stream:
                 assert "event: connected" in next(stream.iter_text())
         wait_ready(role)
         assert site.done(LIKES)["likes"] == 1

@@ -246,7 +246,7 @@ def test_a_configuration_that_cannot_be_read_is_one_line_with_its_name(
     file_of(b""),
     file_of(b" \n\n"),
     file_of(b"two words\n"),
-    file_of(b"two\nlines\n"),
+    file_of(b"one\ntwo words\n"),
     file_of(b"\xff\xfe\0"),
 )
 def test_a_secret_that_cannot_be_read_is_one_line_with_the_file(
