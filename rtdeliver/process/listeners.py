@@ -23,6 +23,8 @@ from rtdeliver.process.certificates import (
     certificates_of,
 )
 
+# How many clients are accepted in one iteration of the reactor.
+_ACCEPTS = 64
 _TAKE_BACKLOG = ("tcp", "tcp6", "ssl", "tls", "unix")
 
 
@@ -56,7 +58,25 @@ def listen(reactor: object, listener: Listener, *, backlog: int) -> IListeningPo
         raise ConfigError(f"{key}: {description} must be an endpoint that listens at once")
     if isinstance(results[0], Failure):
         raise ConfigError(f"{key}: cannot listen on {description}: {_why(results[0])}") from None
+    _accept_few(results[0])
     return results[0]
+
+
+def _accept_few(port: Any) -> None:
+    """Let a port accept few clients in each iteration of the reactor.
+
+    Twisted accepts 20 more each time that so many came. In a crowd, clients would be accepted much
+    faster than their requests are read, and taken for idle ones.
+    """
+    if not hasattr(port, "numberAccepts"):
+        return
+    accept = port.doRead
+
+    def accept_few() -> None:
+        port.numberAccepts = min(port.numberAccepts, _ACCEPTS)
+        accept()
+
+    port.doRead = accept_few
 
 
 def check_listener(reactor: object, listener: Listener, *, backlog: int) -> None:

@@ -143,6 +143,28 @@ class ListenTests(SynchronousTestCase):
         assert isinstance(address, IPv4Address)
         self.assertEqual(address.port, 8080)
 
+    def test_few_clients_are_accepted_before_their_requests_are_read(self) -> None:
+        taken: list[int] = []
+
+        class Crowded:
+            """A port of Twisted's with very many clients."""
+
+            numberAccepts = 100
+
+            def doRead(self) -> None:
+                taken.append(self.numberAccepts)
+                self.numberAccepts += 20
+
+        class Reactor:
+            def listenTCP(self, *_: object, **__: object) -> Crowded:
+                return Crowded()
+
+        listener = Listener(key="public", description="tcp:0", factory=self.factory)
+        port: Any = listen(Reactor(), listener, backlog=1)
+        for _ in range(3):
+            port.doRead()
+        self.assertEqual([64] * 3, taken)
+
     def test_the_backlog_of_the_endpoint_string_wins(self) -> None:
         for description in ("tcp:8080:backlog=7", "tcp:8080:backlog=7:interface=127.0.0.1"):
             self.listen(description)
