@@ -31,7 +31,7 @@ _SIGNATURE_ONLY: Any = {
 }
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """What a token proves.
 
     :param member: who has it; ``None`` for somebody without a name.

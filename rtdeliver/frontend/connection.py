@@ -51,6 +51,10 @@ class _State(enum.Enum):
 _OPEN = _State.OPEN
 
 
+# Each empty set would be one of its own.
+_NO_TOPICS: frozenset[Topic] = frozenset()
+
+
 class _Ending:
     """How a stream ends.
 
@@ -137,7 +141,7 @@ class Connection:
     ) -> None:
         self.id = id
         self.identity = identity
-        self.given: frozenset[Topic] = frozenset()
+        self.given = _NO_TOPICS
         """The topics that a backend has added, whatever the token grants."""
         self.queued = False
         self.sequence = -1
