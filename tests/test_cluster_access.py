@@ -398,7 +398,7 @@ PAUSES = st.sampled_from([0, 0, 0.002, 0.3, 2, 8])
 
 
 class AccessDecisionsTests(SynchronousTestCase):
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=60)
     @given(st.lists(st.tuples(STEPS, PAUSES), min_size=15, max_size=50), st.integers(0, 99))
     def test_no_event_is_sent_that_the_grants_of_the_moment_do_not_cover(
         self, steps: list[tuple[Any, float]], seed: int

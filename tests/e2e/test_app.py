@@ -38,9 +38,9 @@ likes_limits.likes_per_second = 1000000
 likes_limits.likes_burst = 1000000
 likes_limits.comments_per_second = 1000000
 likes_limits.comments_burst = 1000000
-likes_crowd.seconds = 10
+likes_crowd.seconds = 5
 """
-CROWD_LIKES = 1000
+CROWD_LIKES = 500
 DESKTOP = {"width": 1280, "height": 720}
 PHONE = {"width": 390, "height": 844}
 HOSTILE = [

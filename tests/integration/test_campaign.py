@@ -15,8 +15,8 @@ from tests.campaign.faults import Fault, plan
 from tests.campaign.network import Mode, Network
 from tests.integration.roles import DEADLINE_SECONDS
 
-SECONDS = 45
-"""How long faults happen. With start, heal and settling it takes a minute and a half."""
+SECONDS = 30
+"""How long faults happen. With start, heal and settling it takes a minute."""
 
 
 @pytest.mark.slow
