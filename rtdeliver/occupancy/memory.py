@@ -20,12 +20,14 @@ class _Entry(msgspec.Struct):
     :param claimed_until: when another caller may publish the change, by the clock that measures
         durations; 0 once it is published.
     :param due_at: when a sweep must look at the topic, by the same clock.
+    :param forget_at: until when it is remembered after it was vacated.
     """
 
     occupied: bool = False
     changed_at: int = 0
     claimed_until: float = 0.0
     due_at: float = 0.0
+    forget_at: float = 0.0
 
 
 @implementer(IOccupancyStore)
@@ -68,8 +70,11 @@ class MemoryOccupancyStore:
             entry = self._entries[topic]
             # One that is vacated stays for a while after that was told, so that the next change is
             # later.
-            if not entry.occupied and not entry.claimed_until:
+            is_over = not entry.occupied and not entry.claimed_until
+            if is_over and now >= entry.forget_at:
                 del self._entries[topic]
+            elif is_over:
+                entry.due_at = entry.forget_at
         return checked
 
     @as_deferred
@@ -79,14 +84,18 @@ class MemoryOccupancyStore:
             if entry is None or entry.changed_at != change.at:
                 continue
             entry.claimed_until = 0.0
-            entry.due_at = self._clock.seconds() + self._settings.recheck_seconds
+            entry.forget_at = self._clock.seconds() + self._settings.recheck_seconds
+            # It may have changed again meanwhile.
+            entry.due_at = self._clock.seconds()
 
     async def _look_at(
         self, topic: Topic, now: float, *, may_vacate: bool
     ) -> OccupancyChange | None:
         occupied = bool(await self._routing_table.viewers(topic))
         entry = self._entries.get(topic, _Entry())
-        if occupied != entry.occupied and (occupied or may_vacate):
+        # While somebody publishes a change, the opposite one has to wait: else it might come first.
+        is_claimed = now < entry.claimed_until
+        if occupied != entry.occupied and (occupied or may_vacate) and not is_claimed:
             entry.occupied = occupied
             entry.changed_at = max(int(self._now() * 1000), entry.changed_at + 1)
         elif not entry.claimed_until or now < entry.claimed_until:

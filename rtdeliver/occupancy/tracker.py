@@ -22,6 +22,8 @@ log = Logger()
 _PREFIX = "occupancy:"
 # How many topics one sweep looks at.
 _SWEPT = 500
+# By how much a sweep may be late before the process counts as one that stood still.
+_LATE_SECONDS = 5.0
 
 
 class OccupancyTracker:
@@ -49,6 +51,7 @@ class OccupancyTracker:
         self._timer: IDelayedCall | None = None
         self._running = False
         self._vacating_from = 0.0
+        self._swept_at = 0.0
         self._changed: dict[Topic, None] = {}
         self._checking = False
         self._published = {True: 0, False: 0}
@@ -59,6 +62,7 @@ class OccupancyTracker:
         if self._settings.occupancy:
             self._running = True
             self._wait_for_leases()
+            self._swept_at = self._clock.seconds()
             self._sweep_in(self._settings.sweep_seconds)
 
     def stop(self) -> None:
@@ -100,11 +104,16 @@ class OccupancyTracker:
     async def _check_changed(self) -> None:
         try:
             while self._changed:
-                topics, self._changed = list(self._changed), {}
-                may_vacate = self._may_vacate()
-                await self._tell(await self._store.check(topics, may_vacate=may_vacate))
+                topics, self._changed = self._changed, {}
+                try:
+                    may_vacate = self._may_vacate()
+                    check = await self._store.check(list(topics), may_vacate=may_vacate)
+                except Unavailable:
+                    # The next sweep that succeeds looks at them again.
+                    self._changed = topics | self._changed
+                    raise
+                await self._tell(check)
         except Unavailable:
-            # The sweeps find what was missed.
             self._wait_for_leases()
         finally:
             self._checking = False
@@ -128,11 +137,14 @@ class OccupancyTracker:
         """Tell what is due, and return the seconds until the next sweep."""
         longest = self._settings.sweep_seconds
         try:
-            swept = await self._store.sweep(_SWEPT, may_vacate=self._may_vacate())
+            may_vacate = self._may_vacate()
+            self._swept_at = self._clock.seconds()
+            swept = await self._store.sweep(_SWEPT, may_vacate=may_vacate)
             await self._tell(swept)
         except Unavailable:
             self._wait_for_leases()
             return longest
+        self.note(())
         return longest if swept.next_seconds is None else min(swept.next_seconds, longest)
 
     async def _tell(self, check: OccupancyCheck) -> None:
@@ -156,6 +168,12 @@ class OccupancyTracker:
         return Draft(topic=topic, type=change.status, data=data, id=change.id)
 
     def _may_vacate(self) -> bool:
+        # A process that stood still has taken no announcements, as if there had been an outage.
+        if (
+            self._clock.seconds() - self._swept_at
+            > 3 * self._settings.sweep_seconds + _LATE_SECONDS
+        ):
+            self._wait_for_leases()
         return self._clock.seconds() >= self._vacating_from
 
     def _wait_for_leases(self) -> None:

@@ -124,7 +124,7 @@ class RoutingScripts:
     ) -> tuple[str, Sequence[TopicViewers]]:
         """Read some of the topics of a node, with their viewers at all nodes.
 
-        A topic that several nodes have is returned for one of them only.
+        A topic that several nodes have is returned for each of them.
 
         :param cursor: what the last call returned, or ``0`` to begin; it returns ``0`` at the end.
         """

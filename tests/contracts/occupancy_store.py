@@ -97,19 +97,27 @@ class OccupancyStoreContract(Contract):
         self.advance(TIMES.claim_seconds + 0.1)
         assert self.sweep() == []
 
-    def test_when_it_changes_again_before_that_is_told_the_last_change_counts(self) -> None:
+    def test_while_a_change_is_being_published_the_opposite_one_waits(self) -> None:
         self.announce("n1", red=1)
         occupied = self.check(RED)
         self.announce("n1", red=0)
-        vacated = self.check(RED)
+        assert self.check(RED) == []
+        assert self.sweep() == []
+        self.tell(occupied)
+        vacated = self.sweep()
         assert self.statuses(vacated) == [(RED, "vacated")]
         assert vacated[0].at > occupied[0].at
-        self.tell(occupied)
-        self.advance(TIMES.claim_seconds + 0.1)
-        assert self.sweep() == vacated
         self.tell(vacated)
-        self.advance(TIMES.claim_seconds + 0.1)
         assert self.sweep() == []
+
+    def test_of_a_change_that_nobody_published_and_its_opposite_the_last_counts(self) -> None:
+        self.occupy()
+        self.announce("n1", red=0)
+        self.check(RED)
+        self.announce("n1", red=1)
+        self.advance(TIMES.claim_seconds + 0.1)
+        self.announce("n1", red=1)
+        assert self.statuses(self.sweep()) == [(RED, "occupied")]
 
     def test_each_change_is_later_than_the_one_before_also_when_all_are_told_at_once(self) -> None:
         changes = []
@@ -154,6 +162,7 @@ class OccupancyStoreContract(Contract):
     def test_a_sweep_is_bounded_and_says_when_to_come_again(self) -> None:
         self.announce("n1", red=1, green=1, blue=1)
         self.tell(self.check(RED, GREEN, BLUE))
+        assert self.sweep() == []
         swept = self.get(self.store.sweep(2, may_vacate=True))
         assert TIMES.recheck_seconds - 2 < swept.next_seconds <= TIMES.recheck_seconds
         self.advance(LEASE_SECONDS + 0.1)

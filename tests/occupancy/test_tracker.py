@@ -122,6 +122,17 @@ class OccupancyTrackerTests(SynchronousTestCase):
         world.clock.pump([1] * (LEASE_SECONDS - 2))
         self.assertNotIn(("occupancy:live:red", "vacated"), world.statuses())
 
+    def test_a_process_that_stood_still_vacates_nothing_before_leases_are_renewed(
+        self,
+    ) -> None:
+        world = World()
+        world.announce(0, "n1", {RED: 1})
+        world.clock.pump([1] * 3)
+        world.clock.advance(60)
+        world.announce(0, "n1", {RED: 1})
+        world.clock.pump([1] * 20)
+        self.assertEqual([("occupancy:live:red", "occupied")], world.statuses())
+
     def test_a_name_that_is_too_long_is_counted(self) -> None:
         world = World()
         world.announce(0, "n1", {Topic("live:" + "x" * 1018): 1, RED: 1})

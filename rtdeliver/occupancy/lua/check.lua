@@ -34,7 +34,9 @@ for _, topic in ipairs(topics) do
   local occupied, entry = has_viewers(topic), read(topic)
   local held = entry or {occupied = false, changed = 0, claimed = 0}
   local is_told = false
-  if occupied ~= held.occupied and (occupied or may_vacate) then
+  local is_claimed = held.claimed > now
+  -- While somebody publishes a change, the opposite one has to wait: else it might come first.
+  if occupied ~= held.occupied and (occupied or may_vacate) and not is_claimed then
     held.occupied, held.changed, is_told = occupied, math.max(now, held.changed + 1), true
   elseif held.claimed > 0 and held.claimed <= now then
     is_told = true

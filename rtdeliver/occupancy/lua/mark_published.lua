@@ -10,6 +10,8 @@ for i = 3, #ARGV, 2 do
   if entry and entry.changed == at then
     entry.claimed = 0
     write(topic, entry)
+    -- It may have changed again meanwhile.
+    redis.call('ZADD', due_key, text(now), topic)
   end
 end
 return 1

@@ -6,7 +6,7 @@
 -- ARGV[4]  what the topics must begin with
 --
 -- Returns {next cursor, topic, viewers, topic, viewers...}. A topic that other living nodes have,
--- too, is left out unless the node comes first among them by its name.
+-- too, is returned for each of them.
 
 local prefix, node, begin = ARGV[1], ARGV[2], ARGV[4]
 local scanned = redis.call('SSCAN', prefix .. 'topics:' .. node, ARGV[3], 'COUNT', 500)
@@ -22,16 +22,13 @@ end
 for _, topic in ipairs(scanned[2]) do
   if string.sub(topic, 1, #begin) == begin then
     local row = redis.call('HGETALL', prefix .. 'row:' .. topic)
-    local viewers, first = 0, nil
+    local viewers = 0
     for i = 1, #row, 2 do
       if is_alive(row[i]) then
         viewers = viewers + tonumber(row[i + 1])
-        if not first or row[i] < first then
-          first = row[i]
-        end
       end
     end
-    if first == node and viewers > 0 then
+    if viewers > 0 then
       answer[#answer + 1] = topic
       answer[#answer + 1] = viewers
     end
