@@ -1,8 +1,17 @@
 """How events get their ids."""
 
+import re
 import secrets
 import string
 from collections.abc import Callable
+
+_ID = re.compile("([0-9]{13})-[0-9]+-[a-z0-9]{6}")
+
+
+def time_of(id: str) -> int | None:
+    """Return when `EventIds` made an id, in milliseconds since the epoch; ``None`` for others."""
+    found = _ID.fullmatch(id)
+    return int(found[1]) if found else None
 
 
 class EventIds:

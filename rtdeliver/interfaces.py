@@ -11,6 +11,9 @@ from rtdeliver.messages import (
     Announcement,
     Applied,
     Bookmark,
+    Entry,
+    HistoryPage,
+    HistoryQuery,
     HopRecord,
     NodeStatus,
     OccupancyChange,
@@ -23,12 +26,13 @@ from rtdeliver.messages import (
     Refreshed,
     Revocations,
     Route,
+    Stored,
     Subscriptions,
     TopicMembers,
     TopicsChange,
     TopicViewers,
 )
-from rtdeliver.model import ConnectionId, FrontendRef, Item, Member, Revocation, Topic
+from rtdeliver.model import ConnectionId, FrontendRef, Item, Member, Place, Revocation, Topic
 
 
 class IActor(Interface):
@@ -179,6 +183,55 @@ class IDispatcherClient(Interface):
 
     def restore(revocations: Sequence[Revocation]) -> Deferred[None]:
         """Fires once the dispatchers keep these again; fails like `announce`."""
+
+    def history(queries: Sequence[HistoryQuery]) -> Deferred[Sequence[HistoryPage | None]]:
+        """Fires with a page for each query; fails like `announce`.
+
+        ``None`` stands for a topic without history.
+        """
+
+
+class IHistory(Interface):
+    """The events of the topics that have a history, in one order for each topic.
+
+    A topic's events are numbered without gaps. A history keeps as many as the settings say, and for
+    as long. Whoever stores an event has a claim: it delivers the event and calls `mark_delivered`
+    before the claim ends. After that, the history gives the event to the next caller of `overdue`.
+
+    Every Deferred fails with `Unavailable` when the store cannot be reached.
+    """
+
+    def append(entries: Sequence[Entry]) -> Deferred[Sequence[Stored]]:
+        """Store events of topics with history, in this order.
+
+        :return: fires with each event and its position, in order. One whose id is stored already is
+            not stored again, and has the position that it got then.
+
+        Fails with `Unavailable`, too, and may have stored some, if the store is full.
+        """
+
+    def read(queries: Sequence[HistoryQuery]) -> Deferred[Sequence[HistoryPage | None]]:
+        """Fires with a page for each query, and with ``None`` for topics without history.
+
+        A page has as many events as the query or the settings allow, at least one if there is any.
+        """
+
+    def heads(topics: Sequence[Topic]) -> Deferred[Mapping[Topic, Place]]:
+        """Fires with the places of the last events of those topics that have a history.
+
+        For a topic that nothing is stored of, that is `BEGINNING`.
+        """
+
+    def overdue(limit: int) -> Deferred[Sequence[Stored]]:
+        """Fires with events whose claims have ended, each topic's in order; the caller has them
+        now.
+        """
+
+    def mark_delivered(stored: Sequence[Stored]) -> Deferred[None]:
+        """Record that these were delivered, to all frontends that had viewers."""
+
+    def clear(topic: Topic) -> Deferred[int]:
+        """Remove all events of a topic; fires with how many there were."""
 
 
 class IRevocationStore(Interface):

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from rtdeliver.model import ConnectionId, FrontendRef, Member, Revocation, Topic
+from rtdeliver.model import ConnectionId, Event, FrontendRef, Member, Place, Revocation, Topic
 
 
 class TopicsChange(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -89,6 +89,8 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         announcement.
     :param replaced: whether another process announces itself as the same node.
     :param restored: the topics whose rows the routing table had lost.
+    :param heads: the positions of the last events of those topics in the announcement that have a
+        history; an empty one if nothing is stored. Further events are delivered.
     :param received_at: when the dispatcher received the announcement, by its wall clock, in seconds
         since the epoch; 0 if it does not say so.
     :param answered_at: when it answered.
@@ -98,6 +100,7 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     full: bool = False
     replaced: bool = False
     restored: tuple[Topic, ...] = ()
+    heads: Mapping[Topic, str] = {}
     received_at: float = 0
     answered_at: float = 0
 
@@ -284,6 +287,75 @@ class Revocations(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     revocations: tuple[Revocation, ...]
     bookmark: Bookmark
     more: bool = False
+
+
+class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks for events in the history of a topic. At most one of the first four is given.
+
+    :param since: for those after this place. If that is of another topic, or of another history of
+        the topic, for those that were stored since that time, less an overlap.
+    :param at: for those that were stored since this time, less an overlap; in milliseconds since
+        the epoch.
+    :param rewind: for so many, the last ones.
+    :param before: for those before this place, as many of the last as ``limit`` allows.
+    :param limit: how many events at most.
+    """
+
+    topic: Topic
+    since: Place | None = None
+    at: int | None = None
+    rewind: int | None = None
+    before: Place | None = None
+    limit: int
+
+
+LOST_UNKNOWN = -1
+"""In place of a number: nobody knows how many."""
+
+
+class HistoryPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive events in the history of a topic.
+
+    :param start: the place after which they come.
+    :param lost: how many events between what was asked for and ``start`` are not kept any more.
+    :param head: the place of the last event that was stored.
+    """
+
+    events: tuple[Event, ...]
+    start: Place
+    head: Place
+    lost: int = 0
+
+    @property
+    def last(self) -> int:
+        """The number of the last event in it."""
+        return self.start.number + len(self.events)
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that is to be stored.
+
+    :param event: without a position.
+    :param may_repeat: whether it may come again, so that its id must be remembered.
+    :param is_own: whether it was published in this datacenter, so that peers are to be sent it.
+    """
+
+    event: Event
+    may_repeat: bool
+    is_own: bool = True
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """An event that is stored.
+
+    :param event: with its position.
+    :param repeated: whether it was stored before.
+    :param is_own: see `Entry`.
+    """
+
+    event: Event
+    repeated: bool = False
+    is_own: bool = True
 
 
 HopStage = Literal["published", "forwarded", "delivered", "sent", "received"]

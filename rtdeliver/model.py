@@ -3,6 +3,7 @@
 import enum
 import re
 import secrets
+from hashlib import blake2b
 from typing import Literal, NewType, TypeAlias
 from urllib.parse import urlsplit
 
@@ -82,6 +83,62 @@ def check_event_id(text: str) -> str:
     return text
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where an event is in the history of its topic.
+
+    :param at: when it was stored, in milliseconds since the epoch, by the clock of the store.
+    :param number: counts the events of the topic, without gaps.
+    :param tag: tells the topic, and the epoch of its history: a history that has lost something
+        begins another epoch. It is empty before the first event.
+    """
+
+    at: int
+    number: int
+    tag: str
+
+    def __str__(self) -> str:
+        return f"{self.at}-{self.number}-{self.tag}" if self.tag else ""
+
+    @property
+    def epoch(self) -> str:
+        """The name of the epoch among those of the topic."""
+        return self.tag[_TOPIC_TAG:]
+
+    def is_of(self, topic: Topic) -> bool:
+        """Whether it is a place in the history of ``topic``."""
+        return self.tag[:_TOPIC_TAG] == topic_tag(topic)
+
+
+BEGINNING = Place(0, 0, "")
+"""Before the first event."""
+
+# Of the digits of a tag, so many tell the topic.
+_TOPIC_TAG = 8
+_POSITION = re.compile("([0-9]{1,15})-([0-9]{1,15})-([0-9a-f]{16})")
+
+
+def topic_tag(topic: Topic) -> str:
+    """Return the part of a tag that tells the topic."""
+    return blake2b(topic.encode(), digest_size=_TOPIC_TAG // 2).hexdigest()
+
+
+def read_position(text: str) -> Place | None:
+    """Return the place that ``text`` names, or ``None`` if it has another form."""
+    found = _POSITION.fullmatch(text)
+    return Place(int(found[1]), int(found[2]), found[3]) if found else None
+
+
+def check_position(text: str) -> Place:
+    """Return the place that ``text`` names.
+
+    :raises BadRequest: if it has another form.
+    """
+    place = read_position(text)
+    if place is None:
+        raise BadRequest(f"{text[:64]} is no position: give one that an event had in its id: line")
+    return place
+
+
 def check_node(text: str) -> str:
     """Return ``text`` if it is a valid node name.
 
@@ -134,12 +191,15 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     :param at: when the event was accepted, in milliseconds since the epoch; 0 if the line does not
         say so.
+    :param position: its place in the history of its topic, as in the line; empty for an event that
+        is not stored.
     """
 
     topic: Topic
     id: str
     line: bytes
     at: int = 0
+    position: str = ""
 
     @property
     def size(self) -> int:

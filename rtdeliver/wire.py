@@ -25,6 +25,8 @@ from rtdeliver.errors import (
 from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
+    HistoryPage,
+    HistoryQuery,
     HopRecord,
     Presence,
     PresenceHeartbeat,
@@ -36,6 +38,7 @@ from rtdeliver.messages import (
     TopicsChange,
 )
 from rtdeliver.model import (
+    BEGINNING,
     ConnectionId,
     Control,
     Event,
@@ -43,11 +46,13 @@ from rtdeliver.model import (
     Gap,
     Item,
     MemberTopics,
+    Place,
     Revocation,
     Topic,
     check_event_id,
     check_event_type,
     check_member,
+    check_position,
     check_topic,
 )
 
@@ -188,6 +193,31 @@ class _EventLine(msgspec.Struct, frozen=True):
     id: str | None = None
     lost: int = 0
     at: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    position: Annotated[str, Meta(max_length=64)] = ""
+
+
+class _QueryBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    topic: str
+    since: str = ""
+    at: Annotated[int, Meta(ge=0, le=_EXACT)] | None = None
+    rewind: Annotated[int, Meta(ge=0, le=_EXACT)] | None = None
+    before: str = ""
+    limit: Annotated[int, Meta(ge=0, le=_EXACT)] = 100
+
+
+class _QueriesBody(msgspec.Struct, frozen=True):
+    queries: Annotated[list[_QueryBody], Meta(max_length=100)]
+
+
+class _PageBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    events: list[msgspec.Raw]
+    start: str = ""
+    head: str = ""
+    lost: int = 0
+
+
+class _PagesBody(msgspec.Struct, frozen=True):
+    pages: list[_PageBody | None]
 
 
 _publish_body = msgspec.json.Decoder(_PublishBody)
@@ -209,6 +239,8 @@ _member_topics_body = msgspec.json.Decoder(_MemberTopicsBody)
 _token_body = msgspec.json.Decoder(_TokenBody)
 _refreshed_body = msgspec.json.Decoder(Refreshed)
 _topic_members_body = msgspec.json.Decoder(TopicMembers)
+_queries_body = msgspec.json.Decoder(_QueriesBody)
+_pages_body = msgspec.json.Decoder(_PagesBody)
 _revocations_body = msgspec.json.Decoder(Revocations)
 
 
@@ -272,6 +304,41 @@ def encode_event(draft: Draft, *, id: str, at: int) -> Event:
         draft.data,
     )
     return Event(topic=draft.topic, id=id, line=line, at=at)
+
+
+def placed(event: Event, place: Place) -> Event:
+    """Return an event of a history, with its position as the last field of its line.
+
+    :param event: without a position.
+    """
+    position = str(place)
+    return Event(
+        topic=event.topic,
+        id=event.id,
+        line=b'%b,"position":"%b"}' % (event.line[:-1], position.encode()),
+        at=event.at,
+        position=position,
+    )
+
+
+def kept_event(topic: Topic, line: bytes) -> Event:
+    """Return an event as a history has kept it."""
+    fields = _event_line.decode(line)
+    return Event(topic=topic, id=fields.id or "", line=line, at=fields.at)
+
+
+def without_position(event: Event) -> Event:
+    """Return an event as it was before `placed`.
+
+    :raises BadEvent: if the position is not the last field of the line.
+    """
+    if not event.position:
+        return event
+    end = b',"position":"%b"}' % event.position.encode()
+    if not event.line.endswith(end):
+        raise BadEvent("the position must be the last field of an event line")
+    line = event.line[: -len(end)] + b"}"
+    return Event(topic=event.topic, id=event.id, line=line, at=event.at)
 
 
 def encode_batch(batch: Sequence[Item]) -> bytes:
@@ -544,6 +611,80 @@ def decode_revocations(body: bytes) -> Revocations:
     return page
 
 
+def encode_queries(queries: Sequence[HistoryQuery]) -> bytes:
+    """Return the body with which a frontend asks for events of histories."""
+    bodies = [
+        _QueryBody(
+            topic=query.topic,
+            since=str(query.since or ""),
+            at=query.at,
+            rewind=query.rewind,
+            before=str(query.before or ""),
+            limit=query.limit,
+        )
+        for query in queries
+    ]
+    return encode(_QueriesBody(bodies))
+
+
+def decode_queries(body: bytes) -> list[HistoryQuery]:
+    """Read what a frontend asks of histories.
+
+    :raises Refusal: `BadJson`, `BadRequest` or `BadTopic`.
+    """
+    return [
+        HistoryQuery(
+            topic=check_topic(query.topic),
+            since=check_position(query.since) if query.since else None,
+            at=query.at,
+            rewind=query.rewind,
+            before=check_position(query.before) if query.before else None,
+            limit=query.limit,
+        )
+        for query in decode(_queries_body.decode, body, BadRequest).queries
+    ]
+
+
+def encode_pages(pages: Sequence[HistoryPage | None]) -> bytes:
+    """Return the answer to `encode_queries`."""
+    return encode(
+        _PagesBody(
+            [
+                None
+                if page is None
+                else _PageBody(
+                    events=[msgspec.Raw(event.line) for event in page.events],
+                    start=str(page.start),
+                    head=str(page.head),
+                    lost=page.lost,
+                )
+                for page in pages
+            ]
+        )
+    )
+
+
+def decode_pages(body: bytes) -> list[HistoryPage | None]:
+    """Read a dispatcher's answer to `encode_queries`.
+
+    :raises Refusal: `BadJson`, `BadRequest`, `BadTopic` or `BadEvent`.
+    """
+    return [
+        None if page is None else _page(page)
+        for page in decode(_pages_body.decode, body, BadRequest).pages
+    ]
+
+
+def _page(page: _PageBody) -> HistoryPage:
+    events = [_decode_event(bytes(line)) for line in page.events]
+    return HistoryPage(
+        events=tuple(event for event in events if isinstance(event, Event)),
+        start=check_position(page.start) if page.start else BEGINNING,
+        head=check_position(page.head) if page.head else BEGINNING,
+        lost=page.lost,
+    )
+
+
 def decode_topic_members(body: bytes) -> TopicMembers:
     """Read a frontend's answer on who watches a topic.
 
@@ -589,7 +730,15 @@ def _decode_event(line: bytes) -> Event | Gap:
         if fields.lost < 1:
             raise BadEvent("an event line must have an id")
         return Gap(topic=topic, lost=fields.lost)
-    return Event(topic=topic, id=check_event_id(fields.id), line=line, at=fields.at)
+    if fields.position:
+        check_position(fields.position)
+    return Event(
+        topic=topic,
+        id=check_event_id(fields.id),
+        line=line,
+        at=fields.at,
+        position=fields.position,
+    )
 
 
 def decode(decoder: Callable[[bytes], T], body: bytes, wrong: type[Refusal]) -> T:

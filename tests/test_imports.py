@@ -22,6 +22,7 @@ FLOORS = {
         "presence",
         "revocations",
         "occupancy",
+        "history",
         "latency",
         "status",
     ),

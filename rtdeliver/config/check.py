@@ -117,6 +117,7 @@ def _check_names(config: Config) -> None:
     for key, texts in (
         ("access.public_topics", config.access.public_topics or ()),
         ("topics.occupancy", config.topics.occupancy),
+        ("history.topics", config.history.topics),
     ):
         try:
             patterns(texts)

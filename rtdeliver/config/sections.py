@@ -471,6 +471,72 @@ class Topics(Section, frozen=True, kw_only=True):
     """
 
 
+class HistoryClass(Section, frozen=True, kw_only=True):
+    """How much is kept of a topic."""
+
+    events: Annotated[int, Meta(gt=0, le=1_000_000)]
+    seconds: Seconds
+
+
+class History(Section, frozen=True, kw_only=True):
+    """The events of some topics are kept, so that viewers who were away get what they missed."""
+
+    topics: dict[str, HistoryClass] = {}
+    """rtcombined, rtdispatcher: the topics whose events are kept, as patterns in which * stands for
+    any run of characters, each with how many events of a topic are kept, and for how long. The
+    first pattern that matches counts. With Redis, the events are kept there, otherwise in memory.
+      topics = {"conv:*" = {events = 1000, seconds = 86400}}
+    """
+
+    overlap_seconds: ShortSeconds = 5
+    """rtcombined, rtdispatcher: a viewer that comes back is sent again what was stored so long
+    before the last event that it had, in all topics but that of this event.
+    """
+
+    claim_seconds: ShortSeconds = 5
+    """rtcombined, rtdispatcher: how long a dispatcher has to deliver an event that it has stored,
+    before another dispatcher does so.
+    """
+
+    sweep_seconds: ShortSeconds = 1
+    """rtcombined, rtdispatcher: how often a dispatcher looks for such events."""
+
+    page_events: Annotated[int, Meta(gt=0, le=10_000)] = 500
+    """rtcombined, rtdispatcher: the most events that are read at a time."""
+
+    page_bytes: Bytes = 262_144
+    """rtcombined, rtdispatcher: the most bytes of them; a single event always fits."""
+
+    memory_bytes: Bytes = 268_435_456
+    """rtcombined, rtdispatcher without Redis: how many bytes of events are kept in memory; beyond
+    that, the topics are cleared that had no event for longest.
+    """
+
+    repair_seconds: ShortSeconds = 0.02
+    """rtcombined, rtfrontend: how long a frontend waits for an event that comes later than the one
+    after it, before it reads the event from the history.
+    """
+
+    give_up_seconds: ShortSeconds = 10
+    """rtcombined, rtfrontend: after this time without an answer from a dispatcher, viewers are sent
+    a gap in place of what could not be read.
+    """
+
+    reads: Annotated[int, Meta(gt=0, le=100)] = 4
+    """rtcombined, rtfrontend: how many requests for history a frontend has in flight."""
+
+    read_queries: Annotated[int, Meta(gt=0, le=100)] = 20
+    """rtcombined, rtfrontend: the most topics that one of them is about."""
+
+    cache_seconds: ShortSeconds = 3
+    """rtcombined, rtfrontend: how long a frontend keeps what it has read, since after a restart
+    many viewers ask for the same.
+    """
+
+    cache_bytes: Bytes = 67_108_864
+    """rtcombined, rtfrontend: how many bytes of that it keeps."""
+
+
 class Workers(Section, frozen=True, kw_only=True):
     """rtfrontend, rtdispatcher: several processes that share a listener."""
 
@@ -708,6 +774,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     datacenters: Datacenters = Datacenters()
     presence: Presence = Presence()
     topics: Topics = Topics()
+    history: History = History()
     latency: Latency = Latency()
     workers: Workers = Workers()
     worker_restart: WorkerRestart = WorkerRestart()

@@ -1,0 +1,1 @@
+"""The events of some topics, kept in one order for each topic."""

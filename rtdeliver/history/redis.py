@@ -1,0 +1,210 @@
+"""The histories of topics, in a Redis that any number of dispatchers share."""
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from zope.interface import implementer
+
+from rtdeliver.config.sections import History
+from rtdeliver.deferreds import all_of, as_deferred
+from rtdeliver.history.classes import HistoryClasses
+from rtdeliver.interfaces import IHistory
+from rtdeliver.messages import Entry, HistoryPage, HistoryQuery, Stored
+from rtdeliver.model import BEGINNING, Place, Topic, topic_tag
+from rtdeliver.redis.connection import RedisConnection
+from rtdeliver.redis.scripts import read_script
+from rtdeliver.wire import kept_event, placed
+
+_APPEND = read_script("rtdeliver.history", "common", "append")
+_READ = read_script("rtdeliver.history", "common", "read")
+_HEADS = read_script("rtdeliver.history", "common", "heads")
+_OVERDUE = read_script("rtdeliver.history", "common", "overdue")
+_MARK_DELIVERED = read_script("rtdeliver.history", "mark_delivered")
+_CLEAR = read_script("rtdeliver.history", "clear")
+
+# No script handles more events or topics, since Redis does nothing else meanwhile.
+_SLICE = 500
+_SLICE_BYTES = 1_048_576
+
+
+@implementer(IHistory)
+class RedisHistory:
+    """Keeps one number only in this process: how many events it knows to be stored.
+
+    A Redis that has fewer has lost some, since it started again or another one took its place. All
+    times are by the clock of Redis.
+
+    :param redis: a connection that its owner starts and stops.
+    :param classes: which topics have a history.
+    """
+
+    def __init__(
+        self, *, redis: RedisConnection, classes: HistoryClasses, settings: History
+    ) -> None:
+        self._redis = redis
+        self._classes = classes
+        self._settings = settings
+        self._claim_milliseconds = round(1000 * settings.claim_seconds)
+        self._overlap_milliseconds = round(1000 * settings.overlap_seconds)
+        self._known = 0
+
+    @as_deferred
+    async def append(self, entries: Sequence[Entry]) -> Sequence[Stored]:
+        stored: list[Stored] = []
+        for part in _slices(entries):
+            arguments: list[str | bytes | int] = []
+            runs = [(topic, list(run)) for topic, run in groupby(part, _topic_of)]
+            for topic, run in runs:
+                arguments += [topic, *self._bounds(topic), len(run)]
+                for entry in run:
+                    event = entry.event
+                    arguments.append(event.id if entry.may_repeat else "")
+                    arguments.append(event.line)
+                    arguments.append(_way(entry.is_own))
+            answer = await self._run(_APPEND, self._claim_milliseconds, *arguments)
+            for (topic, run), places in zip(runs, answer, strict=True):
+                stored += _stored(topic, run, places)
+        return stored
+
+    @as_deferred
+    async def read(self, queries: Sequence[HistoryQuery]) -> Sequence[HistoryPage | None]:
+        return await all_of(self._read(query) for query in queries)
+
+    @as_deferred
+    async def heads(self, topics: Sequence[Topic]) -> Mapping[Topic, Place]:
+        with_history = [topic for topic in topics if self._classes.of(topic) is not None]
+        heads: dict[Topic, Place] = {}
+        for start in range(0, len(with_history), _SLICE):
+            part = with_history[start : start + _SLICE]
+            answer = await self._run(_HEADS, *part)
+            for index, topic in enumerate(part):
+                epoch, number, at = answer[3 * index : 3 * index + 3]
+                heads[topic] = _place(topic, epoch, int(number), int(at))
+        return heads
+
+    @as_deferred
+    async def overdue(self, limit: int) -> Sequence[Stored]:
+        answer = await self._run(_OVERDUE, self._claim_milliseconds, min(limit, _SLICE))
+        found: list[tuple[Topic, int, Stored]] = []
+        for index in range(0, len(answer), 5):
+            topic_text, way, epoch, place_text, line = answer[index : index + 5]
+            topic = Topic(topic_text.decode())
+            place = _place_in(topic, epoch, place_text)
+            stored = Stored(placed(kept_event(topic, line), place), is_own=way == b"f")
+            found.append((topic, place.number, stored))
+        return [stored for *_, stored in sorted(found, key=lambda each: each[:2])]
+
+    @as_deferred
+    async def mark_delivered(self, stored: Sequence[Stored]) -> None:
+        for start in range(0, len(stored), _SLICE):
+            await self._redis.run(
+                _MARK_DELIVERED,
+                *(
+                    f"{each.event.position.split('-')[1]} {_way(each.is_own)} {each.event.topic}"
+                    for each in stored[start : start + _SLICE]
+                ),
+            )
+
+    @as_deferred
+    async def clear(self, topic: Topic) -> int:
+        return int(await self._redis.run(_CLEAR, topic))
+
+    @as_deferred
+    async def _read(self, query: HistoryQuery) -> HistoryPage | None:
+        topic = query.topic
+        if self._classes.of(topic) is None:
+            return None
+        epoch, number, at, start, start_at, lost, *found = await self._run(
+            _READ,
+            topic,
+            self._bounds(topic)[1],
+            *_asked(query),
+            self._overlap_milliseconds,
+            min(query.limit, self._settings.page_events),
+            self._settings.page_bytes,
+        )
+        return HistoryPage(
+            events=tuple(
+                placed(kept_event(topic, line), _place_in(topic, epoch, place))
+                for place, line in zip(found[::2], found[1::2], strict=True)
+            ),
+            start=_place(topic, epoch, int(start), int(start_at)),
+            head=_place(topic, epoch, int(number), int(at)),
+            lost=int(lost),
+        )
+
+    async def _run(self, script: str, *arguments: str | bytes | int) -> list[Any]:
+        count, *answer = await self._redis.run(
+            script, self._known, secrets.token_hex(4), *arguments
+        )
+        self._known = max(self._known, int(count))
+        return answer
+
+    def _bounds(self, topic: Topic) -> tuple[int, int]:
+        """Return how many events are kept, and for how many milliseconds."""
+        bounds = self._classes.of(topic)
+        if bounds is None:
+            raise ValueError(f"{topic} has no history")
+        return bounds.events, round(1000 * bounds.seconds)
+
+
+def _topic_of(entry: Entry) -> Topic:
+    return entry.event.topic
+
+
+def _slices(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    part: list[Entry] = []
+    size = 0
+    for entry in entries:
+        size += entry.event.size
+        if part and (len(part) == _SLICE or size > _SLICE_BYTES):
+            yield part
+            part, size = [], entry.event.size
+        part.append(entry)
+    if part:
+        yield part
+
+
+def _stored(topic: Topic, run: Iterable[Entry], places: Sequence[bytes]) -> Iterator[Stored]:
+    epoch, *rest = places
+    following = iter(rest)
+    tag = topic_tag(topic) + epoch.decode()
+    for entry in run:
+        text = next(following)
+        repeated = text.startswith(b"=")
+        event = kept_event(topic, next(following)) if repeated else entry.event
+        number, at = text.lstrip(b"=").split(b"-")
+        place = Place(int(at), int(number), tag)
+        yield Stored(placed(event, place), repeated=repeated, is_own=entry.is_own)
+
+
+def _asked(query: HistoryQuery) -> tuple[str | int, ...]:
+    """Return what a query asks for, as the script takes it."""
+    since, before = query.since, query.before
+    if query.rewind is not None:
+        return "rewind", "", query.rewind, 0
+    if before is not None:
+        epoch = before.epoch if before.is_of(query.topic) else ""
+        return "before", epoch, before.number, before.at
+    if since is not None and since.is_of(query.topic):
+        return "own", since.epoch, since.number, since.at
+    if since is not None:
+        return "time", "", 0, since.at
+    if query.at is not None:
+        return "time", "", 0, query.at
+    return "all", "", 0, 0
+
+
+def _place(topic: Topic, epoch: bytes, number: int, at: int) -> Place:
+    return Place(at, number, topic_tag(topic) + epoch.decode()) if epoch else BEGINNING
+
+
+def _place_in(topic: Topic, epoch: bytes, text: bytes) -> Place:
+    number, at = text.split(b"-")
+    return _place(topic, epoch, int(number), int(at))
+
+
+def _way(is_own: bool) -> str:
+    return "f" if is_own else "h"
