@@ -201,6 +201,9 @@ class IHistory(Interface):
     Every Deferred fails with `Unavailable` when the store cannot be reached.
     """
 
+    def keeps(topic: Topic) -> bool:
+        """Return whether ``topic`` has a history."""
+
     def append(entries: Sequence[Entry]) -> Deferred[Sequence[Stored]]:
         """Store events of topics with history, in this order.
 

@@ -297,7 +297,7 @@ class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
     :param at: for those that were stored since this time, less an overlap; in milliseconds since
         the epoch.
     :param rewind: for so many, the last ones.
-    :param before: for those before this place, as many of the last as ``limit`` allows.
+    :param before: for the last ones before this place; `END` for the last ones of all.
     :param limit: how many events at most.
     """
 
@@ -308,6 +308,9 @@ class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
     before: Place | None = None
     limit: int
 
+
+END = Place(2**53 - 1, 0, "")
+"""After the last event."""
 
 LOST_UNKNOWN = -1
 """In place of a number: nobody knows how many."""

@@ -207,11 +207,15 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return len(self.line)
 
 
-class Gap(msgspec.Struct, frozen=True, gc=False):
-    """``lost`` events of ``topic`` were dropped on the way to a frontend."""
+class Gap(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """``lost`` events of ``topic`` were dropped on the way to a frontend.
+
+    :param stored: whether they are in the history of the topic.
+    """
 
     topic: Topic
     lost: int
+    stored: bool = False
 
 
 class Revocation(msgspec.Struct, frozen=True, kw_only=True, tag_field="control", tag="disconnect"):

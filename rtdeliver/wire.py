@@ -23,6 +23,7 @@ from rtdeliver.errors import (
     TooLarge,
 )
 from rtdeliver.messages import (
+    END,
     Acknowledgement,
     Announcement,
     HistoryPage,
@@ -192,6 +193,7 @@ class _EventLine(msgspec.Struct, frozen=True):
     topic: str
     id: str | None = None
     lost: int = 0
+    stored: bool = False
     at: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     position: Annotated[str, Meta(max_length=64)] = ""
 
@@ -202,6 +204,7 @@ class _QueryBody(msgspec.Struct, frozen=True, omit_defaults=True):
     at: Annotated[int, Meta(ge=0, le=_EXACT)] | None = None
     rewind: Annotated[int, Meta(ge=0, le=_EXACT)] | None = None
     before: str = ""
+    newest: bool = False
     limit: Annotated[int, Meta(ge=0, le=_EXACT)] = 100
 
 
@@ -620,6 +623,7 @@ def encode_queries(queries: Sequence[HistoryQuery]) -> bytes:
             at=query.at,
             rewind=query.rewind,
             before=str(query.before or ""),
+            newest=query.before == END,
             limit=query.limit,
         )
         for query in queries
@@ -635,14 +639,18 @@ def decode_queries(body: bytes) -> list[HistoryQuery]:
     return [
         HistoryQuery(
             topic=check_topic(query.topic),
-            since=check_position(query.since) if query.since else None,
+            since=_place(query.since),
             at=query.at,
             rewind=query.rewind,
-            before=check_position(query.before) if query.before else None,
+            before=END if query.newest else _place(query.before),
             limit=query.limit,
         )
         for query in decode(_queries_body.decode, body, BadRequest).queries
     ]
+
+
+def _place(text: str) -> Place | None:
+    return check_position(text) if text else None
 
 
 def encode_pages(pages: Sequence[HistoryPage | None]) -> bytes:
@@ -675,12 +683,24 @@ def decode_pages(body: bytes) -> list[HistoryPage | None]:
     ]
 
 
+def history_answer(topic: Topic, page: HistoryPage) -> object:
+    """Return a page of a history as clients read it."""
+    events = page.events
+    return {
+        "topic": topic,
+        "events": [msgspec.Raw(event.line) for event in events],
+        "first": events[0].position if events else None,
+        "last": events[-1].position if events else None,
+        "complete": not page.lost,
+    }
+
+
 def _page(page: _PageBody) -> HistoryPage:
     events = [_decode_event(bytes(line)) for line in page.events]
     return HistoryPage(
         events=tuple(event for event in events if isinstance(event, Event)),
-        start=check_position(page.start) if page.start else BEGINNING,
-        head=check_position(page.head) if page.head else BEGINNING,
+        start=_place(page.start) or BEGINNING,
+        head=_place(page.head) or BEGINNING,
         lost=page.lost,
     )
 
@@ -729,7 +749,7 @@ def _decode_event(line: bytes) -> Event | Gap:
     if fields.id is None:
         if fields.lost < 1:
             raise BadEvent("an event line must have an id")
-        return Gap(topic=topic, lost=fields.lost)
+        return Gap(topic=topic, lost=fields.lost, stored=fields.stored)
     if fields.position:
         check_position(fields.position)
     return Event(

@@ -31,6 +31,8 @@ from rtdeliver.messages import (
     Announcement,
     Applied,
     Bookmark,
+    HistoryPage,
+    HistoryQuery,
     NodeStatus,
     Revocations,
     Route,
@@ -291,6 +293,11 @@ class SimulatedDispatchers:
     def restore(self, revocations: Sequence[Revocation]) -> Deferred[None]:
         return self._call(
             lambda dispatcher: Deferred.fromCoroutine(dispatcher.restore(revocations))
+        )
+
+    def history(self, queries: Sequence[HistoryQuery]) -> Deferred[Sequence[HistoryPage | None]]:
+        return self._call(
+            lambda dispatcher: Deferred.fromCoroutine(dispatcher.read_history(queries))
         )
 
     def _call(self, request: Callable[[Dispatcher], Deferred[T]]) -> Deferred[T]:

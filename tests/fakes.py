@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IConsumer, IProtocol, IReactorTime, ITransport
 from twisted.internet.protocol import connectionDone
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.web.client import URI, FileBodyProducer
 from twisted.web.http_headers import Headers
@@ -18,7 +19,17 @@ from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
 from rtdeliver.backoff import Backoff
-from rtdeliver.config.sections import Deliveries, Forwards, Http, Latency, Retry, Routing, Viewers
+from rtdeliver.config.sections import (
+    Deliveries,
+    Forwards,
+    History,
+    HistoryClass,
+    Http,
+    Latency,
+    Retry,
+    Routing,
+    Viewers,
+)
 from rtdeliver.config.sections import Presence as PresenceSettings
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
@@ -27,12 +38,15 @@ from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.errors import AnsweredNo, StreamLost, Unavailable, Unreachable
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.grants import EVERYTHING, Patterns
+from rtdeliver.history.classes import HistoryClasses
+from rtdeliver.history.memory import MemoryHistory
 from rtdeliver.http.client import NodeClient
 from rtdeliver.http.failover import Failover, Order, last_good
 from rtdeliver.interfaces import (
     IActor,
     IDispatcherClient,
     IFrontendClient,
+    IHistory,
     IPeerClient,
     IPresenceClient,
     IPresenceStore,
@@ -46,6 +60,8 @@ from rtdeliver.messages import (
     Announcement,
     Applied,
     Bookmark,
+    HistoryPage,
+    HistoryQuery,
     HopRecord,
     NodeStatus,
     Presence,
@@ -221,9 +237,13 @@ class TableDispatcherClient:
     """Applies announcements to a routing table, as a dispatcher does, with no wire between."""
 
     def __init__(
-        self, routing_table: IRoutingTable, revocations: IRevocationStore | None = None
+        self,
+        routing_table: IRoutingTable,
+        revocations: IRevocationStore | None = None,
+        history: IHistory | None = None,
     ) -> None:
         self.routing_table = routing_table
+        self.histories = history or memory_history(Clock())
         self.store = revocations or MemoryRevocationStore(max_revocations=1000, now=lambda: 0)
         self.announcements: list[Announcement] = []
 
@@ -250,6 +270,9 @@ class TableDispatcherClient:
     def restore(self, revocations: Sequence[Revocation]) -> Deferred[None]:
         return self.store.add(revocations).addErrback(_answer_no)
 
+    def history(self, queries: Sequence[HistoryQuery]) -> Deferred[Sequence[HistoryPage | None]]:
+        return self.histories.read(queries).addErrback(_answer_no)
+
 
 def _answer_no(failure: Failure) -> NoReturn:
     failure.trap(Unavailable)
@@ -261,7 +284,8 @@ class ScriptedDispatcherClient:
     """Notes announcements, and answers each when and how the test says.
 
     ``listings`` are the answers to those who ask for the frontends, and ``pages`` to those who ask
-    for revocations. Without ``pages``, these are what was given back.
+    for revocations. Without ``pages``, these are what was given back. ``queries`` are the questions
+    for histories, and ``readings`` their answers.
     """
 
     def __init__(self) -> None:
@@ -272,6 +296,8 @@ class ScriptedDispatcherClient:
         self._store = MemoryRevocationStore(max_revocations=1000, now=lambda: 0)
         self.answers: list[Deferred[Acknowledgement]] = []
         self.listings: list[Deferred[Sequence[FrontendRef]]] = []
+        self.queries: list[Sequence[HistoryQuery]] = []
+        self.readings: list[Deferred[Sequence[HistoryPage | None]]] = []
 
     def announce(self, announcement: Announcement) -> Deferred[Acknowledgement]:
         self.announcements.append(announcement)
@@ -292,6 +318,11 @@ class ScriptedDispatcherClient:
     def restore(self, revocations: Sequence[Revocation]) -> Deferred[None]:
         self.restored.extend(revocations)
         return self._store.add(revocations)
+
+    def history(self, queries: Sequence[HistoryQuery]) -> Deferred[Sequence[HistoryPage | None]]:
+        self.queries.append(queries)
+        self.readings.append(Deferred())
+        return self.readings[-1]
 
 
 @implementer(IPresenceClient)
@@ -624,6 +655,19 @@ def new_failover(
     return Failover(urls=urls, order=order, avoid_seconds=avoid_seconds, clock=clock)
 
 
+HISTORY = History(topics={"conv:*": HistoryClass(events=100, seconds=3600)})
+
+
+def memory_history(clock: IReactorTime, now: Callable[[], float] | None = None) -> IHistory:
+    """A history of the topics ``conv:*``."""
+    return MemoryHistory(
+        classes=HistoryClasses(HISTORY.topics),
+        settings=HISTORY,
+        clock=clock,
+        now=clock.seconds if now is None else now,
+    )
+
+
 def new_dispatcher(
     clock: IReactorTime,
     routing_table: IRoutingTable,
@@ -633,6 +677,7 @@ def new_dispatcher(
     latency: Latency = NOTHING_TRACKED,
     record: Callable[[HopRecord], None] = lambda _: None,
     revocations: IRevocationStore | None = None,
+    history: IHistory | None = None,
     changed: Callable[[Iterable[Topic]], None] = lambda _: None,
 ) -> Dispatcher:
     """A dispatcher that sweeps every five seconds.
@@ -644,6 +689,8 @@ def new_dispatcher(
     return Dispatcher(
         routing_table=routing_table,
         revocations=revocations or MemoryRevocationStore(max_revocations=1000, now=now),
+        history=history,
+        history_settings=HISTORY,
         frontends=frontends,
         read_peers_seconds=5,
         settings=Deliveries(mailbox_bytes=1 << 20, mailbox_events=1000, batch_events=100),

@@ -28,8 +28,16 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from rtdeliver.config.sections import Deliveries, Forwards, Latency, Presence, Routing, Viewers
-from rtdeliver.dispatcher.dispatcher import Dispatcher
+from rtdeliver.config.sections import (
+    Deliveries,
+    Forwards,
+    History,
+    Latency,
+    Presence,
+    Routing,
+    Viewers,
+)
+from rtdeliver.dispatcher.dispatcher import Dispatcher, Published
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.errors import Unavailable
@@ -106,6 +114,8 @@ def build_dispatcher(
 ) -> Dispatcher:
     return Dispatcher(
         routing_table=routing_table,
+        history=None,
+        history_settings=History(),
         revocations=MemoryRevocationStore(max_revocations=1000, now=process.clock.seconds),
         frontends=frontends,
         read_peers_seconds=5,
@@ -385,8 +395,10 @@ class Cluster:
         id = f"{incarnation}-{self._numbers[incarnation]}"
         draft = Draft(topic=topic, type="like", data=b"1", id=id)
 
-        def accepted(events: Sequence[Event]) -> None:
-            self.account.route(events[0], incarnation, self._connections[incarnation].routes)
+        def accepted(published: Sequence[Published]) -> None:
+            self.account.route(
+                published[0].event, incarnation, self._connections[incarnation].routes
+            )
 
         Deferred.fromCoroutine(process.role.publish([draft])).addCallbacks(
             accepted, lambda failure: failure.trap(Unavailable)

@@ -13,7 +13,15 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.config.sections import Deliveries, Forwards, Latency, Presence, Routing, Viewers
+from rtdeliver.config.sections import (
+    Deliveries,
+    Forwards,
+    History,
+    Latency,
+    Presence,
+    Routing,
+    Viewers,
+)
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.dispatcher.tracking import Tracking
@@ -230,6 +238,8 @@ class World:
     def _build_dispatcher(self, process: Process[Dispatcher]) -> Dispatcher:
         return Dispatcher(
             routing_table=StoreConnection(store=self.store, process=process, swept=lambda _: None),
+            history=None,
+            history_settings=History(),
             revocations=self.revocations,
             frontends=SimulatedFrontends(
                 process=process,

@@ -501,6 +501,11 @@ class History(Section, frozen=True, kw_only=True):
     sweep_seconds: ShortSeconds = 1
     """rtcombined, rtdispatcher: how often a dispatcher looks for such events."""
 
+    waiting_events: Annotated[int, Meta(gt=0, le=1_000_000)] = 50_000
+    """rtcombined, rtdispatcher: how many events may wait to be stored, and how many may be being
+    delivered before others take over.
+    """
+
     page_events: Annotated[int, Meta(gt=0, le=10_000)] = 500
     """rtcombined, rtdispatcher: the most events that are read at a time."""
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -12,22 +12,27 @@ from twisted.logger import Logger
 
 from rtdeliver.actor import RunQueue
 from rtdeliver.backoff import Backoff
-from rtdeliver.config.sections import Deliveries
+from rtdeliver.config.sections import Deliveries, History
 from rtdeliver.deferreds import flush
-from rtdeliver.dispatcher.links import Links
+from rtdeliver.dispatcher.histories import Histories
+from rtdeliver.dispatcher.links import Links, Ticket
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.dispatcher.revocation_exchange import RevocationExchange
 from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.dispatcher.uncertain import UncertainDeliveries
 from rtdeliver.errors import Unavailable
 from rtdeliver.event_ids import EventIds
-from rtdeliver.interfaces import IFrontendClient, IRevocationStore, IRoutingTable
+from rtdeliver.interfaces import IFrontendClient, IHistory, IRevocationStore, IRoutingTable
 from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
     Bookmark,
+    Entry,
+    HistoryPage,
+    HistoryQuery,
     NodeStatus,
     Revocations,
+    Stored,
 )
 from rtdeliver.metrics import Sample, counter
 from rtdeliver.model import (
@@ -41,7 +46,7 @@ from rtdeliver.model import (
     Revocation,
     Topic,
 )
-from rtdeliver.wire import Draft, encode_event
+from rtdeliver.wire import Draft, encode_event, without_position
 
 log = Logger()
 
@@ -56,9 +61,33 @@ class TopicStatus(msgspec.Struct, frozen=True):
     frontends: Sequence[str]
 
 
+class Published(msgspec.Struct, frozen=True):
+    """An event that was accepted.
+
+    :param event: with its position, if its topic has a history.
+    :param repeated: whether it was accepted before; then nothing was done.
+    """
+
+    event: Event
+    repeated: bool = False
+
+
+class _Routed(NamedTuple):
+    """Where events went.
+
+    :param routes: the frontends with viewers of each topic.
+    :param tickets: the links that deliver them.
+    """
+
+    routes: Mapping[Topic, Sequence[FrontendRef]]
+    tickets: Sequence[Ticket]
+
+
 class Dispatcher:
     """Routes events. It keeps nothing that another dispatcher would miss.
 
+    :param history: the store that all dispatchers of the datacenter share; ``None`` if no topic has
+        a history.
     :param revocations: the store that all dispatchers of the datacenter share.
     :param peers: the other datacenters. All events that are published here are forwarded to them,
         and so are all controls.
@@ -72,6 +101,8 @@ class Dispatcher:
         self,
         *,
         routing_table: IRoutingTable,
+        history: IHistory | None,
+        history_settings: History,
         revocations: IRevocationStore,
         frontends: IFrontendClient,
         settings: Deliveries,
@@ -97,10 +128,17 @@ class Dispatcher:
             new_backoff=new_backoff,
             stale=self._forget,
         )
+        self._histories = Histories(
+            history=history,
+            deliver=self._deliver_overdue,
+            settings=history_settings,
+            clock=clock,
+        )
         self._uncertain = UncertainDeliveries(
             settings=settings,
             route=routing_table.route,
             post=self._links.post,
+            has_history=self._histories.keep,
             clock=clock,
         )
         self._peers = peers
@@ -124,6 +162,7 @@ class Dispatcher:
         self._routing_table.start()
         self._exchange.start()
         self._sweep.start(self._sweep_seconds, now=False)
+        self._histories.start()
 
     async def flush(self, seconds: float) -> None:
         """Deliver and forward waiting events, for so many seconds at most."""
@@ -131,8 +170,10 @@ class Dispatcher:
             self._sweep.stop()
         self._exchange.stop()
         self._uncertain.stop()
+        self._histories.stop()
         await self._uncertain.settle()
         await flush(self._waiting_events, at_most_seconds=seconds, clock=self._clock)
+        await self._histories.mark_delivered()
 
     async def stop(self) -> None:
         """Close the links, and leave the routing table. To be called after `flush`."""
@@ -140,20 +181,26 @@ class Dispatcher:
         self._peers.close()
         await self._routing_table.stop()
 
-    async def publish(self, drafts: Sequence[Draft]) -> list[Event]:
+    async def publish(self, drafts: Sequence[Draft]) -> list[Published]:
         """Accept events, start their delivery in this datacenter, then forward them to the peers.
 
-        Each frontend and each peer is sent the events in the order of ``drafts``. The call does not
-        wait for the peers.
+        Those of topics with history are stored first. Each frontend and each peer is sent the
+        events in the order of ``drafts``. The call does not wait for the peers.
 
-        :raises Unavailable: if the routing table cannot be reached. Then nothing is published.
+        :raises Unavailable: if the routing table cannot be reached, and then nothing is published;
+            or if the store cannot, and then what is in other stores may be published.
         """
-        at = int(self._now() * 1000)
-        events = [encode_event(draft, id=draft.id or self._ids.next(), at=at) for draft in drafts]
-        self._tracking.publish(events, await self._deliver(events))
-        self._peers.post(*events)
-        self._published += len(events)
-        return events
+        events = self._events(drafts)
+        published, stored = await self._store(
+            events, [draft.id is not None for draft in drafts], is_own=True
+        )
+        fresh = [each.event for each in published if not each.repeated]
+        self._tracking.publish(fresh, await self._deliver_new(fresh, stored))
+        self._peers.post(
+            *(event for event, each in zip(events, published, strict=True) if not each.repeated)
+        )
+        self._published += len(fresh)
+        return published
 
     async def deliver_local(self, batch: Sequence[Item]) -> None:
         """Deliver events to the frontends of this datacenter that have viewers of their topics.
@@ -164,11 +211,18 @@ class Dispatcher:
         :raises Unavailable: if the routing table cannot be reached. Then no event is delivered.
         """
         controls = [item for item in batch if isinstance(item, _CONTROLS)]
-        events: Sequence[Any] = batch
+        rest: Sequence[Any] = batch
         if controls:
             await self._control(controls)
-            events = [item for item in batch if not isinstance(item, _CONTROLS)]
-        self._tracking.forward(events, await self._deliver(events))
+            rest = [item for item in batch if not isinstance(item, _CONTROLS)]
+        stored: Sequence[Stored] = ()
+        if self._histories.any:
+            # The positions of another datacenter mean nothing here.
+            events = [without_position(item) for item in rest if isinstance(item, Event)]
+            gaps = [item for item in rest if isinstance(item, Gap)]
+            published, stored = await self._store(events, [True] * len(events), is_own=False)
+            rest = [*gaps, *(each.event for each in published if not each.repeated)]
+        self._tracking.forward(rest, await self._deliver_new(rest, stored))
 
     async def control(self, *controls: Control) -> None:
         """Tell all frontends of all datacenters about viewers.
@@ -214,10 +268,12 @@ class Dispatcher:
 
         :raises Unavailable: if the routing table cannot be reached. Then nothing is published.
         """
-        at = int(self._now() * 1000)
-        events = [encode_event(draft, id=draft.id or self._ids.next(), at=at) for draft in drafts]
-        self._tracking.forward(events, await self._deliver(events))
-        self._published += len(events)
+        published, stored = await self._store(
+            self._events(drafts), [draft.id is not None for draft in drafts], is_own=False
+        )
+        fresh = [each.event for each in published if not each.repeated]
+        self._tracking.forward(fresh, await self._deliver_new(fresh, stored))
+        self._published += len(fresh)
 
     async def announce(self, announcement: Announcement) -> Acknowledgement:
         """Apply a frontend's announcement to the routing table.
@@ -235,12 +291,29 @@ class Dispatcher:
             full=not applied.known and not applied.replaced,
             replaced=applied.replaced,
             restored=applied.restored,
+            heads=await self._histories.heads(
+                topic for topic, count in announcement.counts.items() if count
+            ),
         )
 
     async def topic(self, topic: Topic) -> TopicStatus:
         """Return who watches ``topic`` in this datacenter."""
         viewers = await self._routing_table.viewers(topic)
         return TopicStatus(topic=topic, viewers=sum(viewers.values()), frontends=sorted(viewers))
+
+    async def read_history(self, queries: Sequence[HistoryQuery]) -> Sequence[HistoryPage | None]:
+        """Return a page for each query; ``None`` for a topic without history.
+
+        :raises Unavailable: if the store cannot be reached.
+        """
+        return await self._histories.read(queries)
+
+    async def clear_history(self, topic: Topic) -> int:
+        """Remove all events in the history of a topic, and return how many there were.
+
+        :raises Unavailable: if the store cannot be reached.
+        """
+        return await self._histories.clear(topic)
 
     def nodes(self) -> Deferred[Sequence[NodeStatus]]:
         """Fires with the frontends of this datacenter."""
@@ -283,6 +356,7 @@ class Dispatcher:
             ),
             *self._links.samples(),
             *self._uncertain.samples(),
+            *self._histories.samples(),
             *self._peers.samples(),
         ]
 
@@ -294,8 +368,58 @@ class Dispatcher:
         for node in await self._routing_table.nodes():
             self._links.post(node.frontend, *controls)
 
-    async def _deliver(self, batch: Sequence[Event | Gap]) -> Mapping[Topic, Sequence[FrontendRef]]:
-        """Start the delivery of a batch in this datacenter, and return the routes of its topics."""
+    def _events(self, drafts: Sequence[Draft]) -> list[Event]:
+        at = int(self._now() * 1000)
+        return [encode_event(draft, id=draft.id or self._ids.next(), at=at) for draft in drafts]
+
+    async def _store(
+        self, events: Sequence[Event], may_repeat: Sequence[bool], *, is_own: bool
+    ) -> tuple[list[Published], list[Stored]]:
+        """Store events of topics with history.
+
+        :return: all events in their order, and those that are stored now.
+        """
+        published = [Published(event) for event in events]
+        if not self._histories.any:
+            return published, []
+        entries = {
+            index: Entry(event=event, may_repeat=may_repeat[index], is_own=is_own)
+            for index, event in enumerate(events)
+            if self._histories.keep(event.topic)
+        }
+        if not entries:
+            return published, []
+        stored = await self._histories.store(list(entries.values()))
+        for index, each in zip(entries, stored, strict=True):
+            published[index] = Published(each.event, each.repeated)
+        return published, [each for each in stored if not each.repeated]
+
+    async def _deliver_new(
+        self, batch: Sequence[Event | Gap], stored: Sequence[Stored]
+    ) -> Mapping[Topic, Sequence[FrontendRef]]:
+        """Start the delivery of a batch, and return the routes of its topics.
+
+        :param stored: those events of the batch that are stored. They are delivered some time,
+            whatever fails.
+        """
+        try:
+            routed = await self._deliver(batch)
+        except Unavailable:
+            if len(stored) < len(batch):
+                raise
+            return {}
+        if stored:
+            self._histories.note(stored, routed.tickets)
+        return routed.routes
+
+    async def _deliver_overdue(self, stored: Sequence[Stored]) -> None:
+        events = [each.event for each in stored]
+        routed = await self._deliver(events)
+        self._histories.note(stored, routed.tickets)
+        self._peers.post(*(without_position(each.event) for each in stored if each.is_own))
+
+    async def _deliver(self, batch: Sequence[Event | Gap]) -> _Routed:
+        """Start the delivery of a batch in this datacenter."""
         shares: dict[FrontendRef, list[Event | Gap]] = {}
         shares_by_topic: dict[Topic, list[list[Event | Gap]]] = {}
         routes: dict[Topic, Sequence[FrontendRef]] = {}
@@ -311,9 +435,8 @@ class Dispatcher:
         for item in batch:
             for share in shares_by_topic[item.topic]:
                 share.append(item)
-        for frontend, share in shares.items():
-            self._links.post(frontend, *share)
-        return routes
+        tickets = [self._links.post(frontend, *share) for frontend, share in shares.items()]
+        return _Routed(routes, tickets)
 
     def _note_uncertain(
         self, batch: Sequence[Event | Gap], routes: Mapping[Topic, Sequence[FrontendRef]]

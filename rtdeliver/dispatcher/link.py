@@ -88,13 +88,16 @@ class Link:
         self._broken = broken
         self._left = left
         self._mailbox: Mailbox[Event | Control] = Mailbox(settings)
-        self._gaps: Counter[Topic] = Counter()
+        # By topic, and whether the topic has a history.
+        self._gaps: Counter[tuple[Topic, bool]] = Counter()
         self._batch: list[Item] = []
         self._state = _State.IDLE
         self._close_reason = ""
         self._repeat_until: float | None = None
         self._pause_timer: IDelayedCall | None = None
         self._failing_since = 0.0
+        self.posted = 0
+        """How many events and controls were ever posted."""
 
     @property
     def mailbox_bytes(self) -> int:
@@ -105,6 +108,16 @@ class Link:
     def mailbox_events(self) -> int:
         """How many events wait, including those of the batch in flight."""
         return len(self._mailbox) + _events_in(self._batch)
+
+    def has_settled(self, posted: int) -> bool:
+        """Return whether nothing more is to be expected of what was posted until then.
+
+        :param posted: the number that were `posted` then.
+        """
+        if self._state is _CLOSED or self._backoff.failures:
+            return True
+        in_flight = sum(not isinstance(item, Gap) for item in self._batch)
+        return self.posted - len(self._mailbox) - in_flight >= posted
 
     def status(self) -> Mapping[str, Any]:
         """Return its state, and how much waits."""
@@ -123,9 +136,11 @@ class Link:
         A gap goes ahead of the waiting events, since it stands for earlier ones.
         """
         put = self._mailbox.put
+        self.posted += len(items)
         for item in items:
             if isinstance(item, Gap):
-                self._note_gap(item.topic, item.lost)
+                self.posted -= 1
+                self._note_gap(item)
             elif self._state is _CLOSED:
                 self._drop([item], self._close_reason)
             else:
@@ -243,9 +258,9 @@ class Link:
         self._counts.dropped[reason] += _events_in(lost)
         for item in lost:
             if isinstance(item, Event):
-                self._note_gap(item.topic, 1)
+                self._note_gap(Gap(topic=item.topic, lost=1, stored=bool(item.position)))
             elif isinstance(item, Gap):
-                self._note_gap(item.topic, item.lost)
+                self._note_gap(item)
             else:
                 self._counts.controls_dropped += 1
 
@@ -255,14 +270,18 @@ class Link:
             self._left(gaps)
 
     def _take_gaps(self) -> list[Gap]:
-        gaps = [Gap(topic=topic, lost=lost) for topic, lost in self._gaps.items()]
+        gaps = [
+            Gap(topic=topic, lost=lost, stored=stored)
+            for (topic, stored), lost in self._gaps.items()
+        ]
         self._gaps.clear()
         return gaps
 
-    def _note_gap(self, topic: Topic, lost: int) -> None:
+    def _note_gap(self, gap: Gap) -> None:
         # The number of topics is bounded. The losses of further topics are only counted.
-        if topic in self._gaps or len(self._gaps) < self._settings.batch_events:
-            self._gaps[topic] += lost
+        key = gap.topic, gap.stored
+        if key in self._gaps or len(self._gaps) < self._settings.batch_events:
+            self._gaps[key] += gap.lost
 
 
 def _events_in(batch: Sequence[Item]) -> int:

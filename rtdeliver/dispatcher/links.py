@@ -32,6 +32,10 @@ _DROP_REASONS = {
 _LEFT_NODES = 1000
 
 
+Ticket = tuple[Link, int]
+"""A link, and how many items were posted to it: its question is `Link.has_settled`."""
+
+
 class _FrontendLink(NamedTuple):
     """A link, and the frontend process that it sends to."""
 
@@ -62,7 +66,7 @@ class Links:
         self._new_backoff = new_backoff
         self._stale = stale
         self._links: dict[str, _FrontendLink] = {}
-        self._left_gaps: dict[str, Counter[Topic]] = {}
+        self._left_gaps: dict[str, Counter[tuple[Topic, bool]]] = {}
         self._counts = LinkCounts()
 
     def __len__(self) -> int:
@@ -73,12 +77,13 @@ class Links:
         """How many events wait to be delivered, over all links."""
         return sum(entry.link.mailbox_events for entry in self._links.values())
 
-    def post(self, frontend: FrontendRef, *items: Item) -> None:
+    def post(self, frontend: FrontendRef, *items: Item) -> Ticket:
         """Deliver events and gaps to ``frontend`` soon."""
         entry = self._links.get(frontend.node)
         if entry is None or entry.frontend != frontend:
             entry = self._replace(entry, frontend)
         entry.link.post(*items)
+        return entry.link, entry.link.posted
 
     def retain(self, lives: Callable[[FrontendRef], bool]) -> None:
         """Close the links to frontends that do not live any more.
@@ -162,7 +167,9 @@ class Links:
         )
         entry = self._links[frontend.node] = _FrontendLink(frontend, link)
         left = self._left_gaps.pop(frontend.node, Counter())
-        link.post(*(Gap(topic=topic, lost=lost) for topic, lost in left.items()))
+        link.post(
+            *(Gap(topic=topic, lost=lost, stored=stored) for (topic, stored), lost in left.items())
+        )
         return entry
 
     def _deliver(self, frontend: FrontendRef, batch: Sequence[Item]) -> Deferred[None]:
@@ -195,7 +202,8 @@ class Links:
         left = self._left_gaps.setdefault(node, Counter())
         for gap in gaps:
             # Like a link, this has a bound; the losses of further topics are only counted.
-            if gap.topic in left or len(left) < self._settings.batch_events:
-                left[gap.topic] += gap.lost
+            key = gap.topic, gap.stored
+            if key in left or len(left) < self._settings.batch_events:
+                left[key] += gap.lost
         if len(self._left_gaps) > _LEFT_NODES:
             del self._left_gaps[next(iter(self._left_gaps))]

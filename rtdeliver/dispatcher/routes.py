@@ -1,18 +1,20 @@
 """The HTTP paths of a dispatcher."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import msgspec
 from klein import Klein
 from msgspec.structs import replace
 from twisted.web.server import Request
 
 from rtdeliver.config.sections import Access, Publishing
 from rtdeliver.deferreds import shield
-from rtdeliver.dispatcher.dispatcher import Dispatcher
+from rtdeliver.dispatcher.dispatcher import Dispatcher, Published
 from rtdeliver.dispatcher.producers import Producers, check_topics
 from rtdeliver.dispatcher.watchers import Watchers
 from rtdeliver.errors import BadRequest
+from rtdeliver.http.history import answer_page, history_query
 from rtdeliver.http.replies import PostHandler, Reply, answer
 from rtdeliver.http.requests import (
     JSON,
@@ -33,6 +35,8 @@ from rtdeliver.wire import (
     decode_member_topics,
     decode_publish,
     decode_publish_batch,
+    decode_queries,
+    encode_pages,
 )
 
 
@@ -47,13 +51,15 @@ def dispatcher_posts(
             draft = decode_publish(post.body, limits)
             if allowed is not None:
                 check_topics([draft], allowed)
-            [event] = await dispatcher.publish([draft])
-            return Reply(202, {"id": event.id})
+            [published] = await dispatcher.publish([draft])
+            return Reply(202, _published(published))
         drafts = decode_publish_batch(post.body, limits)
         if allowed is not None:
             check_topics(drafts, allowed, batch=post.body)
-        events = await dispatcher.publish(drafts)
-        return Reply(202, {"accepted": len(events)})
+        accepted = await dispatcher.publish(drafts)
+        repeated = sum(each.repeated for each in accepted)
+        value = {"accepted": len(accepted), "repeated": repeated}
+        return Reply(202, value if repeated else {"accepted": len(accepted)})
 
     async def forward(post: Post) -> Reply:
         media_type(post.content_type, NDJSON)
@@ -62,6 +68,16 @@ def dispatcher_posts(
         return Reply(202, {"delivered": len(batch)})
 
     return {"/publish": publish, "/forward": forward}
+
+
+def _published(published: Published) -> Mapping[str, object]:
+    event = published.event
+    value: dict[str, object] = {"id": event.id}
+    if event.position:
+        value["position"] = event.position
+    if published.repeated:
+        value["repeated"] = True
+    return value
 
 
 def add_control_routes(
@@ -108,6 +124,29 @@ def _entry(text: str) -> int:
     if text and not re.fullmatch("[0-9]{1,15}", text):
         raise BadRequest(f"entry must be the number of an entry, not {text[:40]}")
     return int(text or 0)
+
+
+def add_history_routes(app: Klein, dispatcher: Dispatcher) -> None:
+    """Add the paths on which histories are read and cleared."""
+
+    @app.route("/history", methods=["GET"])
+    async def history(request: Request) -> bytes:
+        query = history_query(request)
+        [page] = await shield(dispatcher.read_history([query]))
+        return answer_page(request, query, page)
+
+    @app.route("/history", methods=["DELETE"])
+    async def clear(request: Request) -> bytes:
+        topic = check_topic(single_value(request, "topic"))
+        removed = await shield(dispatcher.clear_history(topic))
+        return answer(request, 200, {"removed": removed})
+
+    @app.route("/history/read", methods=["POST"])
+    async def read(request: Request) -> bytes:
+        post = post_of(request)
+        media_type(post.content_type, JSON)
+        pages = await shield(dispatcher.read_history(decode_queries(post.body)))
+        return answer(request, 200, msgspec.Raw(encode_pages(pages)))
 
 
 def add_watchers_routes(app: Klein, dispatcher: Dispatcher, watchers: Watchers) -> None:

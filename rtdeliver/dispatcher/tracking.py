@@ -58,7 +58,7 @@ class Tracking:
                         type=kind,
                         at=event.at,
                         ages=((round(self._now() * 1000 - event.at, 1), 1),),
-                        frontends=tuple(frontend.node for frontend in routes[event.topic]),
+                        frontends=tuple(frontend.node for frontend in routes.get(event.topic, ())),
                         peers=peers,
                     )
                 )

@@ -30,6 +30,7 @@ class UncertainDeliveries:
 
     :param route: asks the routing table.
     :param post: sends a gap to a frontend.
+    :param has_history: whether events of a topic are stored.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class UncertainDeliveries:
         *,
         settings: Deliveries,
         route: Callable[[Topic], Deferred[Route]],
-        post: Callable[[FrontendRef, Gap], None],
+        post: Callable[[FrontendRef, Gap], object],
+        has_history: Callable[[Topic], bool],
         clock: IReactorTime,
     ) -> None:
         self._settings = settings
         self._route = route
         self._post = post
+        self._has_history = has_history
         self._events: dict[Topic, Counter[tuple[FrontendRef, ...]]] = {}
         self._missed = 0
         self._checks = LoopingCall(self.settle)
@@ -96,8 +99,9 @@ class UncertainDeliveries:
 
     def _tell(self, topic: Topic, frontends: Sequence[FrontendRef]) -> None:
         noted = self._events.pop(topic, Counter())
+        stored = self._has_history(topic)
         for frontend in frontends:
             lost = sum(events for sent_to, events in noted.items() if frontend not in sent_to)
             if lost:
                 self._missed += lost
-                self._post(frontend, Gap(topic=topic, lost=lost))
+                self._post(frontend, Gap(topic=topic, lost=lost, stored=stored))

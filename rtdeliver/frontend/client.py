@@ -11,6 +11,7 @@ from rtdeliver.deferreds import as_deferred
 from rtdeliver.errors import (
     AnsweredNo,
     Forbidden,
+    NotFound,
     Refusal,
     TooManyRequests,
     TooManyTopics,
@@ -27,6 +28,8 @@ from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
     Bookmark,
+    HistoryPage,
+    HistoryQuery,
     PresenceHeartbeat,
     Receipt,
     Refreshed,
@@ -38,10 +41,12 @@ from rtdeliver.model import ConnectionId, FrontendRef, Revocation
 from rtdeliver.wire import (
     decode_acknowledgement,
     decode_frontends,
+    decode_pages,
     decode_refreshed,
     decode_subscriptions,
     encode,
     encode_batch,
+    encode_queries,
     forbidden_in,
     message_in,
 )
@@ -86,6 +91,19 @@ class HttpDispatcherClient:
         await self._dispatchers.ask(
             lambda url: self._client.post(f"{url}/revocations", body, content_type=NDJSON)
         )
+
+    @as_deferred
+    async def history(self, queries: Sequence[HistoryQuery]) -> Sequence[HistoryPage | None]:
+        body = encode_queries(queries)
+        try:
+            return await self._dispatchers.ask(
+                lambda url: self._post(f"{url}/history/read", body, decode_pages)
+            )
+        except AnsweredNo as failure:
+            if failure.status == NotFound.status:
+                # A dispatcher of a version that knows no histories.
+                return [None] * len(queries)
+            raise
 
     async def _announce(self, url: str, body: bytes) -> Acknowledgement:
         sent_at = self._offsets.now()

@@ -123,6 +123,9 @@ class MemoryHistory:
         self._complete_from = self._milliseconds()
         self._claims: OrderedDict[tuple[Topic, int], tuple[float, bool]] = OrderedDict()
 
+    def keeps(self, topic: Topic) -> bool:
+        return self._classes.of(topic) is not None
+
     def append(self, entries: Sequence[Entry]) -> Deferred[Sequence[Stored]]:
         return execute(lambda: [self._append(entry) for entry in entries])
 
@@ -186,7 +189,7 @@ class MemoryHistory:
         limit = min(query.limit, self._settings.page_events)
         if query.before is not None:
             end = _before(query.before, log) - 1
-            start = max(start, end - limit)
+            start = self._back_from(end, log, limit)
         events: list[Event] = []
         size = 0
         for kept in islice(log.kept, start + 1 - log.first, None):
@@ -197,6 +200,16 @@ class MemoryHistory:
                 break
             events.append(placed(kept.event, Place(kept.at, number, log.tag)))
         return HistoryPage(events=tuple(events), start=log.place(start), head=log.head, lost=lost)
+
+    def _back_from(self, end: int, log: _Log, limit: int) -> int:
+        """Return the number of the event before as many as are read at a time, up to ``end``."""
+        start, size = end, 0
+        while start >= log.first and end - start < limit:
+            size += log.kept[start - log.first].event.size
+            if size > self._settings.page_bytes and start < end:
+                break
+            start -= 1
+        return start
 
     def _start(
         self, query: HistoryQuery, log: _Log | None, bounds: HistoryClass

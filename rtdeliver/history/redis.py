@@ -1,14 +1,16 @@
 """The histories of topics, in a Redis that any number of dispatchers share."""
 
 import secrets
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rtdeliver.config.sections import History
 from rtdeliver.deferreds import all_of, as_deferred
+from rtdeliver.errors import Unavailable
 from rtdeliver.history.classes import HistoryClasses
 from rtdeliver.interfaces import IHistory
 from rtdeliver.messages import Entry, HistoryPage, HistoryQuery, Stored
@@ -29,12 +31,37 @@ _SLICE = 500
 _SLICE_BYTES = 1_048_576
 
 
+class _Append:
+    """Some events that are to be stored, perhaps by several scripts.
+
+    :ivar done: fires when all of them are.
+    """
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.done: Deferred[Sequence[Stored]] = Deferred()
+        self._stored: list[Stored] = []
+        self._left = len(entries)
+
+    def add(self, stored: Sequence[Stored]) -> None:
+        """Note that these are stored, too."""
+        self._stored += stored
+        self._left -= len(stored)
+        if not self._left and not self.done.called:
+            self.done.callback(self._stored)
+
+    def fail(self, error: Exception) -> None:
+        """Note that no more of them are stored."""
+        if not self.done.called:
+            self.done.errback(error)
+
+
 @implementer(IHistory)
 class RedisHistory:
-    """Keeps one number only in this process: how many events it knows to be stored.
+    """Stores what comes in while a script runs with the next one.
 
-    A Redis that has fewer has lost some, since it started again or another one took its place. All
-    times are by the clock of Redis.
+    It keeps one number in this process: how many events it knows to be stored. A Redis that has
+    fewer has lost some, since it started again or another one took its place. All times are by the
+    clock of Redis.
 
     :param redis: a connection that its owner starts and stops.
     :param classes: which topics have a history.
@@ -49,24 +76,26 @@ class RedisHistory:
         self._claim_milliseconds = round(1000 * settings.claim_seconds)
         self._overlap_milliseconds = round(1000 * settings.overlap_seconds)
         self._known = 0
+        self._waiting: deque[tuple[_Append, list[Entry]]] = deque()
+        self._waiting_events = 0
+        self._is_appending = False
 
-    @as_deferred
-    async def append(self, entries: Sequence[Entry]) -> Sequence[Stored]:
-        stored: list[Stored] = []
-        for part in _slices(entries):
-            arguments: list[str | bytes | int] = []
-            runs = [(topic, list(run)) for topic, run in groupby(part, _topic_of)]
-            for topic, run in runs:
-                arguments += [topic, *self._bounds(topic), len(run)]
-                for entry in run:
-                    event = entry.event
-                    arguments.append(event.id if entry.may_repeat else "")
-                    arguments.append(event.line)
-                    arguments.append(_way(entry.is_own))
-            answer = await self._run(_APPEND, self._claim_milliseconds, *arguments)
-            for (topic, run), places in zip(runs, answer, strict=True):
-                stored += _stored(topic, run, places)
-        return stored
+    def keeps(self, topic: Topic) -> bool:
+        return self._classes.of(topic) is not None
+
+    def append(self, entries: Sequence[Entry]) -> Deferred[Sequence[Stored]]:
+        request = _Append(entries)
+        if self._waiting_events + len(entries) > self._settings.waiting_events:
+            request.fail(Unavailable("too many events wait to be stored; publish them again later"))
+            return request.done
+        self._waiting_events += len(entries)
+        self._waiting += [(request, part) for part in _slices(entries)]
+        if not entries:
+            request.add([])
+        elif not self._is_appending:
+            self._is_appending = True
+            Deferred.fromCoroutine(self._append_waiting())
+        return request.done
 
     @as_deferred
     async def read(self, queries: Sequence[HistoryQuery]) -> Sequence[HistoryPage | None]:
@@ -111,6 +140,55 @@ class RedisHistory:
     async def clear(self, topic: Topic) -> int:
         return int(await self._redis.run(_CLEAR, topic))
 
+    async def _append_waiting(self) -> None:
+        """Store what waits, as much as one script takes at a time, one after the other."""
+        while self._waiting:
+            parts = self._next_parts()
+            try:
+                stored = await self._store([entry for _, part in parts for entry in part])
+            except Exception as error:
+                for request, _ in parts:
+                    request.fail(error)
+            else:
+                following = iter(stored)
+                for request, part in parts:
+                    request.add([next(following) for _ in part])
+        self._is_appending = False
+
+    def _next_parts(self) -> "list[tuple[_Append, list[Entry]]]":
+        parts: list[tuple[_Append, list[Entry]]] = []
+        events = size = 0
+        while self._waiting:
+            request, part = self._waiting[0]
+            events += len(part)
+            size += sum(entry.event.size for entry in part)
+            if parts and (events > _SLICE or size > _SLICE_BYTES):
+                break
+            self._waiting.popleft()
+            self._waiting_events -= len(part)
+            if not request.done.called:
+                parts.append((request, part))
+        return parts
+
+    async def _store(self, entries: Sequence[Entry]) -> Sequence[Stored]:
+        runs: dict[Topic, list[int]] = {}
+        for index, entry in enumerate(entries):
+            runs.setdefault(entry.event.topic, []).append(index)
+        arguments: list[str | bytes | int] = []
+        for topic, run in runs.items():
+            arguments += [topic, *self._bounds(topic), len(run)]
+            for index in run:
+                event = entries[index].event
+                arguments.append(event.id if entries[index].may_repeat else "")
+                arguments.append(event.line)
+                arguments.append(_way(entries[index].is_own))
+        answer = await self._run(_APPEND, self._claim_milliseconds, *arguments)
+        stored: dict[int, Stored] = {}
+        for (topic, run), places in zip(runs.items(), answer, strict=True):
+            told = _stored(topic, [entries[index] for index in run], places)
+            stored.update(zip(run, told, strict=True))
+        return [stored[index] for index in range(len(entries))]
+
     @as_deferred
     async def _read(self, query: HistoryQuery) -> HistoryPage | None:
         topic = query.topic
@@ -136,11 +214,11 @@ class RedisHistory:
         )
 
     async def _run(self, script: str, *arguments: str | bytes | int) -> list[Any]:
-        count, *answer = await self._redis.run(
+        answer: list[Any] = await self._redis.run(
             script, self._known, secrets.token_hex(4), *arguments
         )
-        self._known = max(self._known, int(count))
-        return answer
+        self._known = max(self._known, int(answer[0]))
+        return answer[1:]
 
     def _bounds(self, topic: Topic) -> tuple[int, int]:
         """Return how many events are kept, and for how many milliseconds."""
@@ -148,10 +226,6 @@ class RedisHistory:
         if bounds is None:
             raise ValueError(f"{topic} has no history")
         return bounds.events, round(1000 * bounds.seconds)
-
-
-def _topic_of(entry: Entry) -> Topic:
-    return entry.event.topic
 
 
 def _slices(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

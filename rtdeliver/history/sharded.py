@@ -25,6 +25,9 @@ class ShardedHistory:
     def __init__(self, shards: Mapping[str, IHistory]) -> None:
         self._shards = dict(shards)
 
+    def keeps(self, topic: Topic) -> bool:
+        return self._shards[shard_of(self._shards, topic)].keeps(topic)
+
     @as_deferred
     async def append(self, entries: Sequence[Entry]) -> Sequence[Stored]:
         shares = self._shares(entries, lambda entry: entry.event.topic)

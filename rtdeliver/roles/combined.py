@@ -55,6 +55,7 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
         heartbeat=lambda heartbeat: presence.heartbeat(heartbeat),
         revocations=lambda after: dispatcher.revocations(after),
         restore=lambda revocations: dispatcher.restore(revocations),
+        history=lambda queries: dispatcher.read_history(queries),
     )
     tables = new_tables(config, base)
     records = Records(config, base, tables.redis, joins=True)

@@ -16,16 +16,22 @@ from rtdeliver.dispatcher.producers import Producers
 from rtdeliver.dispatcher.routes import (
     add_control_routes,
     add_dispatcher_routes,
+    add_history_routes,
     add_watchers_routes,
     dispatcher_posts,
 )
 from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.dispatcher.watchers import Watchers
 from rtdeliver.errors import ConfigError
+from rtdeliver.history.classes import HistoryClasses
+from rtdeliver.history.memory import MemoryHistory
+from rtdeliver.history.redis import RedisHistory
+from rtdeliver.history.sharded import ShardedHistory
 from rtdeliver.http.failover import last_good
 from rtdeliver.http.routes import new_app
 from rtdeliver.interfaces import (
     IFrontendClient,
+    IHistory,
     IOccupancyStore,
     IPresenceStore,
     IRevocationStore,
@@ -135,11 +141,13 @@ def build_dispatcher(config: Config, reactor: Any, host: IHost) -> RoleService:
 class Tables(msgspec.Struct, frozen=True):
     """What dispatchers share.
 
+    :param history: ``None`` if no topic has one.
     :param redis: the connections of the routing table, by the names of their Redis; the others use
         them, too. None if everything is in memory.
     """
 
     routing: IRoutingTable
+    history: IHistory | None
     presence: IPresenceStore
     revocations: IRevocationStore
     occupancy: IOccupancyStore
@@ -150,10 +158,16 @@ def new_tables(config: Config, base: RoleBase) -> Tables:
     """Return the routing table and the stores."""
     redis, presence = config.redis, config.presence
     max_revocations = config.access.max_revocations
+    classes = HistoryClasses(config.history.topics)
     if not redis.urls:
         table = MemoryRoutingTable(clock=base.reactor)
         return Tables(
             table,
+            MemoryHistory(
+                classes=classes, settings=config.history, clock=base.reactor, now=base.now
+            )
+            if classes
+            else None,
             MemoryPresenceStore(settings=presence, clock=base.reactor, now=base.now),
             MemoryRevocationStore(max_revocations=max_revocations, now=base.now),
             MemoryOccupancyStore(
@@ -176,6 +190,10 @@ def new_tables(config: Config, base: RoleBase) -> Tables:
         for name, table in tables.items()
     }
     connections = {name: table.redis for name, table in tables.items()}
+    histories = {
+        name: RedisHistory(redis=each, classes=classes, settings=config.history)
+        for name, each in connections.items()
+    }
     # They are few, so one Redis has them all.
     first = min(tables)
     revocations = RedisRevocationStore(redis=connections[first], max_revocations=max_revocations)
@@ -184,9 +202,17 @@ def new_tables(config: Config, base: RoleBase) -> Tables:
         for name, each in connections.items()
     }
     if len(tables) == 1:
-        return Tables(tables[first], stores[first], revocations, occupancy[first], connections)
+        return Tables(
+            tables[first],
+            histories[first] if classes else None,
+            stores[first],
+            revocations,
+            occupancy[first],
+            connections,
+        )
     return Tables(
         ShardedRoutingTable(tables),
+        ShardedHistory(histories) if classes else None,
         ShardedPresenceStore(stores),
         revocations,
         ShardedOccupancyStore(occupancy),
@@ -218,6 +244,8 @@ def new_dispatcher(
     }
     return Dispatcher(
         routing_table=tables.routing,
+        history=tables.history,
+        history_settings=config.history,
         revocations=tables.revocations,
         frontends=frontends,
         settings=config.deliveries,
@@ -284,4 +312,5 @@ def add_routing_routes(
     """Add the routes for frontends and applications."""
     add_dispatcher_routes(app, dispatcher, base.now)
     add_control_routes(app, dispatcher, config.access, base.now)
+    add_history_routes(app, dispatcher)
     add_presence_routes(app, presence, config.presence)

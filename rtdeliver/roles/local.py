@@ -19,6 +19,8 @@ from rtdeliver.messages import (
     Acknowledgement,
     Announcement,
     Bookmark,
+    HistoryPage,
+    HistoryQuery,
     NodeStatus,
     Presence,
     PresenceHeartbeat,
@@ -40,6 +42,7 @@ class LocalDispatcherClient:
     :param heartbeat: the presence tracker's own method.
     :param revocations: the dispatcher's own method.
     :param restore: the dispatcher's own method.
+    :param history: the dispatcher's own method.
     """
 
     def __init__(
@@ -50,12 +53,16 @@ class LocalDispatcherClient:
         heartbeat: Callable[[PresenceHeartbeat], Coroutine[Any, Any, None]],
         revocations: Callable[[Bookmark], Coroutine[Any, Any, Revocations]],
         restore: Callable[[Sequence[Revocation]], Coroutine[Any, Any, None]],
+        history: Callable[
+            [Sequence[HistoryQuery]], Coroutine[Any, Any, Sequence[HistoryPage | None]]
+        ],
     ) -> None:
         self._announce = announce
         self._nodes = nodes
         self._heartbeat = heartbeat
         self._revocations = revocations
         self._restore = restore
+        self._history = history
 
     @as_deferred
     async def announce(self, announcement: Announcement) -> Acknowledgement:
@@ -76,6 +83,10 @@ class LocalDispatcherClient:
     @as_deferred
     async def restore(self, revocations: Sequence[Revocation]) -> None:
         await _or_fail(self._restore(revocations))
+
+    @as_deferred
+    async def history(self, queries: Sequence[HistoryQuery]) -> Sequence[HistoryPage | None]:
+        return await _or_fail(self._history(queries))
 
 
 async def _or_fail(answer: Awaitable[T]) -> T:

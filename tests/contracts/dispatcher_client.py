@@ -8,12 +8,18 @@ from twisted.internet.task import Clock
 
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import RemoteFailure
-from rtdeliver.interfaces import IDispatcherClient, IRoutingTable
-from rtdeliver.messages import Acknowledgement, Announcement, Bookmark
-from rtdeliver.model import FrontendRef, Revocation, Topic
+from rtdeliver.interfaces import IDispatcherClient, IHistory, IRoutingTable
+from rtdeliver.messages import END, Acknowledgement, Announcement, Bookmark, Entry, HistoryQuery
+from rtdeliver.model import FrontendRef, Place, Revocation, Topic, check_position
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.contract import SynchronousContract
-from tests.fakes import FailingRoutingTable, ScriptedFrontendClient, new_dispatcher
+from tests.contracts.history import event
+from tests.fakes import (
+    FailingRoutingTable,
+    ScriptedFrontendClient,
+    memory_history,
+    new_dispatcher,
+)
 
 T = TypeVar("T")
 
@@ -27,9 +33,9 @@ class DispatcherClientContract(SynchronousContract):
     interface = IDispatcherClient
 
     def make_client(
-        self, dispatcher: Dispatcher, routing_table: IRoutingTable
+        self, dispatcher: Dispatcher, routing_table: IRoutingTable, history: IHistory
     ) -> IDispatcherClient:
-        """Return a client of ``dispatcher``, which has this routing table."""
+        """Return a client of ``dispatcher``, which has this routing table and these histories."""
         raise NotImplementedError
 
     def let_be_answered(self) -> None:
@@ -44,8 +50,11 @@ class DispatcherClientContract(SynchronousContract):
         self.client = self.client_of(self.routing_table)
 
     def client_of(self, routing_table: IRoutingTable) -> IDispatcherClient:
-        dispatcher = new_dispatcher(self.clock, routing_table, ScriptedFrontendClient())
-        return self.make_client(dispatcher, routing_table)
+        history = self.history = memory_history(self.clock)
+        dispatcher = new_dispatcher(
+            self.clock, routing_table, ScriptedFrontendClient(), history=history
+        )
+        return self.make_client(dispatcher, routing_table, history)
 
     def answered(self, answer: Deferred[T]) -> Deferred[T]:
         self.let_be_answered()
@@ -78,6 +87,27 @@ class DispatcherClientContract(SynchronousContract):
         self.assertEqual([ann, stream], list(page.revocations))
         again = self.successResultOf(self.answered(self.client.revocations(page.bookmark)))
         self.assertEqual(((), False), (again.revocations, again.more))
+
+    def test_histories_are_read(self) -> None:
+        conv, likes = Topic("conv:1 \u2603"), Topic("live:red")
+        entries = [Entry(event=event(n, conv), may_repeat=False) for n in range(5)]
+        stored = self.successResultOf(self.history.append(entries))
+        second = check_position(stored[1].event.position)
+        asked = [
+            HistoryQuery(topic=conv, since=second, limit=2),
+            HistoryQuery(topic=likes, limit=2),
+            HistoryQuery(topic=conv, before=END, limit=1),
+            HistoryQuery(topic=conv, before=second, limit=100),
+            HistoryQuery(topic=conv, at=second.at, limit=100),
+            HistoryQuery(topic=conv, rewind=1, limit=100),
+            HistoryQuery(topic=Topic("conv:none"), limit=100),
+            HistoryQuery(topic=conv, since=Place(1, 2, "0" * 16), limit=100),
+        ]
+        pages = self.successResultOf(self.answered(self.client.history(asked)))
+        self.assertEqual(self.successResultOf(self.history.read(asked)), pages)
+        self.assertIsNotNone(pages[0])
+        self.assertIsNone(pages[1])
+        self.assertEqual([], self.successResultOf(self.answered(self.client.history([]))))
 
     def test_an_announcement_is_applied_when_it_fires(self) -> None:
         answer = self.announce({RED: 12, GREEN: 1}, full=True, lease_seconds=20)

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 
 from rtdeliver.config.sections import History, HistoryClass
 from rtdeliver.interfaces import IHistory
-from rtdeliver.messages import LOST_UNKNOWN, Entry, HistoryPage, HistoryQuery, Stored
+from rtdeliver.messages import END, LOST_UNKNOWN, Entry, HistoryPage, HistoryQuery, Stored
 from rtdeliver.model import BEGINNING, Event, Place, Topic, check_position, topic_tag
 from rtdeliver.wire import Draft, encode_event, kept_event, without_position
 from tests.contracts.contract import Contract
@@ -194,6 +194,9 @@ class HistoryContract(Contract):
         first = check_position(following.events[0].position)
         assert ids(self.read(before=first, limit=4).events) == [3, 4, 5, 6]
         assert ids(self.read(before=last, limit=100).events) == [1, 2, 3, 4, 5]
+        newest = self.read(before=END, limit=3)
+        assert ids(newest.events) == [18, 19, 20]
+        assert newest.start.number == 17
         oldest = check_position(forward.events[0].position)
         assert self.read(before=oldest, limit=4).events == ()
 
@@ -211,6 +214,9 @@ class HistoryContract(Contract):
         assert page.head.number == 4
         assert ids(self.read(GREEN, since=place_of(page.events[-1])).events) == [3]
         assert ids(self.read(GREEN, rewind=1).events) == [4], "a single event always fits"
+        assert ids(self.read(GREEN, before=END).events) == [4]
+        last = place_of(self.read(GREEN, rewind=1).events[0])
+        assert ids(self.read(GREEN, before=last).events) == [2, 3]
 
     def test_the_last_events(self) -> None:
         assert self.read(rewind=5).events == ()

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.frontend.frontend import Frontend
-from rtdeliver.interfaces import IDispatcherClient, IFrontendClient, IRoutingTable
+from rtdeliver.interfaces import IDispatcherClient, IFrontendClient, IHistory, IRoutingTable
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.cluster import (
     Network,
@@ -51,6 +51,7 @@ class SimulatedDispatchersTests(DispatcherClientContract, SynchronousTestCase):
         self,
         dispatcher: Dispatcher,
         routing_table: IRoutingTable,
+        history: IHistory,
     ) -> IDispatcherClient:
         caller = new_frontend(self.clock, ScriptedDispatcherClient())
         return SimulatedDispatchers(

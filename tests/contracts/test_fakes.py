@@ -16,6 +16,7 @@ from rtdeliver.interfaces import (
     IActor,
     IDispatcherClient,
     IFrontendClient,
+    IHistory,
     IPeerClient,
     IPresenceClient,
     IPresenceStore,
@@ -140,8 +141,9 @@ class TableDispatcherClientTests(DispatcherClientContract, SynchronousTestCase):
         self,
         dispatcher: Dispatcher,
         routing_table: IRoutingTable,
+        history: IHistory,
     ) -> IDispatcherClient:
-        return TableDispatcherClient(routing_table)
+        return TableDispatcherClient(routing_table, history=history)
 
 
 class ScriptedDispatcherClientTests(DispatcherClientContract, SynchronousTestCase):
@@ -151,6 +153,7 @@ class ScriptedDispatcherClientTests(DispatcherClientContract, SynchronousTestCas
         self,
         dispatcher: Dispatcher,
         routing_table: IRoutingTable,
+        history: IHistory,
     ) -> IDispatcherClient:
         self.dispatcher = dispatcher
         self.answering_table = routing_table
@@ -165,7 +168,15 @@ class ScriptedDispatcherClientTests(DispatcherClientContract, SynchronousTestCas
             announced.addErrback(as_answer).chainDeferred(answer)
         for listing in self.scripted.listings:
             TableDispatcherClient(self.answering_table).frontends().chainDeferred(listing)
-        for told in (self.scripted.announcements, self.scripted.answers, self.scripted.listings):
+        for queries, reading in zip(self.scripted.queries, self.scripted.readings, strict=True):
+            self.history.read(queries).chainDeferred(reading)
+        for told in (
+            self.scripted.announcements,
+            self.scripted.answers,
+            self.scripted.listings,
+            self.scripted.queries,
+            self.scripted.readings,
+        ):
             told.clear()
 
 

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.dispatcher.dispatcher import Dispatcher, TopicStatus
+from rtdeliver.dispatcher.dispatcher import Dispatcher, Published, TopicStatus
 from rtdeliver.errors import StaleIncarnation, Unavailable, Unreachable
 from rtdeliver.messages import Acknowledgement, Announcement, NodeStatus, Route
 from rtdeliver.model import Event, FrontendRef, Gap, Item, Topic
@@ -94,7 +94,10 @@ class DispatcherTestCase(SynchronousTestCase):
         self.successResultOf(self.begin(self.dispatcher.announce(announcement(frontend, counts))))
 
     def publish(self, *drafts: Draft) -> list[Event]:
-        events: list[Event] = self.successResultOf(self.begin(self.dispatcher.publish(drafts)))
+        published: list[Published] = self.successResultOf(
+            self.begin(self.dispatcher.publish(drafts))
+        )
+        events = [each.event for each in published]
         self.clock.advance(0)
         return events
 

@@ -28,6 +28,7 @@ class UncertainDeliveriesTests(SynchronousTestCase):
             settings=Deliveries(settle_seconds=1, uncertain_topics=2),
             route=self.route,
             post=self.post,
+            has_history=lambda topic: topic.startswith("conv:"),
             clock=self.clock,
         )
 

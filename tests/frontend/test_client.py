@@ -11,7 +11,11 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from rtdeliver.config.sections import Access, Presence
 from rtdeliver.dispatcher.dispatcher import Dispatcher
-from rtdeliver.dispatcher.routes import add_control_routes, add_dispatcher_routes
+from rtdeliver.dispatcher.routes import (
+    add_control_routes,
+    add_dispatcher_routes,
+    add_history_routes,
+)
 from rtdeliver.errors import (
     AnsweredNo,
     AnswerLost,
@@ -29,6 +33,7 @@ from rtdeliver.http.routes import new_app
 from rtdeliver.interfaces import (
     IConnections,
     IDispatcherClient,
+    IHistory,
     IOwnerClient,
     IPresenceClient,
     IRoutingTable,
@@ -63,6 +68,7 @@ def routes_of(dispatcher: Dispatcher) -> IResource:
     app = new_app()
     add_dispatcher_routes(app, dispatcher, lambda: NOW)
     add_control_routes(app, dispatcher, Access(), lambda: NOW)
+    add_history_routes(app, dispatcher)
     resource: IResource = app.resource()
     return resource
 
@@ -115,7 +121,7 @@ class HttpDispatcherClientContractTests(DispatcherClientContract, SynchronousTes
     implementation = HttpDispatcherClient
 
     def make_client(
-        self, dispatcher: Dispatcher, routing_table: IRoutingTable
+        self, dispatcher: Dispatcher, routing_table: IRoutingTable, history: IHistory
     ) -> IDispatcherClient:
         agent = MemoryAgent({"d1:8090": routes_of(dispatcher)})
         return HttpDispatcherClient(

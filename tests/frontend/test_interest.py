@@ -16,13 +16,27 @@ from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.errors import AnswerLost, Unavailable, Unreachable
 from rtdeliver.frontend.interest import Interest
 from rtdeliver.frontend.subscriptions import SubscriptionTable
-from rtdeliver.interfaces import IDispatcherClient, IRoutingTable
-from rtdeliver.messages import Acknowledgement, Announcement, Applied, Bookmark, Revocations
+from rtdeliver.interfaces import IDispatcherClient, IHistory, IRoutingTable
+from rtdeliver.messages import (
+    Acknowledgement,
+    Announcement,
+    Applied,
+    Bookmark,
+    HistoryPage,
+    HistoryQuery,
+    Revocations,
+)
 from rtdeliver.model import FrontendRef, Revocation, Topic
 from rtdeliver.revocations.memory import MemoryRevocationStore
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.contracts.dispatcher_client import DispatcherClientContract
-from tests.fakes import PlainGroup, ScriptedDispatcherClient, TableDispatcherClient, new_backoff
+from tests.fakes import (
+    PlainGroup,
+    ScriptedDispatcherClient,
+    TableDispatcherClient,
+    memory_history,
+    new_backoff,
+)
 
 N1 = FrontendRef(node="n1", url="http://10.0.0.5:8081", incarnation="first")
 RED, GREEN, BLUE = (Topic(f"live:{name}") for name in ("red", "green", "blue"))
@@ -531,6 +545,7 @@ class UnreliableDispatchers:
         self._clock = clock
         self.weather = Weather.FINE
         self._store = MemoryRevocationStore(max_revocations=10, now=clock.seconds)
+        self.histories = memory_history(clock)
         self.restart()
 
     def restart(self) -> None:
@@ -564,6 +579,9 @@ class UnreliableDispatchers:
 
     def restore(self, revocations: Sequence[Revocation]) -> Deferred[None]:
         return self._store.add(revocations)
+
+    def history(self, queries: Sequence[HistoryQuery]) -> Deferred[Sequence[HistoryPage | None]]:
+        return self.histories.read(queries)
 
     def holds(self, topic: Topic) -> bool:
         return N1 in result_of(self.routing_table.route(topic)).frontends
@@ -610,9 +628,11 @@ class UnreliableDispatchersTests(DispatcherClientContract, SynchronousTestCase):
         self,
         dispatcher: Dispatcher,
         routing_table: IRoutingTable,
+        history: IHistory,
     ) -> IDispatcherClient:
         client = UnreliableDispatchers(self.clock)
         client.routing_table = routing_table
+        client.histories = history
         return client
 
     def let_be_answered(self) -> None:

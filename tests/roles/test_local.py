@@ -15,6 +15,7 @@ from rtdeliver.interfaces import (
     IDispatcherClient,
     IFrontendClient,
     IFrontendDeliveries,
+    IHistory,
     IPlatform,
     IPresenceClient,
     IRoutingTable,
@@ -53,7 +54,7 @@ class LocalDispatcherClientContractTests(DispatcherClientContract, SynchronousTe
     implementation = LocalDispatcherClient
 
     def make_client(
-        self, dispatcher: Dispatcher, routing_table: IRoutingTable
+        self, dispatcher: Dispatcher, routing_table: IRoutingTable, history: IHistory
     ) -> IDispatcherClient:
         return LocalDispatcherClient(
             announce=dispatcher.announce,
@@ -61,6 +62,7 @@ class LocalDispatcherClientContractTests(DispatcherClientContract, SynchronousTe
             heartbeat=unheard,
             revocations=dispatcher.revocations,
             restore=dispatcher.restore,
+            history=dispatcher.read_history,
         )
 
 
@@ -79,6 +81,7 @@ class LocalPresenceClientContractTests(PresenceClientContract, SynchronousTestCa
             heartbeat=presence.heartbeat,
             revocations=dispatcher.revocations,
             restore=dispatcher.restore,
+            history=dispatcher.read_history,
         )
 
 
@@ -184,6 +187,7 @@ class LocalDispatcherClientTests(SynchronousTestCase):
                     heartbeat=unheard,
                     revocations=dispatcher.revocations,
                     restore=dispatcher.restore,
+                    history=dispatcher.read_history,
                 ).announce(announcement)
             ),
         )
@@ -203,6 +207,7 @@ class BothTests(SynchronousTestCase):
                 heartbeat=unheard,
                 revocations=lambda after: dispatcher.revocations(after),
                 restore=lambda revocations: dispatcher.restore(revocations),
+                history=lambda queries: dispatcher.read_history(queries),
             ),
         )
         dispatcher = new_dispatcher(

@@ -109,13 +109,48 @@ elseif asked == 'before' and meta then
   else
     finish = first_since(topic, meta, at) - 1
   end
-  start = math.max(start, finish - limit)
 end
 
 if not meta then
   return {text(store.count), '', '0', '0', '0', '0', text(lost)}
 end
-local start_place, size = '0', 0
+
+-- Returns the events from one number to another, as many as fit, from one end or the other.
+local function read(from, to, is_backward)
+  local found, size = {}, 0
+  while from <= to and #found < limit do
+    local entries
+    if is_backward then
+      entries = redis.call('XREVRANGE', key, text(to), text(from), 'COUNT',
+        math.min(50, limit - #found))
+      to = to - #entries
+    else
+      entries = redis.call('XRANGE', key, text(from), text(to), 'COUNT',
+        math.min(50, limit - #found))
+      from = from + #entries
+    end
+    for _, entry in ipairs(entries) do
+      size = size + #entry[2][#entry[2]]
+      if #found > 0 and size > most_bytes then
+        return found
+      end
+      found[#found + 1] = entry
+    end
+    if #entries == 0 then
+      return found
+    end
+  end
+  return found
+end
+
+local found, is_backward = {}, asked == 'before'
+if finish > start then
+  found = read(start + 1, finish, is_backward)
+  if is_backward then
+    start = finish - #found
+  end
+end
+local start_place = '0'
 if start >= first then
   local entry = redis.call('XRANGE', key, text(start), '+', 'COUNT', 1)[1]
   local _, stored_at = place_of(entry)
@@ -123,23 +158,8 @@ if start >= first then
 end
 local answer = {text(store.count), meta.epoch, text(meta.number), text(meta.at), text(start),
   start_place, text(lost)}
-local following, count = start + 1, 0
-while following <= finish and count < limit do
-  local entries = redis.call('XRANGE', key, text(following), text(finish), 'COUNT',
-    math.min(50, limit - count))
-  if #entries == 0 then
-    break
-  end
-  for _, entry in ipairs(entries) do
-    local line = entry[2][#entry[2]]
-    size = size + #line
-    if count > 0 and size > most_bytes then
-      limit = count
-      break
-    end
-    answer[#answer + 1], answer[#answer + 2] = entry[1], line
-    count = count + 1
-  end
-  following = start + count + 1
+for i = 1, #found do
+  local entry = found[is_backward and #found + 1 - i or i]
+  answer[#answer + 1], answer[#answer + 2] = entry[1], entry[2][#entry[2]]
 end
 return answer
