@@ -90,7 +90,8 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     :param replaced: whether another process announces itself as the same node.
     :param restored: the topics whose rows the routing table had lost.
     :param heads: the positions of the last events of those topics in the announcement that have a
-        history; an empty one if nothing is stored. Further events are delivered.
+        history; an empty one if nothing is stored. Further events are delivered. ``None`` if the
+        dispatcher keeps no history at all.
     :param received_at: when the dispatcher received the announcement, by its wall clock, in seconds
         since the epoch; 0 if it does not say so.
     :param answered_at: when it answered.
@@ -100,7 +101,7 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     full: bool = False
     replaced: bool = False
     restored: tuple[Topic, ...] = ()
-    heads: Mapping[Topic, str] = {}
+    heads: Mapping[Topic, str] | None = None
     received_at: float = 0
     answered_at: float = 0
 

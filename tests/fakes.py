@@ -31,12 +31,14 @@ from rtdeliver.config.sections import (
     Viewers,
 )
 from rtdeliver.config.sections import Presence as PresenceSettings
+from rtdeliver.deferreds import as_deferred
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.dispatcher.peers import Peers
 from rtdeliver.dispatcher.producers import Producers
 from rtdeliver.dispatcher.tracking import Tracking
 from rtdeliver.errors import AnsweredNo, StreamLost, Unavailable, Unreachable
 from rtdeliver.frontend.frontend import Frontend
+from rtdeliver.frontend.resume import FRESH, Resume
 from rtdeliver.grants import EVERYTHING, Patterns
 from rtdeliver.history.classes import HistoryClasses
 from rtdeliver.history.memory import MemoryHistory
@@ -251,17 +253,21 @@ class TableDispatcherClient:
         found = self.routing_table.nodes()
         return found.addCallbacks(lambda nodes: [node.frontend for node in nodes], _answer_no)
 
-    def announce(self, announcement: Announcement) -> Deferred[Acknowledgement]:
+    @as_deferred
+    async def announce(self, announcement: Announcement) -> Acknowledgement:
         self.announcements.append(announcement)
-        applied = self.routing_table.apply(announcement)
-        return applied.addCallbacks(
-            lambda applied: Acknowledgement(
-                lease_seconds=announcement.lease_seconds,
-                full=not applied.known and not applied.replaced,
-                replaced=applied.replaced,
-                restored=applied.restored,
-            ),
-            _answer_no,
+        topics = [topic for topic, count in announcement.counts.items() if count]
+        try:
+            applied = await self.routing_table.apply(announcement)
+            heads = await self.histories.heads(topics)
+        except Unavailable as error:
+            raise AnsweredNo(error.status, error.message) from None
+        return Acknowledgement(
+            lease_seconds=announcement.lease_seconds,
+            full=not applied.known and not applied.replaced,
+            replaced=applied.replaced,
+            restored=applied.restored,
+            heads={topic: str(place) for topic, place in heads.items()},
         )
 
     def revocations(self, after: Bookmark) -> Deferred[Revocations]:
@@ -523,14 +529,14 @@ class Viewer:
         frontend: Frontend,
         clock: IReactorTime,
         *topics: Topic,
-        comes_back: bool = False,
+        resume: Resume = FRESH,
         identity: Identity | None = None,
     ) -> None:
         self._clock = clock
         frontend.connect(
             topics,
             identity=identity,
-            comes_back=comes_back,
+            resume=resume,
             head=lambda: b"HTTP/1.1 200 OK\r\n\r\n",
             attach=self._attach,
         )
@@ -591,6 +597,7 @@ def new_event(id: str, topic: Topic, data: bytes = b"1") -> Event:
     return encode_event(Draft(topic=topic, type="like", data=data, id=None), id=id, at=1000)
 
 
+HISTORY = History(topics={"conv:*": HistoryClass(events=100, seconds=3600)})
 NOTHING_TRACKED = Latency(receipts_one_in=0, track_one_in=0)
 
 
@@ -605,6 +612,7 @@ def new_frontend(
     topics: int = 1000,
     presence: IPresenceClient | None = None,
     latency: Latency = NOTHING_TRACKED,
+    history: History = HISTORY,
     record: Callable[[HopRecord], None] = lambda _: None,
     public_topics: Patterns = EVERYTHING.subscribe,
     identify: Identify | None = None,
@@ -621,6 +629,7 @@ def new_frontend(
         routing=Routing(),
         presence_settings=PresenceSettings(batch_members=100),
         latency=latency,
+        history=history,
         public_topics=public_topics,
         identify=identify,
         record=record,
@@ -653,9 +662,6 @@ def new_failover(
 ) -> Failover:
     """Servers at these URLs."""
     return Failover(urls=urls, order=order, avoid_seconds=avoid_seconds, clock=clock)
-
-
-HISTORY = History(topics={"conv:*": HistoryClass(events=100, seconds=3600)})
 
 
 def memory_history(clock: IReactorTime, now: Callable[[], float] | None = None) -> IHistory:

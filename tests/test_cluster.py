@@ -93,6 +93,7 @@ def build_frontend(process: Process[Frontend], network: Network) -> Frontend:
         routing=Routing(lease_seconds=LEASE_SECONDS),
         presence_settings=Presence(batch_members=10),
         latency=Latency(),
+        history=History(),
         public_topics=EVERYTHING.subscribe,
         identify=None,
         record=lambda _: None,

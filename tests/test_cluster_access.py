@@ -220,6 +220,7 @@ class World:
             routing=Routing(lease_seconds=5, announce_seconds=1),
             presence_settings=Presence(batch_members=10),
             latency=Latency(),
+            history=History(),
             public_topics=patterns(PUBLIC),
             identify=lambda token: KEY.check(token, now=self.clock.seconds()),
             record=lambda _: None,

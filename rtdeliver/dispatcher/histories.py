@@ -130,13 +130,17 @@ class Histories:
         if not self._claims and self._marks.running:
             self._marks.stop()
 
-    async def heads(self, topics: Iterable[Topic]) -> Mapping[Topic, str]:
+    async def heads(self, topics: Iterable[Topic]) -> Mapping[Topic, str] | None:
         """Return the positions of the last events of those topics that have a history.
+
+        :return: ``None`` if no topic has one.
 
         :raises Unavailable: if the store cannot be reached.
         """
         kept = [topic for topic in topics if self.keep(topic)]
-        if self._history is None or not kept:
+        if self._history is None:
+            return None
+        if not kept:
             return {}
         heads = await self._history.heads(kept)
         return {topic: str(place) for topic, place in heads.items()}

@@ -189,7 +189,9 @@ class Connection:
     @property
     def missed_events(self) -> int:
         """How many events were dropped since its last turn."""
-        return sum(max(0, feed.start - position) for feed, position in self._cursors)
+        return sum(
+            max(0, feed.start - position) for feed, position in self._cursors if feed.past is None
+        )
 
     # Called by the frontend.
 
@@ -273,6 +275,15 @@ class Connection:
         self._cursors = tuple(cursor for cursor in self._cursors if cursor[0] is not feed)
         if self._gaps is not None:
             self._gaps.pop(feed.topic, None)
+
+    def go_back(self, feed: Feed["Connection"], position: int | None) -> None:
+        self._cursors = tuple(cursor for cursor in self._cursors if cursor[0] is not feed)
+        if position is not None:
+            self.wake(((feed, position),))
+
+    def lose(self, topic: Topic, lost: int) -> None:
+        self._counts.dropped["not_kept"] += lost
+        self._note_gap(topic, lost)
 
     def overtaken(self, feed: Feed["Connection"]) -> None:
         if any(cursor[0] is feed and cursor[1] < feed.start for cursor in self._cursors):
@@ -416,6 +427,8 @@ class Connection:
         :return: the data in chunks, how many events it contains, and what is noted of them.
         """
         cursors, self._cursors = self._cursors, ()
+        if len(cursors) > 1:
+            cursors = self._past_first(cursors)
         if len(cursors) == 1:
             [(feed, position)] = cursors
             data, events, end, passage = feed.take(self, position)
@@ -433,6 +446,15 @@ class Connection:
             chunks.append(chunk(self._control))
             self._control = b""
         return chunks[0] if len(chunks) == 1 else b"".join(chunks), events, passage
+
+    def _past_first(self, cursors: tuple[Cursor, ...]) -> tuple[Cursor, ...]:
+        """Return one cursor of which something has to be taken from a history, or all."""
+        for cursor in cursors:
+            feed, position = cursor
+            if position < feed.start and feed.past is not None:
+                self._cursors = tuple(other for other in cursors if other is not cursor)
+                return (cursor,)
+        return cursors
 
     def _take_in_order(self, cursors: Sequence[Cursor]) -> tuple[list[bytes], int, Passage]:
         """Take from several feeds, in the order in which the events were posted."""
@@ -459,7 +481,7 @@ class Connection:
 
     def _note_taken(self, feed: Feed["Connection"], position: int, events: int, end: int) -> None:
         lost = end - position - events
-        if lost:
+        if lost and feed.past is None:
             self._counts.dropped["mailbox_full"] += lost
             self._note_gap(feed.topic, lost)
         if end < feed.end:
@@ -497,11 +519,12 @@ class Connection:
     def _drop(self, cursors: Iterable[Cursor], reason: str) -> None:
         """Count events that will not be sent, under ``reason``.
 
-        Those that a feed has dropped already count as ``mailbox_full``.
+        Those that a feed has dropped already count as ``mailbox_full``, unless they are stored.
         """
         for feed, position in cursors:
             start = max(position, feed.start)
-            self._counts.dropped["mailbox_full"] += start - position
+            if feed.past is None:
+                self._counts.dropped["mailbox_full"] += start - position
             self._counts.dropped[reason] += feed.end - start
             _note_left(feed.tracked_since(position))
 

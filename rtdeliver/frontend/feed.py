@@ -33,11 +33,48 @@ class FeedViewer(Protocol):
     def forget(self, feed: "Feed[Any]") -> None:
         """The viewer no longer watches this topic."""
 
+    def go_back(self, feed: "Feed[Any]", position: int | None) -> None:
+        """The viewer is at another position now; at the end if that is ``None``."""
+
+    def lose(self, topic: Topic, lost: int) -> None:
+        """So many events are lost for the viewer; 0 if nobody knows how many."""
+
     def overtaken(self, feed: "Feed[Any]") -> None:
         """The feed has dropped events, perhaps some that the viewer has not taken.
 
         Called only if ``overflow`` is ``close``.
         """
+
+
+class Part(Protocol):
+    """A part of what a feed has no more."""
+
+    @property
+    def data(self) -> bytes: ...
+
+    @property
+    def events(self) -> int: ...
+
+    @property
+    def end(self) -> int:
+        """The position after it."""
+
+    @property
+    def lost(self) -> int | None:
+        """How many events before it are lost; 0 if nobody knows, ``None`` if none is."""
+
+
+class Past(Protocol):
+    """The events of a topic with history that its feed has no more."""
+
+    def take(self, position: int) -> Part | None:
+        """Return the part that follows a position; ``None`` if it must be read first."""
+
+    def park(self, viewer: FeedViewer, position: int) -> None:
+        """Wake ``viewer`` at its position once the part that follows it was read."""
+
+    def unpark(self, viewer: FeedViewer) -> None:
+        """Forget a viewer that leaves."""
 
 
 V = TypeVar("V", bound=FeedViewer)
@@ -52,7 +89,7 @@ class Feed(Generic[V]):
     Instead of a mailbox, a viewer has a position in the feed: the number of events that were posted
     up to the last one that it took. So a post costs nothing for viewers that wait for a turn
     already. A full feed drops its oldest events. A viewer that missed some notices this when it
-    takes the next ones.
+    takes the next ones; if the topic has a history, it is sent them from there.
 
     :param next_number: returns a higher number for each post in any feed, which puts the posts of
         all feeds in one order.
@@ -72,6 +109,8 @@ class Feed(Generic[V]):
         "_settings",
         "_viewers",
         "end",
+        "knows_past",
+        "past",
         "start",
         "topic",
     )
@@ -82,6 +121,10 @@ class Feed(Generic[V]):
         """The position of the oldest event that is kept."""
         self.end = 0
         """The position after the newest event."""
+        self.past: Past | None = None
+        """What the topic's history has; ``None`` if it has none, as far as is known."""
+        self.knows_past = False
+        """Whether it is known if the topic has a history."""
         self._settings = settings
         self._next_number = next_number
         self._viewers: dict[V, None] = {}
@@ -102,6 +145,9 @@ class Feed(Generic[V]):
     def __iter__(self) -> Iterator[V]:
         return iter(self._viewers)
 
+    def __contains__(self, viewer: V) -> bool:
+        return viewer in self._viewers
+
     def join(self, viewer: V) -> None:
         """Add ``viewer``, which gets what is posted from now on."""
         self._viewers[viewer] = None
@@ -110,6 +156,8 @@ class Feed(Generic[V]):
     def leave(self, viewer: V) -> None:
         """Remove ``viewer``, which then gets none of the events that it has not taken yet."""
         viewer.forget(self)
+        if self.past is not None:
+            self.past.unpark(viewer)
         del self._viewers[viewer]
         if viewer in self._idle:
             del self._idle[viewer]
@@ -128,14 +176,26 @@ class Feed(Generic[V]):
         self._bytes_posted += len(frames.data)
         self._chunks.clear()
         self._make_room()
-        # All viewers share one tuple: one for each would keep the garbage collector busy.
-        cursors = ((self, position),)
-        idle, self._idle = self._idle, {}
-        self._behind += len(idle)
-        for viewer in idle:
-            viewer.wake(cursors)
+        self._wake_idle(position)
         if not self._behind:
             self._clear()
+
+    def skip_to(self, position: int) -> None:
+        """Go on at a later position. Viewers are sent from the history what is before it."""
+        before = self.end
+        self._clear()
+        self.start = self.end = position
+        self._wake_idle(before)
+
+    def resume(self, viewer: V, position: int) -> None:
+        """Let a viewer that has not been sent anything go on after a position."""
+        if viewer not in self._idle:
+            viewer.go_back(self, None)
+            self.advance(viewer, self.end)
+        if position < self.end:
+            del self._idle[viewer]
+            self._behind += 1
+            viewer.go_back(self, position)
 
     def take(self, viewer: V, position: int) -> Taken:
         """Return the events after ``position``, as many as may be sent at a time.
@@ -146,6 +206,8 @@ class Feed(Generic[V]):
         """
         taken = self._chunks.get(position)
         if taken is None:
+            if position < self.start and self.past is not None:
+                return self._take_past(viewer, position, self.past)
             taken = self._chunks[position] = self._make_chunk(position)
         self.advance(viewer, taken[2])
         return taken
@@ -176,6 +238,24 @@ class Feed(Generic[V]):
         """How many bytes are kept for a viewer at ``position``."""
         first = bisect_right(self._ends, position)
         return self._bytes_posted - self._byte_starts[first] if first < len(self._ends) else 0
+
+    def _take_past(self, viewer: V, position: int, past: Past) -> Taken:
+        part = past.take(position)
+        if part is None:
+            past.park(viewer, position)
+            return b"", 0, self.end, NOTHING
+        if part.lost is not None:
+            viewer.lose(self.topic, part.lost)
+        self.advance(viewer, part.end)
+        return part.data, part.events, part.end, NOTHING
+
+    def _wake_idle(self, position: int) -> None:
+        # All viewers share one tuple: one for each would keep the garbage collector busy.
+        cursors = ((self, position),)
+        idle, self._idle = self._idle, {}
+        self._behind += len(idle)
+        for viewer in idle:
+            viewer.wake(cursors)
 
     def _make_chunk(self, position: int) -> Taken:
         first = last = bisect_right(self._ends, position)
@@ -218,7 +298,7 @@ class Feed(Generic[V]):
             del self._numbers[:drop]
             del self._passages[:drop]
             del self._byte_starts[:drop]
-            if self._settings.overflow == "close":
+            if self._settings.overflow == "close" and self.past is None:
                 for viewer in list(self._viewers):
                     viewer.overtaken(self)
 

@@ -13,21 +13,23 @@ from zope.interface import implementer
 
 from rtdeliver.actor import RunQueue
 from rtdeliver.backoff import Backoff
-from rtdeliver.config.sections import Latency, Presence, Routing, Viewers
+from rtdeliver.config.sections import History, Latency, Presence, Routing, Viewers
 from rtdeliver.deferreds import as_deferred
-from rtdeliver.errors import BadRequest, Forbidden, StaleIncarnation, Unavailable
+from rtdeliver.errors import BadRequest, Forbidden, RemoteFailure, StaleIncarnation, Unavailable
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.ages import EventAges, Passage, Stage
 from rtdeliver.frontend.chunked import chunk
 from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.controls import Controls
 from rtdeliver.frontend.feed import Feed, Frames
+from rtdeliver.frontend.histories import Histories, Resumed
 from rtdeliver.frontend.interest import Interest
 from rtdeliver.frontend.members import Members
 from rtdeliver.frontend.permissions import Permissions
 from rtdeliver.frontend.presence_heartbeats import PresenceHeartbeats
 from rtdeliver.frontend.receipts import Receipts
 from rtdeliver.frontend.recent import RecentEvents
+from rtdeliver.frontend.resume import FRESH, Resume
 from rtdeliver.frontend.revocation_reader import RevocationReader
 from rtdeliver.frontend.subscriptions import SubscriptionTable
 from rtdeliver.frontend.supervisor import Supervisor
@@ -43,6 +45,8 @@ from rtdeliver.interfaces import (
     IStreamOwner,
 )
 from rtdeliver.messages import (
+    HistoryPage,
+    HistoryQuery,
     HopRecord,
     Receipt,
     Refreshed,
@@ -83,6 +87,7 @@ class Frontend:
         routing: Routing,
         presence_settings: Presence,
         latency: Latency,
+        history: History,
         node: str,
         incarnation: str,
         max_connections: int,
@@ -99,6 +104,7 @@ class Frontend:
     ) -> None:
         self._settings = settings
         self._now = now
+        self._dispatchers = dispatchers
         self._revoked = Revoked()
         self._revocations = RevocationReader(
             client=dispatchers,
@@ -128,6 +134,7 @@ class Frontend:
         self._interest = Interest(
             wanted=self._table.count,
             all_wanted=self._table.counts,
+            acknowledged=lambda topics, heads: self._histories.note_heads(topics, heads),
             lapsed=self._report_unknown_gaps,
             client=dispatchers,
             clock=clock,
@@ -172,6 +179,15 @@ class Frontend:
             clock=clock,
             settings=presence_settings,
             backoff=new_backoff(),
+        )
+        self._histories = Histories(
+            feed_of=self._table.group,
+            post=self._post,
+            client=dispatchers,
+            settings=history,
+            send_bytes=settings.send_bytes,
+            clock=clock,
+            new_backoff=new_backoff,
         )
         self._recent = RecentEvents(settings=settings, clock=clock)
         self._top_topics = TopTopics(counts=self._table.each_count, clock=clock)
@@ -227,7 +243,7 @@ class Frontend:
         topics: Sequence[Topic],
         *,
         identity: Identity | None = None,
-        comes_back: bool = False,
+        resume: Resume = FRESH,
         heartbeat: bytes = sse.HEARTBEAT,
         head: Callable[[], bytes],
         attach: Callable[[IStreamOwner], None],
@@ -239,8 +255,8 @@ class Frontend:
         a confirmed topic after this frame.
 
         :param identity: who the viewer is; ``None`` for an anonymous viewer.
-        :param comes_back: whether the client had a stream before. It is told that it may have lost
-            events, since none are kept.
+        :param resume: what the client has had before. It is sent what it missed of topics with
+            history, and is told of which topics it may have lost events.
         :param heartbeat: the frame that the viewer gets while there is nothing else.
         :param head: returns what is sent before the first frame, the head of the response. It is
             called once nothing can be refused any more.
@@ -258,9 +274,13 @@ class Frontend:
         if connection.member is not None and self._members.add(connection.member, connection):
             self._presence_heartbeats.came(connection.member)
         self._table.change(connection, add=topics)
-        opened = self._interest.confirmed(topics).addCallback(
-            self._open, connection, topics if comes_back else None, first
-        )
+        confirmed = self._interest.confirmed(topics)
+        if resume is FRESH:
+            opened = confirmed.addCallback(self._open, connection, first)
+        else:
+            opened = Deferred.fromCoroutine(
+                self._go_on(confirmed, connection, topics, resume, first)
+            )
         opened.addErrback(
             lambda failure: log.failure("the first frame of a stream could not be sent", failure)
         )
@@ -278,6 +298,7 @@ class Frontend:
             # It was overtaken, or comes again.
             awaited = tuple(set(change.add).intersection(self._table.topics(connection)))
         await self._interest.confirmed(awaited)
+        self._histories.learn(awaited)
         return self._subscriptions(id)
 
     @as_deferred
@@ -297,6 +318,7 @@ class Frontend:
         self._table.change(connection, add=added, remove=removed)
         self._supervisor.renew(connection, identity)
         await self._interest.confirmed(added)
+        self._histories.learn(added)
         subscriptions = self._subscriptions(id)
         return Refreshed(
             connection=id,
@@ -342,12 +364,24 @@ class Frontend:
             Stage.DELIVERED, Counter(event.at for event in batch if isinstance(event, Event))
         )
         controls: list[Control] = []
-        for frames in self._frames(batch, controls):
-            feed = self._table.group(frames.topic)
-            if feed is not None:
-                feed.post(frames)
+        self._post(self._unseen(batch, controls))
         if controls:
             self._controls.take(controls)
+
+    async def read_history(
+        self, query: HistoryQuery, identity: Identity | None
+    ) -> HistoryPage | None:
+        """Return a page of the history of a topic; ``None`` if it has none.
+
+        :raises Forbidden: if the viewer may not watch the topic.
+        :raises Unavailable: if no dispatcher answers.
+        """
+        self.permissions.check([query.topic], identity)
+        try:
+            [page] = await self._dispatchers.history([query])
+        except RemoteFailure:
+            raise Unavailable("no dispatcher can read the history now; try again later") from None
+        return page
 
     def members(self, topic: Topic, after: str, limit: int) -> TopicMembers:
         names: set[Member] = set()
@@ -405,6 +439,7 @@ class Frontend:
             *self._receipts.samples(),
             *self._tracking.samples(),
             *self._recent.samples(),
+            *self._histories.samples(),
             *self._controls.samples(),
             *self._supervisor.samples(),
             gauge("members", "Members with streams.", len(self._members)),
@@ -419,23 +454,61 @@ class Frontend:
 
     def _report_unknown_gaps(self, topics: Iterable[Topic]) -> None:
         for topic in topics:
-            for viewer in self._table.viewers(topic):
-                viewer.miss(topic, 0)
+            feed = self._table.group(topic)
+            # What is missing of a history was seen when the dispatcher told its last event.
+            if feed is not None and feed.past is None:
+                self._report_gap(topic, 0)
+
+    def _report_gap(self, topic: Topic, lost: int) -> None:
+        for viewer in self._table.viewers(topic):
+            viewer.miss(topic, lost)
+
+    async def _go_on(
+        self,
+        confirmed: Deferred[list[Topic]],
+        connection: Connection,
+        topics: Sequence[Topic],
+        resume: Resume,
+        head: bytes,
+    ) -> None:
+        """Open the stream of a viewer that has had events before, or wants some first."""
+        pending = await confirmed
+        resumed = Resumed()
+        if resume.wants_history:
+            delivered = [topic for topic in topics if topic not in pending]
+            resumed = await self._histories.resume(connection, delivered, resume)
+        lost = [topic for topic in topics if topic not in resumed.resumed]
+        if resume.comes_back:
+            for topic in lost:
+                connection.miss(topic, 0)
+        self._open(
+            pending,
+            connection,
+            head,
+            resumed=resumed.resumed,
+            lost=lost if resume.comes_back else None,
+            heads=resumed.heads,
+        )
 
     def _open(
         self,
         pending: Collection[Topic],
         connection: Connection,
-        lost: Sequence[Topic] | None,
         head: bytes,
+        *,
+        resumed: Sequence[Topic] = (),
+        lost: Sequence[Topic] | None = None,
+        heads: Mapping[Topic, str] | None = None,
     ) -> None:
-        for topic in lost or ():
-            connection.miss(topic, 0)
+        topics = self._table.topics(connection)
+        self._histories.learn(topics)
         frame = sse.connected_frame(
             connection.id,
-            topics=self._table.topics(connection),
+            topics=topics,
             pending=list(pending),
+            resumed=resumed,
             lost=lost,
+            heads=heads,
             heartbeat_seconds=self._settings.heartbeat_seconds,
             receipts_one_in=self._receipts.one_in,
             expires_in_seconds=None
@@ -445,15 +518,18 @@ class Frontend:
         )
         connection.open(head + chunk(frame))
 
-    def _frames(self, batch: Iterable[Item], controls: list[Control]) -> Iterator[Frames]:
-        """Make frames of each run of events of the same topic, if the topic has viewers here.
+    def _post(self, events: Iterable[Event]) -> None:
+        for frames in self._frames(events):
+            feed = self._table.group(frames.topic)
+            if feed is not None:
+                feed.post(frames)
 
-        :param controls: gets the controls of the batch.
-        """
+    def _frames(self, events: Iterable[Event]) -> Iterator[Frames]:
+        """Make frames of each run of events of the same topic, if the topic has viewers here."""
         run: list[Event] = []
         tracked: list[TrackedEvent] = []
         size = 0
-        for event in self._unseen(batch, controls):
+        for event in events:
             if run and (event.topic != run[0].topic or size >= _FRAMES_BYTES):
                 yield _frames_of(run, tracked)
                 run, tracked, size = [], [], 0
@@ -469,16 +545,27 @@ class Frontend:
             yield _frames_of(run, tracked)
 
     def _unseen(self, batch: Iterable[Item], controls: list[Control]) -> Iterator[Event]:
+        """Yield the events that may be sent now.
+
+        :param controls: gets the controls of the batch.
+        """
         for item in batch:
             if isinstance(item, Event):
                 self._delivered += 1
-                if self._recent.seen(item):
+                if item.position:
+                    feed = self._table.group(item.topic)
+                    if feed is not None:
+                        yield from self._histories.admit(feed, item)
+                elif self._recent.seen(item):
                     self._repeated += 1
                 else:
+                    feed = self._table.group(item.topic)
+                    if feed is not None and feed.past is not None:
+                        self._histories.insert(feed)
                     yield item
             elif isinstance(item, Gap):
-                for viewer in self._table.viewers(item.topic):
-                    viewer.miss(item.topic, item.lost)
+                if not item.stored or not self._histories.repair(item.topic):
+                    self._report_gap(item.topic, item.lost)
             else:
                 controls.append(item)
 

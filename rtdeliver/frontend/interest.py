@@ -33,6 +33,8 @@ class Interest:
 
     :param wanted: returns the current number of viewers of a topic.
     :param all_wanted: returns the current number of viewers of every topic that has any.
+    :param acknowledged: called with the topics that dispatchers deliver here from now on, and the
+        positions of the last events of those that have a history; ``None`` if none is kept.
     :param lapsed: called with the topics that the dispatchers had forgotten and know again. What
         was published in between was not delivered here.
     """
@@ -42,6 +44,7 @@ class Interest:
         *,
         wanted: Callable[[Topic], int],
         all_wanted: Callable[[], Mapping[Topic, int]],
+        acknowledged: Callable[[Iterable[Topic], Mapping[Topic, str] | None], None],
         lapsed: Callable[[Iterable[Topic]], None],
         client: IDispatcherClient,
         clock: IReactorTime,
@@ -50,6 +53,7 @@ class Interest:
     ) -> None:
         self._difference = Difference(wanted=wanted, all_wanted=all_wanted, settings=settings)
         self._all_wanted = all_wanted
+        self._acknowledged = acknowledged
         self._lapsed = lapsed
         self._client = client
         self._clock = clock
@@ -203,6 +207,9 @@ class Interest:
             return
         self._difference.acknowledge(announcement)
         self._acknowledged_at = self._clock.seconds()
+        self._acknowledged(
+            [topic for topic, count in announcement.counts.items() if count], answer.heads
+        )
         self._announce_in(0 if self._difference.is_urgent else self._settings.announce_seconds)
         if self._difference.everything:
             return

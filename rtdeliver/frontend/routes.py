@@ -13,7 +13,9 @@ from rtdeliver.errors import BadRequest, Unauthorized, Unavailable
 from rtdeliver.frontend import sse
 from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.frontend.permissions import Permissions
+from rtdeliver.frontend.resume import Resume, resume_of
 from rtdeliver.frontend.takeover import response_head, take_over
+from rtdeliver.http.history import answer_page, history_query
 from rtdeliver.http.replies import PostHandler, Reply, answer, close_after
 from rtdeliver.http.requests import (
     JSON,
@@ -60,7 +62,12 @@ def add_connect_route(app: Klein, frontend: Frontend, sockets: Sockets) -> None:
         viewer = _Viewer(
             topics=topics,
             identity=identity,
-            comes_back=bool(header(request, "Last-Event-ID")),
+            resume=resume_of(
+                last_event_id=header(request, "Last-Event-ID"),
+                since=query_values(request, "since"),
+                rewind=single_value(request, "rewind"),
+                topics=len(topics),
+            ),
             heartbeat=_heartbeat(request),
         )
         _set_stream_fields(request)
@@ -77,6 +84,19 @@ def add_connect_route(app: Klein, frontend: Frontend, sockets: Sockets) -> None:
         return _StreamResource(frontend, viewer, sockets)
 
     add_public_health(app, frontend.missing)
+
+
+def add_history_route(app: Klein, frontend: Frontend) -> None:
+    """Add ``/history``, where viewers page through what they may watch."""
+
+    @app.route("/history", methods=["GET"])
+    async def history(request: Request) -> bytes:
+        query = history_query(request)
+        identity = _identity(request, frontend.permissions)
+        if isinstance(identity, Deferred):
+            identity = await identity
+        page = await shield(frontend.read_history(query, identity))
+        return answer_page(request, query, page)
 
 
 def _not_identified(frontend: Frontend, request: Request, failure: Failure) -> bytes:
@@ -173,7 +193,7 @@ class _Viewer(msgspec.Struct, frozen=True):
 
     topics: list[Topic]
     identity: Identity | None
-    comes_back: bool
+    resume: Resume
     heartbeat: bytes
 
 
@@ -251,7 +271,7 @@ class _StreamResource(Resource):
         self._frontend.connect(
             self._viewer.topics,
             identity=self._viewer.identity,
-            comes_back=self._viewer.comes_back,
+            resume=self._viewer.resume,
             heartbeat=self._viewer.heartbeat,
             head=lambda: response_head(request),
             attach=lambda connection: take_over(request, connection, self._sockets),

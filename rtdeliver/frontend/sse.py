@@ -5,7 +5,7 @@ blank line after it. No frame contains ``retry`` alone. Client libraries read ot
 differently.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rtdeliver.model import ConnectionId, Event, Topic
 from rtdeliver.wire import encode_line
@@ -20,7 +20,7 @@ _STAY_AWAY_SECONDS = 86_400
 
 def event_frame(event: Event) -> bytes:
     """Return the frame of an event, which a browser passes to ``onmessage``."""
-    return b"id: %b\ndata: %b\n\n" % (event.id.encode(), event.line)
+    return b"id: %b\ndata: %b\n\n" % ((event.position or event.id).encode(), event.line)
 
 
 def connected_frame(
@@ -28,7 +28,9 @@ def connected_frame(
     *,
     topics: Sequence[Topic],
     pending: Sequence[Topic],
+    resumed: Sequence[Topic] = (),
     lost: Sequence[Topic] | None = None,
+    heads: Mapping[Topic, str] | None = None,
     heartbeat_seconds: float,
     receipts_one_in: int = 0,
     expires_in_seconds: float | None = None,
@@ -37,8 +39,11 @@ def connected_frame(
     """Return the first frame of a stream.
 
     :param pending: topics that no dispatcher has confirmed yet; left out when there are none.
-    :param lost: the topics of a client that comes back, which may have missed events of them;
-        ``None`` for one that comes for the first time.
+    :param resumed: the topics of a client that comes back, of which it is sent what it missed.
+    :param lost: its other topics, of which it may have missed events; ``None`` for a client that
+        comes for the first time.
+    :param heads: the positions up to which the client is sent what it missed; left out when there
+        is nothing.
     :param heartbeat_seconds: within this time the client is always sent something, if only a
         heartbeat.
     :param receipts_one_in: the share of the events that a page is to tell it has received, as 1 in
@@ -50,8 +55,10 @@ def connected_frame(
     if pending:
         fields["pending"] = sorted(pending)
     if lost is not None:
-        fields["resumed"] = []
+        fields["resumed"] = sorted(resumed)
         fields["lost"] = sorted(lost)
+    if heads:
+        fields["heads"] = heads
     fields["heartbeat_seconds"] = _number(heartbeat_seconds)
     if receipts_one_in:
         fields["receipts_one_in"] = receipts_one_in

@@ -194,6 +194,7 @@ class Supervisor:
         """Return how many events slow viewers missed, and how many streams ended for that."""
         return {
             "events (mailbox_full)": self._counts.dropped["mailbox_full"],
+            "events (not_kept)": self._counts.dropped["not_kept"],
             **{
                 f"streams ({reason.value})": self._closed[reason]
                 for reason in (CloseReason.STALLED, CloseReason.OVERFLOW, CloseReason.FAILED)
@@ -223,7 +224,7 @@ class Supervisor:
             ),
             *(
                 dropped(counts.dropped[reason], at="frontend", reason=reason)
-                for reason in ("closed", "unsubscribed")
+                for reason in ("closed", "unsubscribed", "not_kept")
             ),
             gauge(
                 "mailbox_bytes",

@@ -16,6 +16,7 @@ from rtdeliver.frontend.owners import OwnedConnections
 from rtdeliver.frontend.routes import (
     add_connect_route,
     add_connection_routes,
+    add_history_route,
     add_viewers_route,
     frontend_posts,
 )
@@ -138,6 +139,7 @@ def new_frontend(
         routing=config.routing,
         presence_settings=config.presence,
         latency=config.latency,
+        history=config.history,
         node=node_name(config.node.name),
         incarnation=incarnation,
         max_connections=_max_connections(config.viewers.max_connections),
@@ -198,6 +200,7 @@ def stream_listener(
     )
     add_connection_routes(app, connections)
     add_connect_route(app, frontend, config.sockets)
+    add_history_route(app, frontend)
     resource = CorsResource(origins(config), ValidatingResource(app.resource()))
     base.reloaders["access.cors_origins"] = replacing(
         origins(config), read=origins, use=resource.use_origins

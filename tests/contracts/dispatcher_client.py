@@ -111,7 +111,7 @@ class DispatcherClientContract(SynchronousContract):
 
     def test_an_announcement_is_applied_when_it_fires(self) -> None:
         answer = self.announce({RED: 12, GREEN: 1}, full=True, lease_seconds=20)
-        self.assertEqual(Acknowledgement(lease_seconds=20, full=False), answer)
+        self.assertEqual((20, False), (answer.lease_seconds, answer.full))
         self.assertEqual({"n1": 12}, self.viewers(RED))
         self.assertEqual({"n1": 1}, self.viewers(GREEN))
         [node] = self.successResultOf(self.routing_table.nodes())
@@ -122,6 +122,13 @@ class DispatcherClientContract(SynchronousContract):
         self.announce({RED: 1}, full=True)
         self.announce({GREEN: 1}, full=True)
         self.assertEqual({}, self.viewers(RED))
+
+    def test_the_answer_tells_the_last_event_of_topics_with_history(self) -> None:
+        conv, empty = Topic("conv:1"), Topic("conv:2")
+        entries = [Entry(event=event(n, conv), may_repeat=False) for n in range(3)]
+        stored = self.successResultOf(self.history.append(entries))
+        answer = self.announce({RED: 1, conv: 2, empty: 1, Topic("conv:left"): 0}, full=True)
+        self.assertEqual({conv: stored[2].event.position, empty: ""}, answer.heads)
 
     def test_the_frontends_with_a_valid_lease_are_told(self) -> None:
         self.announce({RED: 1}, full=True, lease_seconds=20)

@@ -28,6 +28,7 @@ class Watcher:
         self.data = b""
         self.events = 0
         self.lost = 0
+        self.told: list[int] = []
 
     def wake(self, cursors: tuple[Cursor]) -> None:
         assert self.cursor is None
@@ -37,6 +38,12 @@ class Watcher:
     def forget(self, feed: Feed["Watcher"]) -> None:
         self.forgotten += 1
         self.cursor = None
+
+    def go_back(self, feed: Feed["Watcher"], position: int | None) -> None:
+        self.cursor = None if position is None else (feed, position)
+
+    def lose(self, topic: Topic, lost: int) -> None:
+        self.told.append(lost)
 
     def overtaken(self, feed: Feed["Watcher"]) -> None:
         self.overtakings += 1

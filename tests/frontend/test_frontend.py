@@ -18,6 +18,7 @@ from rtdeliver.errors import (
 )
 from rtdeliver.frontend.connection import Connection
 from rtdeliver.frontend.frontend import Frontend
+from rtdeliver.frontend.resume import Resume
 from rtdeliver.interfaces import IConnections, IDispatcherClient, IFrontendDeliveries, IStreamOwner
 from rtdeliver.messages import Acknowledgement, Subscriptions, TopicsChange
 from rtdeliver.metrics import Sample
@@ -130,7 +131,7 @@ class ConnectTests(FrontendTestCase):
         self.assertIn(b"\r\n\r\nretry: 3000\nevent: connected\n", viewer.stream.content)
 
     def test_a_viewer_that_comes_back_is_told_that_it_may_have_missed_events(self) -> None:
-        viewer = Viewer(self.frontend, self.clock, RED, GREEN, comes_back=True)
+        viewer = Viewer(self.frontend, self.clock, RED, GREEN, resume=Resume(comes_back=True))
         self.turns()
         [connected] = viewer.control("connected")
         self.assertEqual(([], [GREEN, RED]), (connected["resumed"], connected["lost"]))
@@ -138,7 +139,7 @@ class ConnectTests(FrontendTestCase):
         self.assertNotIn("lost", self.connect(RED).control("connected")[0])
 
     def test_a_viewer_of_nothing_that_comes_back_has_missed_nothing(self) -> None:
-        viewer = Viewer(self.frontend, self.clock, comes_back=True)
+        viewer = Viewer(self.frontend, self.clock, resume=Resume(comes_back=True))
         self.turns()
         self.assertEqual([], viewer.control("connected")[0]["lost"])
         self.assertEqual([], viewer.control("gap"))

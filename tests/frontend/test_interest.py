@@ -1,7 +1,7 @@
 """Tests of rtdeliver.frontend.interest."""
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hypothesis import example, given, settings
@@ -61,10 +61,12 @@ class Node:
             topics_per_viewer=100,
             max_topics=100_000,
         )
+        self.heads: list[tuple[list[Topic], Mapping[Topic, str] | None]] = []
         self.lapses: list[tuple[float, list[Topic]]] = []
         self.interest = Interest(
             wanted=self.table.count,
             all_wanted=self.table.counts,
+            acknowledged=lambda topics, heads: self.heads.append((sorted(topics), heads)),
             lapsed=lambda topics: self.lapses.append((clock.seconds(), sorted(topics))),
             client=client,
             clock=clock,
@@ -566,9 +568,7 @@ class UnreliableDispatchers:
             self._clock.callLater(applied_after, self._apply, announcement, known)
         heard = self.weather in (Weather.FINE, Weather.SLOW)
         told = known if heard else []
-        self._clock.callLater(
-            answered_after, self._answer, answer, told, announcement.lease_seconds
-        )
+        self._clock.callLater(answered_after, self._answer, answer, told, announcement)
         return answer
 
     def frontends(self) -> Deferred[Sequence[FrontendRef]]:
@@ -592,10 +592,18 @@ class UnreliableDispatchers:
         self.emptied = self.emptied and not announcement.full
 
     def _answer(
-        self, answer: Deferred[Acknowledgement], known: list[Applied], lease_seconds: float
+        self, answer: Deferred[Acknowledgement], known: list[Applied], announcement: Announcement
     ) -> None:
         if known:
-            answer.callback(Acknowledgement(lease_seconds=lease_seconds, full=not known[0].known))
+            topics = [topic for topic, count in announcement.counts.items() if count]
+            heads = result_of(self.histories.heads(topics))
+            answer.callback(
+                Acknowledgement(
+                    lease_seconds=announcement.lease_seconds,
+                    full=not known[0].known,
+                    heads={topic: str(place) for topic, place in heads.items()},
+                )
+            )
         else:
             answer.errback(AnswerLost("no answer came"))
 
