@@ -23,6 +23,7 @@ from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.interfaces import (
     IDispatcherClient,
     IFrontendClient,
+    IHistory,
     IRoutingTable,
     IStreamOwner,
 )
@@ -31,18 +32,20 @@ from rtdeliver.messages import (
     Announcement,
     Applied,
     Bookmark,
+    Entry,
     HistoryPage,
     HistoryQuery,
     NodeStatus,
     Revocations,
     Route,
+    Stored,
     TopicMembers,
     TopicsChange,
     TopicViewers,
 )
-from rtdeliver.model import ConnectionId, FrontendRef, Item, Revocation, Topic
+from rtdeliver.model import ConnectionId, FrontendRef, Item, Place, Revocation, Topic
 from rtdeliver.routing.memory import MemoryRoutingTable
-from tests.fakes import PromptStream
+from tests.fakes import PromptStream, memory_history
 
 REQUEST_SECONDS = 5
 """How long a caller waits for an answer."""
@@ -365,8 +368,9 @@ class Store:
     everything, and lost nothing since.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, new_history: Callable[[], IHistory] | None = None) -> None:
         self.clock = clock
+        self._new_history = new_history or (lambda: memory_history(clock))
         self.state = StoreState.PROMPT
         self.whole: set[str] = set()
         self._applied: Counter[str] = Counter()
@@ -375,6 +379,7 @@ class Store:
     def empty(self) -> None:
         """Begin again, as after a restart without a file."""
         self.routing_table = MemoryRoutingTable(clock=self.clock)
+        self.history = self._new_history()
         self.whole.clear()
 
     def apply(self, announcement: Announcement) -> Deferred[Applied]:
@@ -392,6 +397,70 @@ class Store:
         """Note whose lease has ended."""
         statuses = result_of(self.routing_table.nodes())
         self.whole.intersection_update(status.frontend.incarnation for status in statuses)
+
+
+class StoreAccess:
+    """The way of one process to the store: answers come in the order of the questions."""
+
+    def __init__(self, *, store: Store, process: Process[Dispatcher]) -> None:
+        self._store = store
+        self._process = process
+        self._busy_until = 0.0
+
+    def ask(self, question: Callable[[], Deferred[T]]) -> Deferred[T]:
+        """Let the store answer a question in its state."""
+        state, clock = self._store.state, self._store.clock
+        if state is StoreState.AWAY:
+            return fail(Unavailable("the store is away"))
+        now = clock.seconds()
+        if state is StoreState.PROMPT and now > self._busy_until:
+            return question()
+        answer: Deferred[T] = Deferred()
+        seconds = max(now + state.value, self._busy_until + 0.0001) - now
+        self._busy_until = now + seconds
+
+        def carry_out() -> None:
+            result = result_of(question())
+            clock.callLater(seconds / 2, self._process.take, lambda: tell(result))
+
+        def tell(result: T) -> None:
+            if state is StoreState.DEAF:
+                answer.errback(Unavailable("the store did not answer in time"))
+            else:
+                answer.callback(result)
+
+        clock.callLater(seconds / 2, carry_out)
+        return answer
+
+
+@implementer(IHistory)
+class HistoryConnection:
+    """The way of one dispatcher to the histories in the store."""
+
+    def __init__(self, *, store: Store, process: Process[Dispatcher]) -> None:
+        self._store = store
+        self._access = StoreAccess(store=store, process=process)
+
+    def keeps(self, topic: Topic) -> bool:
+        return self._store.history.keeps(topic)
+
+    def append(self, entries: Sequence[Entry]) -> Deferred[Sequence[Stored]]:
+        return self._access.ask(lambda: self._store.history.append(entries))
+
+    def read(self, queries: Sequence[HistoryQuery]) -> Deferred[Sequence[HistoryPage | None]]:
+        return self._access.ask(lambda: self._store.history.read(queries))
+
+    def heads(self, topics: Sequence[Topic]) -> Deferred[Mapping[Topic, Place]]:
+        return self._access.ask(lambda: self._store.history.heads(topics))
+
+    def overdue(self, limit: int) -> Deferred[Sequence[Stored]]:
+        return self._access.ask(lambda: self._store.history.overdue(limit))
+
+    def mark_delivered(self, stored: Sequence[Stored]) -> Deferred[None]:
+        return self._access.ask(lambda: self._store.history.mark_delivered(stored))
+
+    def clear(self, topic: Topic) -> Deferred[int]:
+        return self._access.ask(lambda: self._store.history.clear(topic))
 
 
 @implementer(IRoutingTable)
@@ -415,7 +484,7 @@ class StoreConnection:
         self._store = store
         self._process = process
         self._swept = swept
-        self._busy_until = 0.0
+        self._ask = StoreAccess(store=store, process=process).ask
         self._leases: dict[FrontendRef, float] = {}
 
     def start(self) -> None:
@@ -470,30 +539,6 @@ class StoreConnection:
 
     def forget(self, frontend: FrontendRef) -> Deferred[None]:
         return self._ask(lambda: self._store.routing_table.forget(frontend))
-
-    def _ask(self, question: Callable[[], Deferred[T]]) -> Deferred[T]:
-        state, clock = self._store.state, self._store.clock
-        if state is StoreState.AWAY:
-            return fail(Unavailable("the store is away"))
-        now = clock.seconds()
-        if state is StoreState.PROMPT and now > self._busy_until:
-            return question()
-        answer: Deferred[T] = Deferred()
-        seconds = max(now + state.value, self._busy_until + 0.0001) - now
-        self._busy_until = now + seconds
-
-        def carry_out() -> None:
-            result = result_of(question())
-            clock.callLater(seconds / 2, self._process.take, lambda: tell(result))
-
-        def tell(result: T) -> None:
-            if state is StoreState.DEAF:
-                answer.errback(Unavailable("the store did not answer in time"))
-            else:
-                answer.callback(result)
-
-        clock.callLater(seconds / 2, carry_out)
-        return answer
 
 
 class BrowserStream(PromptStream):

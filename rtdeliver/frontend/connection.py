@@ -451,7 +451,7 @@ class Connection:
         """Return one cursor of which something has to be taken from a history, or all."""
         for cursor in cursors:
             feed, position = cursor
-            if position < feed.start and feed.past is not None:
+            if feed.past is not None and feed.lacks(position):
                 self._cursors = tuple(other for other in cursors if other is not cursor)
                 return (cursor,)
         return cursors

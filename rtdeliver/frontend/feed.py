@@ -1,6 +1,6 @@
 """How the events of one topic are kept until its viewers are sent them, once for all viewers."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
 from itertools import islice
@@ -206,11 +206,24 @@ class Feed(Generic[V]):
         """
         taken = self._chunks.get(position)
         if taken is None:
-            if position < self.start and self.past is not None:
+            if self.past is not None and self.lacks(position):
                 return self._take_past(viewer, position, self.past)
             taken = self._chunks[position] = self._make_chunk(position)
         self.advance(viewer, taken[2])
         return taken
+
+    def lacks(self, position: int) -> bool:
+        """Return whether what follows a position must come from the history of the topic.
+
+        That is so before the oldest event, and within events that were posted together.
+        """
+        return self.past is not None and self.begins_after(position) != position
+
+    def begins_after(self, position: int) -> int:
+        """Return the first position, from this one on, after which the feed has the events."""
+        if position <= self.start:
+            return self.start
+        return self._ends[bisect_left(self._ends, position)]
 
     def since(self, position: int) -> Iterator[tuple[int, bytes, int, Passage]]:
         """Yield the events after ``position`` without taking them; `advance` does that.

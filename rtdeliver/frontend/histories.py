@@ -216,7 +216,7 @@ class Histories:
         else:
             resumed.resumed.append(topic)
         if position is not None:
-            if position < feed.start and past.take(position) is None:
+            if position < feed.end and feed.lacks(position) and past.take(position) is None:
                 past.keep(position, page)
             feed.resume(viewer, min(position, feed.end))
             if page.start.number < page.head.number:

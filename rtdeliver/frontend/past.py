@@ -75,7 +75,7 @@ class StoredPast:
         """Return what follows a position; ``None`` if it must be read first."""
         unreadable = self.order.unreadable_until
         if position < unreadable:
-            end = min(unreadable, self._feed.start)
+            end = min(unreadable, self._feed.begins_after(position))
             return Part(b"", 0, end, end - position)
         return self._parts.get((self, position))
 
@@ -107,13 +107,16 @@ class StoredPast:
         if start is None:
             self._lose(asked)
             return True
-        first = max(asked, min(start, feed.start))
-        lost = None if not page.lost else min(first - asked, max(page.lost, 0))
+        most = feed.begins_after(asked)
+        first = max(asked, min(start, most))
+        lost = None
+        if page.lost and first > asked:
+            lost = min(first - asked, max(page.lost, 0))
         parts: dict[int, Part] = {}
         frames: list[bytes] = []
         size, begin, end = 0, asked, first
         for position, event in enumerate(page.events, start + 1):
-            if first < position <= feed.end:
+            if first < position <= most:
                 frame = sse.event_frame(event)
                 if frames and size + len(frame) > self._send_bytes:
                     parts[begin] = _part(frames, end, lost)
@@ -163,7 +166,7 @@ class StoredPast:
 
     def _lose(self, position: int) -> None:
         """Note that nobody can read what follows a position, up to what the feed has."""
-        self._keep(position, Part(b"", 0, self._feed.start, 0))
+        self._keep(position, Part(b"", 0, self._feed.begins_after(position), 0))
 
     def _keep(self, position: int, part: Part) -> None:
         self._parts.put((self, position), part, len(part.data) + _PART_BYTES)

@@ -196,7 +196,7 @@ class TopicOrder:
         """Go on in another epoch."""
         start, number, offset = page.start, self._last.number, self._segments[-1].offset
         lost = page.lost if self._last.tag else start.number
-        if start.number != number + lost:
+        if lost < 0 or start.number != number + lost:
             # Numbers do not go on. Positions grow by one for the unknown number that is lost.
             offset = self.position + 1 - start.number
         self._begin_epoch(start, offset)

@@ -12,6 +12,7 @@ from rtdeliver.frontend.frontend import Frontend
 from rtdeliver.interfaces import IDispatcherClient, IFrontendClient, IHistory, IRoutingTable
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.cluster import (
+    HistoryConnection,
     Network,
     Process,
     SimulatedDispatchers,
@@ -30,6 +31,7 @@ from tests.fakes import (
     new_dispatcher,
     new_frontend,
 )
+from tests.history import test_stores
 
 STEP_SECONDS = 0.001
 """How long a call is on its way."""
@@ -62,6 +64,17 @@ class SimulatedDispatchersTests(DispatcherClientContract, SynchronousTestCase):
 
     def let_be_answered(self) -> None:
         self.clock.pump([STEP_SECONDS] * 2)
+
+
+class HistoryConnectionTests(test_stores.MemoryHistoryTests):
+    implementation = HistoryConnection
+
+    def new_history(self) -> IHistory:
+        store = Store(self.clock, super().new_history)
+        dispatcher = new_dispatcher(
+            self.clock, MemoryRoutingTable(clock=self.clock), ScriptedFrontendClient()
+        )
+        return HistoryConnection(store=store, process=process_of(dispatcher, "d1", self.clock))
 
 
 class SimulatedFrontendsTests(FrontendClientContract, SynchronousTestCase):
