@@ -205,6 +205,13 @@ class TopicOrder:
         self._waiting.clear()
         self._skip_to(start, offset)
         self._stored = start.number
+        other = self._other
+        self._forget_other_epoch()
+        if other is not None:
+            place = check_position(other.position)
+            if place.tag == start.tag and place.number > start.number:
+                self._waiting[place.number] = other
+                self._stored = max(self._stored, place.number)
 
     def _skip_to(self, place: Place, offset: int | None = None) -> None:
         # The store does not tell when an event came that it has no more.
