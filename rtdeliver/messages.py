@@ -63,6 +63,11 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     after: int = 0
 
     @property
+    def watched(self) -> list[Topic]:
+        """The topics in it that have viewers."""
+        return [*(topic for topic, viewers in self.counts.items() if viewers), *self.held]
+
+    @property
     def is_sequel(self) -> bool:
         """Whether it only makes sense to a table that knows its incarnation."""
         return self.lease_seconds == 0 or ((self.after > 0 or self.part > 0) and not self.full)

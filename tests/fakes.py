@@ -256,10 +256,9 @@ class TableDispatcherClient:
     @as_deferred
     async def announce(self, announcement: Announcement) -> Acknowledgement:
         self.announcements.append(announcement)
-        topics = [topic for topic, count in announcement.counts.items() if count]
         try:
             applied = await self.routing_table.apply(announcement)
-            heads = await self.histories.heads(topics)
+            heads = await self.histories.heads(announcement.watched)
         except Unavailable as error:
             raise AnsweredNo(error.status, error.message) from None
         return Acknowledgement(

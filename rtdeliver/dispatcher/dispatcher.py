@@ -291,9 +291,7 @@ class Dispatcher:
             full=not applied.known and not applied.replaced,
             replaced=applied.replaced,
             restored=applied.restored,
-            heads=await self._histories.heads(
-                topic for topic, count in announcement.counts.items() if count
-            ),
+            heads=await self._histories.heads(announcement.watched),
         )
 
     async def topic(self, topic: Topic) -> TopicStatus:

@@ -216,9 +216,9 @@ class Histories:
         else:
             resumed.resumed.append(topic)
         if position is not None:
+            feed.resume(viewer, min(position, feed.end))
             if position < feed.end and feed.lacks(position) and past.take(position) is None:
                 past.keep(position, page)
-            feed.resume(viewer, min(position, feed.end))
             if page.start.number < page.head.number:
                 resumed.heads[topic] = str(page.head)
 

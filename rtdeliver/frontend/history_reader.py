@@ -109,9 +109,8 @@ class HistoryReader:
 
     def _ask(self) -> None:
         """Send as many requests as may be in flight."""
-        if self._timer is not None:
-            return
-        while self._waiting and self._in_flight < self._settings.reads:
+        # A timer is set while a request has just failed.
+        while self._timer is None and self._waiting and self._in_flight < self._settings.reads:
             batch: list[_Reading] = []
             while self._waiting and len(batch) < self._settings.read_queries:
                 query, reading = self._waiting.popitem(last=False)

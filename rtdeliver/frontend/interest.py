@@ -207,9 +207,7 @@ class Interest:
             return
         self._difference.acknowledge(announcement)
         self._acknowledged_at = self._clock.seconds()
-        self._acknowledged(
-            [topic for topic, count in announcement.counts.items() if count], answer.heads
-        )
+        self._acknowledged(announcement.watched, answer.heads)
         self._announce_in(0 if self._difference.is_urgent else self._settings.announce_seconds)
         if self._difference.everything:
             return

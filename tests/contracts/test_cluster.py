@@ -9,6 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rtdeliver.dispatcher.dispatcher import Dispatcher
 from rtdeliver.frontend.frontend import Frontend
+from rtdeliver.history.classes import HistoryClasses
+from rtdeliver.history.memory import MemoryHistory
 from rtdeliver.interfaces import IDispatcherClient, IFrontendClient, IHistory, IRoutingTable
 from rtdeliver.routing.memory import MemoryRoutingTable
 from tests.cluster import (
@@ -24,6 +26,7 @@ from tests.cluster import (
 from tests.contracts.contract import fired_with
 from tests.contracts.dispatcher_client import DispatcherClientContract
 from tests.contracts.frontend_client import FrontendClientContract
+from tests.contracts.history import LONG_AGO, SETTINGS, HistoryContract
 from tests.contracts.routing_table import AwayRoutingTableContract, RoutingTableContract
 from tests.fakes import (
     ScriptedDispatcherClient,
@@ -31,7 +34,6 @@ from tests.fakes import (
     new_dispatcher,
     new_frontend,
 )
-from tests.history import test_stores
 
 STEP_SECONDS = 0.001
 """How long a call is on its way."""
@@ -66,15 +68,34 @@ class SimulatedDispatchersTests(DispatcherClientContract, SynchronousTestCase):
         self.clock.pump([STEP_SECONDS] * 2)
 
 
-class HistoryConnectionTests(test_stores.MemoryHistoryTests):
+class HistoryConnectionTests(HistoryContract, SynchronousTestCase):
     implementation = HistoryConnection
 
-    def new_history(self) -> IHistory:
-        store = Store(self.clock, super().new_history)
+    def make_history(self) -> IHistory:
+        self.clock = Clock()
+        store = Store(self.clock, self.new_history)
         dispatcher = new_dispatcher(
             self.clock, MemoryRoutingTable(clock=self.clock), ScriptedFrontendClient()
         )
+        self.advance(LONG_AGO)
         return HistoryConnection(store=store, process=process_of(dispatcher, "d1", self.clock))
+
+    def new_history(self) -> IHistory:
+        return MemoryHistory(
+            classes=HistoryClasses(SETTINGS.topics),
+            settings=SETTINGS,
+            clock=self.clock,
+            now=lambda: self.now() / 1000,
+        )
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    def now(self) -> int:
+        return 1_795_417_956_000 + round(1000 * self.clock.seconds())
+
+    def get(self, deferred: Deferred[Any]) -> Any:
+        return fired_with(deferred)
 
 
 class SimulatedFrontendsTests(FrontendClientContract, SynchronousTestCase):

@@ -595,8 +595,7 @@ class UnreliableDispatchers:
         self, answer: Deferred[Acknowledgement], known: list[Applied], announcement: Announcement
     ) -> None:
         if known:
-            topics = [topic for topic, count in announcement.counts.items() if count]
-            heads = result_of(self.histories.heads(topics))
+            heads = result_of(self.histories.heads(announcement.watched))
             answer.callback(
                 Acknowledgement(
                     lease_seconds=announcement.lease_seconds,
