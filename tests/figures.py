@@ -74,9 +74,9 @@ from tests.integration.roles import (
     publish_lines,
     running,
 )
+from tests.integration.sentinel import Sentinel
 from tests.integration.streams import Frame, Stream, Viewers
 from tests.integration.test_netns import measure_delays
-from tests.integration.test_redis_security import Sentinel
 from tests.integration.test_revocations import KEY as REVOKING_KEY
 from tests.integration.test_revocations import World
 from tests.integration.test_revocations import token as revoked_token

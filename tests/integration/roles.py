@@ -67,9 +67,16 @@ def likes_options(dispatcher_urls: Sequence[str], frontend_url: str, database: P
 
 def config_options(settings: Mapping[str, object], path: Path) -> list[str]:
     """Write settings, by table and key, to a file; return the options that name it."""
-    # What JSON writes of numbers, strings, booleans and lists is TOML too.
-    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+    path.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in settings.items()))
     return ["--config", str(path)]
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        items = (f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items())
+        return f"{{{', '.join(items)}}}"
+    # What JSON writes of numbers, strings, booleans and lists is TOML too.
+    return json.dumps(value)
 
 
 def fixed_port(count: int = 1) -> int:

@@ -4,11 +4,8 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import pytest
-import redis
-from redis.exceptions import RedisError
 
 from tests.integration.clusters import (
     PREFIX,
@@ -29,6 +26,7 @@ from tests.integration.roles import (
     fixed_port,
     metrics,
 )
+from tests.integration.sentinel import Sentinel, in_step
 from tests.integration.streams import Viewers
 
 TOPIC = "live:red"
@@ -328,52 +326,6 @@ def test_of_two_redis_one_fails_and_the_others_topics_flow(
 def publish_all(cluster: Cluster, topics: list[str], data: object) -> set[int]:
     """Publish to each topic at the second dispatcher; return the statuses of the answers."""
     return {cluster.publish(1, topic, data).status_code for topic in topics}
-
-
-class Sentinel:
-    """Watches a master and fails over to its replica; a context manager."""
-
-    def __init__(self, master: RedisServer, folder: Path, password: str | None = None) -> None:
-        self.port = fixed_port()
-        self._password = password
-        self._server = find_redis_server()
-        self._file = folder / "sentinel.conf"
-        self._file.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"
-            f"sentinel monitor main 127.0.0.1 {master.port} 1\n"
-            "sentinel down-after-milliseconds main 1000\n"
-            "sentinel failover-timeout main 5000\n"
-            + (f"requirepass {password}\n" if password else "")
-        )
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> "Sentinel":
-        self._process = subprocess.Popen(
-            [self._server, str(self._file), "--sentinel"], stdout=subprocess.DEVNULL
-        )
-        eventually(lambda: self.told().get("num-slaves") == 1, "it knows the replica")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-    def told(self) -> dict[str, Any]:
-        """What it tells of the master; nothing while it does not answer."""
-        try:
-            client = redis.Redis(port=self.port, password=self._password, decode_responses=True)
-            told = client.sentinel_master("main")
-        except RedisError:
-            return {}
-        assert isinstance(told, dict)
-        return told
-
-
-def in_step(replica: RedisServer) -> bool:
-    told = replica.client.info("replication")
-    assert isinstance(told, dict)
-    return bool(told["master_link_status"] == "up")
 
 
 @pytest.mark.parametrize("password", [None, "s3cret"], ids=["open", "with a password"])
