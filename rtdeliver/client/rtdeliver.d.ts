@@ -6,7 +6,7 @@
  *   it connects, and before the last one expires
  * @property {boolean} [withCredentials] whether to send cookies to another origin
  */
-/** @typedef {"connecting" | "open" | "lost" | "closed"} StreamState */
+/** @typedef {"connecting" | "catching up" | "open" | "lost" | "closed"} StreamState */
 /**
  * @template [Data=any]
  * @typedef {object} StreamEvent
@@ -15,6 +15,7 @@
  * @property {string} id
  * @property {number} at when it was accepted, in milliseconds since the epoch
  * @property {Data} data what the producer published
+ * @property {string} [position] its place in the history of its topic, if that has one
  */
 /**
  * @typedef {object} Gap
@@ -41,7 +42,10 @@ export function connect(options: StreamOptions): Stream;
 export class Stream {
     /** @param {StreamOptions} options */
     constructor({ url, topics, token, withCredentials }: StreamOptions);
-    /** "connecting", "open", "lost" while it tries to connect again, or "closed". */
+    /**
+     * "connecting", "catching up" while it gets what it missed, "open", "lost" while it tries to
+     * connect again, or "closed".
+     */
     get state(): StreamState;
     /** What is to be watched, now or once it is connected. */
     get topics(): string[];
@@ -69,7 +73,8 @@ export class Stream {
      */
     onEvent<Data = any>(type: string, listener: (event: StreamEvent<Data>) => void): () => boolean;
     /**
-     * Calls `listener` when events were lost.
+     * Calls `listener` when events were lost, and after a reconnect for all topics of which the
+     * stream does not go on where it was.
      *
      * @param {(gap: Gap) => void} listener
      */
@@ -125,7 +130,7 @@ export type StreamOptions = {
      */
     withCredentials?: boolean | undefined;
 };
-export type StreamState = "connecting" | "open" | "lost" | "closed";
+export type StreamState = "connecting" | "catching up" | "open" | "lost" | "closed";
 export type StreamEvent<Data = any> = {
     topic: string;
     /**
@@ -141,6 +146,10 @@ export type StreamEvent<Data = any> = {
      * what the producer published
      */
     data: Data;
+    /**
+     * its place in the history of its topic, if that has one
+     */
+    position?: string | undefined;
 };
 export type Gap = {
     /**
@@ -165,4 +174,9 @@ export type Disconnection = {
      * whether the stream connects again, with a new token
      */
     reconnect: boolean;
+};
+export type Place = {
+    text: string;
+    number: number;
+    tag: string;
 };

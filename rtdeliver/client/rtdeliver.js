@@ -29,7 +29,7 @@ const QUERY_CHARACTERS = 3_000;
  * @property {boolean} [withCredentials] whether to send cookies to another origin
  */
 
-/** @typedef {"connecting" | "open" | "lost" | "closed"} StreamState */
+/** @typedef {"connecting" | "catching up" | "open" | "lost" | "closed"} StreamState */
 
 /**
  * @template [Data=any]
@@ -39,6 +39,7 @@ const QUERY_CHARACTERS = 3_000;
  * @property {string} id
  * @property {number} at when it was accepted, in milliseconds since the epoch
  * @property {Data} data what the producer published
+ * @property {string} [position] its place in the history of its topic, if that has one
  */
 
 /**
@@ -106,6 +107,15 @@ export class Stream {
 	#failures = 0;
 	/** @type {number | undefined} */
 	#timer;
+	// The last position of each topic with history.
+	/** @type {Map<string, Place>} */
+	#places = new Map();
+	// Those that it must have once it has caught up.
+	/** @type {Map<string, Place>} */
+	#ahead = new Map();
+	// The topics that were watched on the last stream.
+	/** @type {Set<string>} */
+	#before = new Set();
 	// How often it was opened or ended.
 	#openings = 0;
 	// When something came last, and for how long nothing may come.
@@ -136,7 +146,10 @@ export class Stream {
 		this.#open();
 	}
 
-	/** "connecting", "open", "lost" while it tries to connect again, or "closed". */
+	/**
+	 * "connecting", "catching up" while it gets what it missed, "open", "lost" while it tries to
+	 * connect again, or "closed".
+	 */
 	get state() {
 		return this.#state;
 	}
@@ -170,6 +183,7 @@ export class Stream {
 		for (const topic of topics) {
 			this.#wanted.delete(topic);
 			this.#given.delete(topic);
+			this.#places.delete(topic);
 			if (this.#held.has(topic)) this.#left.add(topic);
 		}
 		return this.#changed(topics);
@@ -188,7 +202,8 @@ export class Stream {
 	}
 
 	/**
-	 * Calls `listener` when events were lost.
+	 * Calls `listener` when events were lost, and after a reconnect for all topics of which the
+	 * stream does not go on where it was.
 	 *
 	 * @param {(gap: Gap) => void} listener
 	 */
@@ -299,6 +314,8 @@ export class Stream {
 		// After a failure they go by a request, whose answer tells which is wrong.
 		for (const topic of this.#failures ? [] : this.#wanted) {
 			query.append("topic", topic);
+			const place = this.#places.get(topic);
+			if (place) query.append("since", place.text);
 			if (`${query}`.length > QUERY_CHARACTERS) break;
 		}
 		const source = new EventSource(`${this.#url}/connect?${query}`, {
@@ -312,7 +329,7 @@ export class Stream {
 			});
 		on("message", (event) => this.#received(event));
 		on("connected", (told) => this.#connected(told));
-		on("gap", (gap) => this.#tell("gap", gap));
+		on("gap", (gap) => this.#gap(gap));
 		on("expired", () => {
 			this.#tell("expired");
 			this.#open();
@@ -351,7 +368,7 @@ export class Stream {
 		this.#connection = null;
 	}
 
-	/** @param {{ connection: string, topics: string[], pending?: string[], heartbeat_seconds: number, receipts_one_in?: number, expires_in_seconds?: number }} told */
+	/** @param {{ connection: string, topics: string[], pending?: string[], resumed?: string[], lost?: string[], heads?: Record<string, string>, heartbeat_seconds: number, receipts_one_in?: number, expires_in_seconds?: number }} told */
 	#connected(told) {
 		this.#receiptsOneIn = told.receipts_one_in ?? 0;
 		this.#listen(told.heartbeat_seconds * 1000 * MISSED_HEARTBEATS);
@@ -361,9 +378,37 @@ export class Stream {
 		this.#unsure.clear();
 		this.#sequence = 0;
 		this.#failures = 0;
+		this.#resume(told);
 		if (told.expires_in_seconds !== undefined) this.#renewBefore(told.expires_in_seconds * 1000);
 		// The browser reconnects with the topics that it began with.
 		this.#sync(told.pending);
+	}
+
+	/** @param {{ resumed?: string[], lost?: string[], heads?: Record<string, string> }} told */
+	#resume({ resumed = [], lost = [], heads = {} }) {
+		this.#ahead.clear();
+		for (const [topic, text] of Object.entries(heads)) {
+			const [head, place] = [placeOf(text), this.#places.get(topic)];
+			if (place && resumed.includes(topic) && isBefore(place, head)) this.#ahead.set(topic, head);
+			else if (!resumed.includes(topic) && !lost.includes(topic)) this.#places.set(topic, head);
+		}
+		// Of the others that were lost the server tells by itself.
+		const topics = [...this.#before].filter(
+			(topic) => !resumed.includes(topic) && !lost.includes(topic) && this.#wanted.has(topic),
+		);
+		this.#before = new Set(this.#wanted);
+		if (topics.length) this.#gap({ lost: null, topics });
+	}
+
+	/** @param {Gap} gap */
+	#gap(gap) {
+		for (const topic of gap.topics) this.#ahead.delete(topic);
+		this.#tell("gap", gap);
+		this.#caughtUp();
+	}
+
+	#caughtUp() {
+		if (this.#state === "catching up" && !this.#ahead.size) this.#become("open");
 	}
 
 	/** @param {string} topic */
@@ -379,7 +424,9 @@ export class Stream {
 			if (this.#isGiven(topic)) this.#given.add(topic);
 		}
 		for (const topic of removed) {
-			for (const topics of [this.#held, this.#given, this.#wanted]) topics.delete(topic);
+			for (const topics of [this.#held, this.#given, this.#wanted, this.#places]) {
+				topics.delete(topic);
+			}
 		}
 		if (added.length || removed.length) this.#tell("topics", { added, removed });
 	}
@@ -473,9 +520,26 @@ export class Stream {
 	#received(event) {
 		// What was on its way when its topic was given up.
 		if (!this.#wanted.has(event.topic) && !this.#given.has(event.topic)) return;
+		if (event.position && !this.#moveTo(event.topic, placeOf(event.position))) return;
 		if (this.#receiptsOneIn && crc32(event.id) * this.#receiptsOneIn < 2 ** 32) this.#note(event.id);
 		this.#tell(`event ${event.type}`, event);
 		this.#tell("event *", event);
+		this.#caughtUp();
+	}
+
+	/**
+	 * Notes the place of an event; returns whether it is a new one.
+	 *
+	 * @param {string} topic
+	 * @param {Place} place
+	 */
+	#moveTo(topic, place) {
+		const before = this.#places.get(topic);
+		if (before?.tag === place.tag && !isBefore(before, place)) return false;
+		this.#places.set(topic, place);
+		const head = this.#ahead.get(topic);
+		if (head && !isBefore(place, head)) this.#ahead.delete(topic);
+		return true;
 	}
 
 	/**
@@ -549,7 +613,7 @@ export class Stream {
 		}
 		if (this.#settled === connection) return;
 		this.#settled = connection;
-		this.#become("open");
+		this.#become(this.#ahead.size ? "catching up" : "open");
 	}
 
 	#difference() {
@@ -635,6 +699,25 @@ export class Stream {
 		const [response] = await this.#fetch(topicsOf(connection));
 		if (connection === this.#connection && (!response || response.status === 404)) this.#lose();
 	};
+}
+
+/** @typedef {{ text: string, number: number, tag: string }} Place */
+
+/**
+ * @param {string} text a position
+ * @returns {Place}
+ */
+function placeOf(text) {
+	const [, number, tag] = text.split("-");
+	return { text, number: Number(number), tag };
+}
+
+/**
+ * @param {Place} place
+ * @param {Place} other
+ */
+function isBefore(place, other) {
+	return place.tag === other.tag && place.number < other.number;
 }
 
 /** @param {string} connection */

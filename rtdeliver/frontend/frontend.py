@@ -487,7 +487,6 @@ class Frontend:
             head,
             resumed=resumed.resumed,
             lost=lost if resume.comes_back else None,
-            heads=resumed.heads,
         )
 
     def _open(
@@ -498,7 +497,6 @@ class Frontend:
         *,
         resumed: Sequence[Topic] = (),
         lost: Sequence[Topic] | None = None,
-        heads: Mapping[Topic, str] | None = None,
     ) -> None:
         topics = self._table.topics(connection)
         self._histories.learn(topics)
@@ -508,7 +506,7 @@ class Frontend:
             pending=list(pending),
             resumed=resumed,
             lost=lost,
-            heads=heads,
+            heads=self._histories.heads(topics),
             heartbeat_seconds=self._settings.heartbeat_seconds,
             receipts_one_in=self._receipts.one_in,
             expires_in_seconds=None

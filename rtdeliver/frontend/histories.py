@@ -35,12 +35,10 @@ class Resumed(msgspec.Struct):
 
     :ivar resumed: those of which it is sent all that it missed.
     :ivar lost: those of which it may have missed something.
-    :ivar heads: the positions that it has to catch up with.
     """
 
     resumed: list[Topic] = msgspec.field(default_factory=list)
     lost: list[Topic] = msgspec.field(default_factory=list)
-    heads: dict[Topic, str] = msgspec.field(default_factory=dict)
 
 
 class _Repair:
@@ -108,6 +106,18 @@ class Histories:
                 feed.knows_past = True
                 if topic in heads:
                     self._note_head(feed, read_position(heads[topic]) or BEGINNING)
+
+    def heads(self, topics: Iterable[Topic]) -> dict[Topic, str]:
+        """Return the positions of the last events that came here, of topics with history."""
+        if not self._are_kept:
+            return {}
+        heads: dict[Topic, str] = {}
+        for topic in topics:
+            feed = self._feed_of(topic)
+            past = None if feed is None else _past_of(feed)
+            if past is not None and past.order.last.tag:
+                heads[topic] = str(past.order.last)
+        return heads
 
     def learn(self, topics: Iterable[Topic]) -> None:
         """Find out which of these have a history, as far as that is not known."""
@@ -219,8 +229,6 @@ class Histories:
             feed.resume(viewer, min(position, feed.end))
             if position < feed.end and feed.lacks(position) and past.take(position) is None:
                 past.keep(position, page)
-            if page.start.number < page.head.number:
-                resumed.heads[topic] = str(page.head)
 
     def _learn(self, page: Page, feed: Feed[Connection]) -> None:
         if page is not None and self._feed_of(feed.topic) is feed:

@@ -69,7 +69,9 @@ def resume_of(*, last_event_id: str, since: Sequence[str], rewind: str, topics: 
         place = read_position(last_event_id)
         if place is not None:
             return Resume(comes_back=True, places=(place,))
-        return Resume(comes_back=True, at=time_of(last_event_id))
+        at = time_of(last_event_id)
+        if at is not None or not places:
+            return Resume(comes_back=True, at=at)
     if places:
         return Resume(comes_back=True, places=places)
     most = _MOST_REWIND // max(1, topics)

@@ -42,8 +42,8 @@ def connected_frame(
     :param resumed: the topics of a client that comes back, of which it is sent what it missed.
     :param lost: its other topics, of which it may have missed events; ``None`` for a client that
         comes for the first time.
-    :param heads: the positions up to which the client is sent what it missed; left out when there
-        is nothing.
+    :param heads: the positions of the last events of those topics that have a history: a client
+        that comes back has caught up once it has these; left out when there are none.
     :param heartbeat_seconds: within this time the client is always sent something, if only a
         heartbeat.
     :param receipts_one_in: the share of the events that a page is to tell it has received, as 1 in

@@ -1,5 +1,6 @@
 """HTTP paths of the live-video app."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from rtdeliver.http.requests import (
     TOKEN_COOKIE,
     bearer_token,
     client_address,
+    header,
     media_type,
     post_of,
     token_cookie,
@@ -35,6 +37,9 @@ from rtdeliver.likes.page import PageFile
 from rtdeliver.likes.people import People, Session
 from rtdeliver.likes.videos import Videos
 from rtdeliver.model import Member
+
+# A browser takes gzip if it names that, with no quality or another one than 0.
+_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
 
 
 def add_page_routes(
@@ -286,8 +291,14 @@ def _send_file(request: Request, file: PageFile, frontend: str) -> bytes:
         f" connect-src 'self' {frontend}; base-uri 'none'; form-action 'none';"
         f" frame-ancestors 'none'",
     )
-    cached: Any = request.setETag(file.etag.encode())
+    request.setHeader("Vary", "Accept-Encoding")
+    content, etag = file.content, f'"{file.digest}"'
+    if _GZIP.search(header(request, "Accept-Encoding")):
+        request.setHeader("Content-Encoding", "gzip")
+        content, etag = file.compressed, f'"{file.digest}-gzip"'
+    # Each form has a name of its own (RFC 9110, 8.8.3).
+    cached: Any = request.setETag(etag.encode())
     if cached:
         return b""
-    request.setHeader("Content-Length", str(len(file.content)))
-    return b"" if request.method == b"HEAD" else file.content
+    request.setHeader("Content-Length", str(len(content)))
+    return b"" if request.method == b"HEAD" else content

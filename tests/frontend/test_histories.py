@@ -147,7 +147,7 @@ class ResumeTests(HistoriesTestCase):
         viewer = self.come_back(events[-1], CONV)
         [connected] = viewer.control("connected")
         self.assertEqual(([CONV], []), (connected["resumed"], connected["lost"]))
-        self.assertNotIn("heads", connected)
+        self.assertEqual({CONV: events[-1].position}, connected["heads"])
         self.assertEqual(["connected"], self.kinds(viewer))
 
     def test_what_the_store_has_no_more_is_told_and_the_rest_is_sent(self) -> None:
@@ -321,6 +321,14 @@ class AskTests(SynchronousTestCase):
         place, other = f"5-1-{'a' * 16}", f"6-1-{'b' * 16}"
         resume = resume_of(last_event_id=place, since=[other], rewind="3", topics=1)
         self.assertEqual((check_position(place),), resume.places)
+        at = "1795417956000-3-abcdef"
+        resume = resume_of(last_event_id=at, since=[other], rewind="", topics=1)
+        self.assertEqual(((), 1795417956000), (resume.places, resume.at))
+
+    def test_an_id_that_tells_nothing_does_not_win(self) -> None:
+        other = f"6-1-{'b' * 16}"
+        resume = resume_of(last_event_id="mine", since=[other], rewind="", topics=1)
+        self.assertEqual((check_position(other),), resume.places)
 
 
 class OrderTests(HistoriesTestCase):

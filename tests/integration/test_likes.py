@@ -1264,19 +1264,29 @@ def test_pages_of_other_origins_may_load_the_client_module(app: Site) -> None:
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
+@pytest.mark.parametrize("accepted", ["gzip, deflate, br", "", "identity", "gzip;q=0", "br"])
 @pytest.mark.parametrize("path", ["/", "/rtdeliver.js"])
 def test_a_file_is_sent_again_only_if_it_has_changed_and_never_to_head(
-    app: Site, path: str
+    app: Site, path: str, accepted: str
 ) -> None:
-    answer = app.client.get(path)
-    head = app.client.head(path)
-    same = app.client.get(path, headers={"If-None-Match": answer.headers["ETag"]})
-    other = app.client.get(path, headers={"If-None-Match": '"other"'})
+    fields = {"Accept-Encoding": accepted}
+    answer = app.client.get(path, headers=fields)
+    head = app.client.head(path, headers=fields)
+    etag = answer.headers["ETag"]
+    same = app.client.get(path, headers={**fields, "If-None-Match": etag})
+    other = app.client.get(path, headers={**fields, "If-None-Match": '"other"'})
+    plain = app.client.get(path, headers={"Accept-Encoding": "identity"})
 
     assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-cache")
     assert answer.content
     assert (head.status_code, head.content) == (200, b"")
-    assert head.headers["Content-Length"] == str(len(answer.content))
+    is_compressed = accepted == "gzip, deflate, br"
+    assert answer.headers.get("Content-Encoding") == ("gzip" if is_compressed else None)
+    assert answer.headers["Vary"] == "Accept-Encoding"
+    assert answer.content == plain.content
+    assert (etag == plain.headers["ETag"]) is not is_compressed
+    assert answer.headers["Content-Length"] == head.headers["Content-Length"]
+    assert int(head.headers["Content-Length"]) <= len(answer.content)
     assert head.headers["ETag"] == answer.headers["ETag"]
     assert (same.status_code, same.content) == (304, b"")
     assert (other.status_code, other.content) == (200, answer.content)

@@ -22,6 +22,7 @@ const UNDELIVERED = "Saved, but not delivered live: others will see it when they
 /** @type {Record<string, string>} */
 const STATES = {
 	connecting: "Connecting…",
+	"catching up": "Catching up…",
 	open: "Connected",
 	lost: "Connection lost. Reconnecting…",
 	closed: "Disconnected",
@@ -49,6 +50,7 @@ const videos = new Map();
 let stream;
 /** @type {string} */
 let video;
+let loaded = false;
 let likes = 0;
 /** @type {Map<number, number>} */
 let minutes = new Map();
@@ -101,21 +103,29 @@ function listen() {
 		const other = names.find((name) => name !== backend.member);
 		if (other) people.seen(other, seen);
 	});
-	stream.onGap(() => setTimeout(loadAll, Math.random() * SPREAD_MS));
+	stream.onGap(({ topics }) => {
+		const lost = (/** @type {string} */ kind) => topics.some((topic) => topic.startsWith(kind));
+		if (lost("comments:")) soon(loadVideo);
+		if (lost("conv:")) soon(() => people.reload());
+		if (lost("conv:") || lost("presence:") || lost("members")) soon(loadPeople);
+	});
 	stream.onExpired(() => expire());
 	stream.onDisconnected(({ reason }) => expire(`You were ${reason || "disconnected"}.`));
 	stream.onState((state) => {
 		byId("state").dataset.state = state;
 		byId("state").textContent = STATES[state];
+		if (state !== "open" || loaded) return;
 		// The stream brings what is published from now on; this loads what was before.
-		if (state === "open") loadAll();
+		loaded = true;
+		loadVideo();
+		loadPeople();
+		people.reload();
 	});
 }
 
-function loadAll() {
-	loadVideo();
-	loadPeople();
-	people.reload();
+/** @param {() => void} load */
+function soon(load) {
+	setTimeout(load, Math.random() * SPREAD_MS);
 }
 
 async function loadVideo() {
@@ -290,6 +300,7 @@ function addForms({ crowd_likes_per_second: each, crowd_seconds: seconds }) {
 		password.value = "";
 		comments.clear();
 		become();
+		loaded = false;
 		stream.reconnect();
 		byId("say-text").focus();
 		return true;
@@ -297,6 +308,7 @@ function addForms({ crowd_likes_per_second: each, crowd_seconds: seconds }) {
 	byId("leave").onclick = async () => {
 		await attempt(() => backend.leave());
 		expire();
+		loaded = false;
 		stream.reconnect();
 	};
 	/**
