@@ -105,6 +105,10 @@ export class Stream {
 	// After a refusal each alone, to find out which it was.
 	#atOnce = Infinity;
 	#failures = 0;
+	// Whether a topic, or all of the request, may be wrong.
+	#isRefused = false;
+	// Whether the server has said when to come back, which only the browser knows.
+	#isBusy = false;
 	/** @type {number | undefined} */
 	#timer;
 	// The last position of each topic with history.
@@ -311,8 +315,8 @@ export class Stream {
 		if (opening !== this.#openings) return;
 		const query = new URLSearchParams({ heartbeat: "event" });
 		if (token) query.set("token", token);
-		// After a failure they go by a request, whose answer tells which is wrong.
-		for (const topic of this.#failures ? [] : this.#wanted) {
+		// After a refusal they go by a request, whose answer tells which is wrong.
+		for (const topic of this.#isRefused ? [] : this.#wanted) {
 			query.append("topic", topic);
 			const place = this.#places.get(topic);
 			if (place) query.append("since", place.text);
@@ -336,6 +340,7 @@ export class Stream {
 		});
 		on("topics", (change) => this.#changedThere(change));
 		on("disconnected", (told) => this.#disconnected(told));
+		on("busy", () => (this.#isBusy = true));
 		on("heartbeat", () => {});
 		source.onerror = () => this.#failed(source.url);
 		this.#source = source;
@@ -370,6 +375,7 @@ export class Stream {
 
 	/** @param {{ connection: string, topics: string[], pending?: string[], resumed?: string[], lost?: string[], heads?: Record<string, string>, heartbeat_seconds: number, receipts_one_in?: number, expires_in_seconds?: number }} told */
 	#connected(told) {
+		this.#isRefused = this.#isBusy = false;
 		this.#receiptsOneIn = told.receipts_one_in ?? 0;
 		this.#listen(told.heartbeat_seconds * 1000 * MISSED_HEARTBEATS);
 		this.#connection = told.connection;
@@ -491,14 +497,21 @@ export class Stream {
 		clearTimeout(this.#renewal);
 		const opening = this.#openings;
 		if (this.#state !== "lost") this.#become("lost");
-		// The browser tries again by itself, when it was told to, unless it was refused.
-		if (opening !== this.#openings || this.#source?.readyState !== EventSource.CLOSED) return;
+		if (opening !== this.#openings) return;
+		if (this.#source?.readyState !== EventSource.CLOSED) {
+			// The browser tries again by itself, when it was told to. It knows one position only.
+			if (this.#isBusy || !this.#places.size) return;
+			this.#drop();
+			this.#retry(() => this.#open());
+			return;
+		}
 		// An EventSource does not tell why it was refused.
 		const status = await fetch(url, { ...this.#options(), method: "HEAD" }).then(
 			(response) => response.status,
 			() => 0,
 		);
 		if (opening !== this.#openings) return;
+		this.#isRefused = status >= 400 && status < 500;
 		if (status === 204) this.#disconnected({ reason: "", reconnect: false });
 		else this.#retry(() => this.#open());
 	}

@@ -18,6 +18,9 @@ COMMENTS = "comments:*"
 PUBLIC = ("live:*", COMMENTS, "members")
 """The topics that visitors without a name watch, as patterns."""
 
+KEPT = (COMMENTS, "conv:*")
+"""The topics whose events are kept for visitors who were away, as patterns."""
+
 MEMBERS_TOPIC = Topic("members")
 """The topic of events about who has come to the app."""
 

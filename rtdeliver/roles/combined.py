@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.interfaces import IListeningPort
 
-from rtdeliver.config.sections import SAME_HOST, Config
+from rtdeliver.config.sections import SAME_HOST, Config, HistoryClass
 from rtdeliver.dispatcher.client import HttpFrontendClient
 from rtdeliver.dispatcher.producers import Producers
 from rtdeliver.dispatcher.routes import add_watchers_routes, dispatcher_posts
@@ -15,6 +16,7 @@ from rtdeliver.frontend.routes import add_connection_routes, add_viewers_route, 
 from rtdeliver.http.routes import new_app
 from rtdeliver.latency.routes import add_records_route
 from rtdeliver.likes.app import LikesApp
+from rtdeliver.likes.model import KEPT as APP_KEPT
 from rtdeliver.likes.model import PUBLIC as APP_TOPICS
 from rtdeliver.process.host import IHost
 from rtdeliver.process.service import RoleService
@@ -40,6 +42,7 @@ from rtdeliver.roles.local import LocalDispatcherClient, LocalFrontendClient, Lo
 from rtdeliver.roles.records import Records
 
 _INTERNAL = "tcp:8090:interface=127.0.0.1"
+_APP_HISTORY = {pattern: HistoryClass(events=500, seconds=86_400) for pattern in APP_KEPT}
 
 
 def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
@@ -47,6 +50,8 @@ def build_combined(config: Config, reactor: Any, host: IHost) -> RoleService:
 
     :raises ConfigError: if a setting that the role needs is missing or wrong.
     """
+    if config.listeners.app and not config.history.topics:
+        config = replace(config, history=replace(config.history, topics=_APP_HISTORY))
     base = RoleBase("rtcombined", config, reactor, host)
     incarnation = new_incarnation()
     dispatchers = LocalDispatcherClient(

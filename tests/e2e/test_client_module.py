@@ -15,6 +15,7 @@ from rtdeliver.sampling import is_sampled
 from tests.campaign.network import Mode, Network
 from tests.e2e.serving import serving
 from tests.e2e.tabs import Tabs
+from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
     DEADLINE_SECONDS,
     HTTP,
@@ -493,6 +494,102 @@ def test_a_stream_comes_back_with_all_topics_after_the_server_was_killed(
         for topic in ("live:old", "live:red", "live:blue", "live:green"):
             publish(server, {"topic": topic, "data": topic})
         wait_data(page, "before", "live:red", "live:blue", "live:green")
+
+
+@pytest.fixture
+def kept(folder: Path, options: list[str]) -> Iterator[list[str]]:
+    """Options with which some topics have a history, which outlives the server."""
+    (folder / "kept.toml").write_text(
+        CONFIG + 'history.topics = {"conv:*" = {events = 200, seconds = 3600}}\n'
+        "history.overlap_seconds = 0.1\n"
+    )
+    with RedisServer() as redis:
+        others = options[options.index("--token-key-file") :]
+        yield ["--config", str(folder / "kept.toml"), "--redis", redis.url, *others]
+
+
+def publish_numbers(server: RoleProcess, topic: str, *numbers: int) -> None:
+    for number in numbers:
+        # A server that has just begun may not have its Redis yet.
+        event = {"topic": topic, "data": number}
+        eventually(lambda e=event: publish(server, e).status_code == 202, "it is accepted")  # type: ignore[misc]
+
+
+def data_of(page: Any, topic: str) -> list[int]:
+    data: list[int] = page.evaluate(
+        "(topic) => seen.events.filter((e) => e.topic === topic).map((e) => e.data)", topic
+    )
+    return data
+
+
+def test_topics_with_history_go_on_where_each_of_them_was(page: Any, kept: list[str]) -> None:
+    port = fixed_port()
+    with at(port, kept) as server:
+        watch(page, server, "conv:one", "conv:two", "conv:quiet", "live:red")
+        publish_numbers(server, "conv:one", *range(1, 30))
+        publish_numbers(server, "conv:two", 1, 2, 3)
+        publish_numbers(server, "conv:quiet", 0)
+        publish_numbers(server, "live:red", 1)
+        eventually(lambda: data_of(page, "live:red") == [1], "all came")
+        server.stop()
+        wait_states(page, "open", "lost")
+    # It publishes before the page is back.
+    with combined("--public", LOOPBACK, *kept) as other:
+        publish_numbers(other, "conv:one", *range(30, 60))
+        publish_numbers(other, "conv:two", 4)
+        publish_numbers(other, "conv:quiet", 1)
+        publish_numbers(other, "live:red", 2)
+    with at(port, kept) as server:
+        wait_states(page, "open", "lost", "catching up", "open")
+        publish_numbers(server, "conv:one", 60)
+        eventually(lambda: data_of(page, "conv:one")[-1] == 60, "the last one came")
+    assert data_of(page, "conv:one") == list(range(1, 61))
+    assert data_of(page, "conv:two") == [1, 2, 3, 4]
+    assert data_of(page, "conv:quiet") == [0, 1]
+    assert page.evaluate("seen.gaps") == [{"lost": None, "topics": ["live:red"]}]
+
+
+def test_what_a_restart_of_the_store_lost_is_told(page: Any, kept: list[str]) -> None:
+    port = fixed_port()
+    index = kept.index("--redis")
+    in_memory = [*kept[:index], *kept[index + 2 :]]
+    with at(port, in_memory) as server:
+        watch(page, server, "conv:one")
+        publish_numbers(server, "conv:one", 1, 2)
+        wait_data(page, 1, 2)
+        server.stop()
+        wait_states(page, "open", "lost")
+    with at(port, in_memory) as server:
+        wait_states(page, "open", "lost", "open")
+        publish_numbers(server, "conv:one", 3)
+        wait_data(page, 1, 2, 3)
+    assert page.evaluate("seen.gaps") == [{"lost": None, "topics": ["conv:one"]}]
+
+
+def test_an_eventsource_goes_on_where_it_was(page: Any, kept: list[str]) -> None:
+    """Without the module: a browser tells the last id by itself."""
+    port = fixed_port()
+    with at(port, kept) as server:
+        page.evaluate(
+            """(url) => {
+                Object.assign(window, { numbers: [], connections: 0 });
+                const source = new EventSource(url);
+                source.onmessage = ({ data }) => numbers.push(JSON.parse(data).data);
+                source.addEventListener("connected", () => connections++);
+            }""",
+            f"{server.url('public')}/connect?topic=conv:one",
+        )
+        page.wait_for_function("connections === 1")
+        publish_numbers(server, "conv:one", *range(1, 20))
+        page.wait_for_function("numbers.length === 19")
+        server.stop()
+    with combined("--public", LOOPBACK, *kept) as other:
+        publish_numbers(other, "conv:one", *range(20, 40))
+    with at(port, kept) as server:
+        page.wait_for_function("connections === 2")
+        publish_numbers(server, "conv:one", 40)
+        page.wait_for_function("numbers.length >= 40")
+    assert page.evaluate("numbers") == list(range(1, 41))
 
 
 def test_a_stream_comes_back_after_a_drain(page: Any, options: list[str]) -> None:

@@ -6,19 +6,23 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from tests.integration import roles
 from tests.integration.conftest import WriteConfig
+from tests.integration.redis_server import RedisServer
 from tests.integration.roles import (
     DEADLINE_SECONDS,
+    LOOPBACK,
     ROOT,
     RoleProcess,
     combined,
     eventually,
+    fixed_port,
     metrics,
     publish,
 )
@@ -206,6 +210,96 @@ def test_each_event_is_seen_before_the_next_one_is_published(
             eventually(lambda n=number: len(client.data) == n + 2, f"event {number} is seen")  # type: ignore[misc]
             assert json.loads(client.data[-1])["data"] == data
     eventually(lambda: metrics(role)["rtdeliver_connections"] == 0, "the client is gone")
+
+
+# These tell the last id when they come back. Each prints the data of each frame on a line.
+_RETURNERS = {
+    "httpx-sse": (
+        sys.executable,
+        """
+import httpx, httpx_sse, time
+last = ""
+while True:
+    try:
+        with httpx.Client(timeout=None) as client, httpx_sse.connect_sse(
+            client, "GET", url, headers={"Last-Event-ID": last} if last else {}
+        ) as source:
+            for event in source.iter_sse():
+                last = event.id or last
+                print(event.data)
+    except httpx.HTTPError:
+        time.sleep(0.1)
+""",
+    ),
+    "sseclient-py with requests": (
+        sys.executable,
+        """
+import requests, sseclient, time
+last = ""
+while True:
+    try:
+        answer = requests.get(url, stream=True, headers={"Last-Event-ID": last} if last else {})
+        for event in sseclient.SSEClient(answer).events():
+            last = event.id or last
+            print(event.data)
+    except requests.RequestException:
+        time.sleep(0.1)
+""",
+    ),
+    "eventsource for Node": ("node", _NODE["eventsource for Node"]),
+}
+
+
+@pytest.mark.parametrize("name", _RETURNERS)
+def test_one_that_tells_the_last_id_goes_on_where_it_was(
+    name: str, tmp_path: Path, write_config: WriteConfig
+) -> None:
+    program, code = _RETURNERS[name]
+    source = code if program == "node" else f"url = sys.argv[1]\n{code}"
+    config = write_config(
+        {
+            "history.topics": {"conv:*": {"events": 100, "seconds": 3600}},
+            "viewers.reconnect_seconds": 0.2,
+        }
+    )
+    topic, port = "conv:one", fixed_port()
+    with RedisServer() as redis:
+
+        def at(public: str) -> AbstractContextManager[RoleProcess]:
+            listeners = "--public", public, "--internal", LOOPBACK
+            return roles.running("rtcombined", *listeners, "--redis", redis.url, *config)
+
+        public = f"tcp:{port}:interface=127.0.0.1"
+        with ExitStack() as stack:
+            server = stack.enter_context(at(public))
+            command = Library(name, program, source).command(
+                tmp_path, f"{server.url('public')}/connect?topic={topic}"
+            )
+            client = stack.enter_context(running(command))
+            eventually(lambda: len(client.data) == 1, "it is connected")
+            for number in range(1, 10):
+                insist(server, topic, number)
+            eventually(lambda: numbers_in(client) == list(range(1, 10)), "they are seen")
+            server.stop()
+            with at(LOOPBACK) as other:
+                for number in range(10, 20):
+                    insist(other, topic, number)
+            server = stack.enter_context(at(public))
+            eventually(lambda: len(numbers_in(client)) >= 19, "the others are seen")
+            insist(server, topic, 20)
+            eventually(lambda: 20 in numbers_in(client), "the last one is seen")
+            assert numbers_in(client) == list(range(1, 21))
+
+
+def insist(server: RoleProcess, topic: str, number: int) -> None:
+    """Publish until it is accepted: a server that has just begun may not have its Redis yet."""
+    event = {"topic": topic, "data": number}
+    eventually(lambda: publish(server, event).status_code == 202, "it is accepted")
+
+
+def numbers_in(client: Client) -> list[int]:
+    frames = [json.loads(data) for data in client.data]
+    return [frame["data"] for frame in frames if "data" in frame]
 
 
 @pytest.mark.parametrize("library", READERS_OF_LINES, ids=lambda library: library.name)
