@@ -39,6 +39,7 @@ likes_limits.likes_burst = 1000000
 likes_limits.comments_per_second = 1000000
 likes_limits.comments_burst = 1000000
 likes_crowd.seconds = 5
+history.topics = {"conv:*" = {events = 100, seconds = 3600}}
 """
 CROWD_LIKES = 500
 DESKTOP = {"width": 1280, "height": 720}
@@ -660,6 +661,44 @@ def test_pages_recover_by_themselves_from_the_death_of_the_frontend(
     bob.wait_for_selector(f"{entry(names[0])} .count:text-is('2')")
     for page in pages:
         page.wait_for_selector(f"{entry(names[1])}[data-online=true]")
+
+
+def test_a_conversation_goes_on_after_the_death_of_the_frontend_and_is_not_loaded_again(
+    tabs: Tabs, deployment: Deployment
+) -> None:
+    site = deployment.site
+    names = new_name("ann"), new_name("bob")
+    ann, bob = (visit(tabs, site, name) for name in names)
+    open_chat(bob, names[0])
+    open_chat(ann, names[1])
+    site.wait_watched(conversation(*names), 2)
+    for number in range(3):
+        tell(ann, f"before {number}")
+    bob.wait_for_selector("#messages :text('before 2')")
+    bob.evaluate(
+        """() => {
+            window.states = [];
+            new MutationObserver(() => states.push(document.getElementById("state").textContent))
+                .observe(document.getElementById("state"), { childList: true });
+        }"""
+    )
+    asked: list[str] = []
+    bob.on("request", lambda request: asked.append(request.url))
+
+    deployment.node.kill()
+
+    bob.wait_for_selector("#state[data-state=lost]")
+    token = site.token(names[0])
+    for number in range(5):
+        body = {"text": f"meanwhile {number}"}
+        site.post(f"/conversations/{names[1]}/messages", body, token)
+    deployment.start()
+    bob.wait_for_selector("#messages :text('meanwhile 4')")
+    wait_open(bob)
+    said = " ".join(texts(bob, "#messages"))
+    assert all(said.count(f"meanwhile {number}") == 1 for number in range(5))
+    assert bob.evaluate("states").count("Catching up…") == 1
+    assert not [url for url in asked if "/conversations/" in url and not url.endswith("/seen")]
 
 
 def test_without_dispatchers_all_is_stored_and_the_page_says_that_others_are_not_told(

@@ -105,7 +105,7 @@ function listen() {
 	});
 	stream.onGap(({ topics }) => {
 		const lost = (/** @type {string} */ kind) => topics.some((topic) => topic.startsWith(kind));
-		if (lost("comments:")) soon(loadVideo);
+		if (lost("comments:") || lost("live:")) soon(loadVideo);
 		if (lost("conv:")) soon(() => people.reload());
 		if (lost("conv:") || lost("presence:") || lost("members")) soon(loadPeople);
 	});
