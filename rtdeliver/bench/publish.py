@@ -1,9 +1,11 @@
 """Measures how many events a dispatcher accepts and delivers, and how fast it answers."""
 
 import argparse
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -43,6 +45,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     :param seconds: how long requests are sent.
     :param rate: events per second; 0 for as many as are answered.
     :param pad: bytes of padding in each event.
+    :param redis: the URL of the dispatcher's Redis; empty for none.
+    :param kept_events: how many events of each topic are kept; 0 for none.
     """
 
     title: str
@@ -54,6 +58,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     rate: float
     pad: int
+    redis: str = ""
+    kept_events: int = 0
 
     @property
     def events(self) -> int:
@@ -117,6 +123,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topics", type=positive_int, default=1, help="topics, of which each frontend has a viewer"
     )
     parser.add_argument(
+        "--redis", default="", help="URL of a Redis for the dispatcher; in memory if not given"
+    )
+    parser.add_argument(
+        "--history", type=positive_int, default=0, help="how many events of each topic are kept"
+    )
+    parser.add_argument(
         "--kind",
         choices=KINDS,
         action="append",
@@ -140,7 +152,7 @@ def measure(case: Case, progress: Progress) -> Report:
         case.connections + len(case.viewers) + _SPARE_DESCRIPTORS, "the dispatcher's process"
     )
     progress.update(0, 1, f"{case.title}: starting")
-    with started_dispatcher() as dispatcher:
+    with _options(case) as options, started_dispatcher(*options) as dispatcher:
         plan = Plan(
             dispatcher=dispatcher.url("listen"), topics=case.viewers, producers=case.connections
         )
@@ -163,7 +175,23 @@ def _case(kind: str, options: argparse.Namespace) -> Case:
         seconds=options.seconds,
         rate=options.rate or 0.0,
         pad=options.bytes,
+        redis=options.redis,
+        kept_events=options.history,
     )
+
+
+@contextmanager
+def _options(case: Case) -> Iterator[list[str]]:
+    """Yield the options of the dispatcher."""
+    redis = ["--redis", case.redis] if case.redis else []
+    if not case.kept_events:
+        yield redis
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        kept = f"{{events = {case.kept_events}, seconds = 86400}}"
+        file.write(f'history.topics = {{"bench:*" = {kept}}}\n')
+        file.flush()
+        yield [*redis, "--config", file.name]
 
 
 def load_settings(options: argparse.Namespace, batch: int) -> dict[str, Value]:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,7 +14,7 @@ from rtdeliver.errors import Unavailable
 from rtdeliver.history.classes import HistoryClasses
 from rtdeliver.interfaces import IHistory
 from rtdeliver.messages import Entry, HistoryPage, HistoryQuery, Stored
-from rtdeliver.model import BEGINNING, Place, Topic, topic_tag
+from rtdeliver.model import BEGINNING, Event, Place, Topic, topic_tag
 from rtdeliver.redis.connection import RedisConnection
 from rtdeliver.redis.scripts import read_script
 from rtdeliver.wire import kept_event, placed
@@ -25,6 +25,9 @@ _HEADS = read_script("rtdeliver.history", "common", "heads")
 _OVERDUE = read_script("rtdeliver.history", "common", "overdue")
 _MARK_DELIVERED = read_script("rtdeliver.history", "mark_delivered")
 _CLEAR = read_script("rtdeliver.history", "clear")
+
+# Stands for what is replaced before anybody sees it.
+_NOTHING = Stored(Event(topic=Topic(""), id="", line=b""))
 
 # No script handles more events or topics, since Redis does nothing else meanwhile.
 _SLICE = 500
@@ -107,21 +110,23 @@ class RedisHistory:
         heads: dict[Topic, Place] = {}
         for start in range(0, len(with_history), _SLICE):
             part = with_history[start : start + _SLICE]
-            answer = await self._run(_HEADS, *part)
+            [told] = await self._run(_HEADS, *part)
+            fields = told.decode().split(",")
             for index, topic in enumerate(part):
-                epoch, number, at = answer[3 * index : 3 * index + 3]
+                epoch, number, at = fields[3 * index : 3 * index + 3]
                 heads[topic] = _place(topic, epoch, int(number), int(at))
         return heads
 
     @as_deferred
     async def overdue(self, limit: int) -> Sequence[Stored]:
-        answer = await self._run(_OVERDUE, self._claim_milliseconds, min(limit, _SLICE))
+        [told] = await self._run(_OVERDUE, self._claim_milliseconds, min(limit, _SLICE))
         found: list[tuple[Topic, int, Stored]] = []
-        for index in range(0, len(answer), 5):
-            topic_text, way, epoch, place_text, line = answer[index : index + 5]
-            topic = Topic(topic_text.decode())
-            place = _place_in(topic, epoch, place_text)
-            stored = Stored(placed(kept_event(topic, line), place), is_own=way == b"f")
+        lines = told.split(b"\n")
+        for text, about, line in zip(lines[::3], lines[1::3], lines[2::3], strict=False):
+            topic = Topic(text.decode())
+            way, epoch, place_text = about.decode().split(" ")
+            place = _place_in(topic_tag(topic) + epoch, place_text)
+            stored = Stored(placed(kept_event(topic, line), place), is_own=way == "f")
             found.append((topic, place.number, stored))
         return [stored for *_, stored in sorted(found, key=lambda each: each[:2])]
 
@@ -178,23 +183,32 @@ class RedisHistory:
         for topic, run in runs.items():
             arguments += [topic, *self._bounds(topic), len(run)]
             for index in run:
-                event = entries[index].event
-                arguments.append(event.id if entries[index].may_repeat else "")
-                arguments.append(event.line)
-                arguments.append(_way(entries[index].is_own))
-        answer = await self._run(_APPEND, self._claim_milliseconds, *arguments)
-        stored: dict[int, Stored] = {}
-        for (topic, run), places in zip(runs.items(), answer, strict=True):
-            told = _stored(topic, [entries[index] for index in run], places)
-            stored.update(zip(run, told, strict=True))
-        return [stored[index] for index in range(len(entries))]
+                entry = entries[index]
+                name = entry.event.id if entry.may_repeat else ""
+                head = f"{_way(entry.is_own)}{name}\n"
+                arguments.append(head.encode() + entry.event.line)
+        told, lines = await self._run(_APPEND, self._claim_milliseconds, *arguments)
+        places, before = iter(told.decode().split(",")), iter(lines.split(b"\n"))
+        stored: list[Stored] = [_NOTHING] * len(entries)
+        for topic, run in runs.items():
+            tag = topic_tag(topic) + next(places)
+            for index in run:
+                entry, place = entries[index], next(places)
+                if place.startswith("="):
+                    event = kept_event(topic, next(before))
+                    found = placed(event, _place_in(tag, place[1:]))
+                    stored[index] = Stored(found, repeated=True, is_own=entry.is_own)
+                else:
+                    found = placed(entry.event, _place_in(tag, place))
+                    stored[index] = Stored(found, is_own=entry.is_own)
+        return stored
 
     @as_deferred
     async def _read(self, query: HistoryQuery) -> HistoryPage | None:
         topic = query.topic
         if self._classes.of(topic) is None:
             return None
-        epoch, number, at, start, start_at, lost, *found = await self._run(
+        epoch_text, number, at, start, start_at, lost, places, lines = await self._run(
             _READ,
             topic,
             self._bounds(topic)[1],
@@ -203,10 +217,14 @@ class RedisHistory:
             min(query.limit, self._settings.page_events),
             self._settings.page_bytes,
         )
+        epoch = epoch_text.decode()
+        tag = topic_tag(topic) + epoch
         return HistoryPage(
             events=tuple(
-                placed(kept_event(topic, line), _place_in(topic, epoch, place))
-                for place, line in zip(found[::2], found[1::2], strict=True)
+                placed(kept_event(topic, line), _place_in(tag, place))
+                for place, line in zip(
+                    places.decode().split(",")[:-1], lines.split(b"\n")[:-1], strict=True
+                )
             ),
             start=_place(topic, epoch, int(start), int(start_at)),
             head=_place(topic, epoch, int(number), int(at)),
@@ -241,19 +259,6 @@ def _slices(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         yield part
 
 
-def _stored(topic: Topic, run: Iterable[Entry], places: Sequence[bytes]) -> Iterator[Stored]:
-    epoch, *rest = places
-    following = iter(rest)
-    tag = topic_tag(topic) + epoch.decode()
-    for entry in run:
-        text = next(following)
-        repeated = text.startswith(b"=")
-        event = kept_event(topic, next(following)) if repeated else entry.event
-        number, at = text.lstrip(b"=").split(b"-")
-        place = Place(int(at), int(number), tag)
-        yield Stored(placed(event, place), repeated=repeated, is_own=entry.is_own)
-
-
 def _asked(query: HistoryQuery) -> tuple[str | int, ...]:
     """Return what a query asks for, as the script takes it."""
     since, before = query.since, query.before
@@ -271,13 +276,13 @@ def _asked(query: HistoryQuery) -> tuple[str | int, ...]:
     return "all", "", 0, 0
 
 
-def _place(topic: Topic, epoch: bytes, number: int, at: int) -> Place:
-    return Place(at, number, topic_tag(topic) + epoch.decode()) if epoch else BEGINNING
+def _place(topic: Topic, epoch: str, number: int, at: int) -> Place:
+    return Place(at, number, topic_tag(topic) + epoch) if epoch else BEGINNING
 
 
-def _place_in(topic: Topic, epoch: bytes, text: bytes) -> Place:
-    number, at = text.split(b"-")
-    return _place(topic, epoch, int(number), int(at))
+def _place_in(tag: str, text: str) -> Place:
+    number, _, at = text.partition("-")
+    return Place(int(at), int(number), tag)
 
 
 def _way(is_own: bool) -> str:

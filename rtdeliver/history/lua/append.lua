@@ -2,16 +2,17 @@
 --
 -- ARGV[4]     milliseconds within which the caller must deliver them
 -- ARGV[5...]  for each run of events of one topic: the topic, how many of its events are kept, for
---             how many milliseconds, and the number of events; then for each event its id if that
---             must be remembered, its line, and f if peers are to be sent it
+--             how many milliseconds, and the number of events; then for each event f if peers are
+--             to be sent it or h, its id if that must be remembered, a line break, and its line
 --
--- Returns {how many were stored in all, then for each run {epoch, then NUMBER-TIME for each event,
--- and =NUMBER-TIME followed by its line for one that was stored before}...}.
+-- Returns {how many were stored in all, places, lines}: for each run its epoch, NUMBER-TIME for each
+-- event, and =NUMBER-TIME for one that was stored before, all after commas; and the lines of these,
+-- each before a line break.
 
 local claim = tonumber(ARGV[4])
 -- No script removes more events of a topic than this, and as many as it adds.
 local MOST_REMOVED = 1000
-local answer, i = {0}, 5
+local places, lines, i = {}, {}, 5
 
 local function open(topic)
   local meta = read_meta(topic)
@@ -46,20 +47,23 @@ end
 
 while i <= #ARGV do
   local topic, most, keep = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  local last = i + 3 + 3 * tonumber(ARGV[i + 3])
+  local last = i + 3 + tonumber(ARGV[i + 3])
   i = i + 4
   local key, ids_key = stream_of(topic), prefix .. 'history-ids:' .. topic
   local meta = open(topic)
-  local stored, added = {meta.epoch}, 0
+  local added = 0
+  places[#places + 1] = meta.epoch
   meta.at = math.max(now, meta.at)
   while i <= last do
-    local id, line, way = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    i = i + 3
+    local cut = string.find(ARGV[i], '\n', 1, true)
+    local way, id = string.sub(ARGV[i], 1, 1), string.sub(ARGV[i], 2, cut - 1)
+    local line = string.sub(ARGV[i], cut + 1)
+    i = i + 1
     local held = id ~= '' and redis.call('HGET', ids_key, id)
     if held then
       local entry = redis.call('XRANGE', key, held, held)[1]
-      stored[#stored + 1] = '=' .. held
-      stored[#stored + 1] = entry and entry[2][#entry[2]] or line
+      places[#places + 1] = '=' .. held
+      lines[#lines + 1] = (entry and entry[2][#entry[2]] or line) .. '\n'
     else
       meta.number, added = meta.number + 1, added + 1
       local place = text(meta.number) .. '-' .. text(meta.at)
@@ -71,7 +75,7 @@ while i <= #ARGV do
       end
       redis.call('ZADD', prefix .. 'history-claims', text(now + claim),
         text(meta.number) .. ' ' .. way .. ' ' .. topic)
-      stored[#stored + 1] = place
+      places[#places + 1] = place
     end
   end
   if added > 0 then
@@ -93,9 +97,7 @@ while i <= #ARGV do
     redis.call('PEXPIRE', ids_key, text(keep + 1))
     redis.call('PEXPIRE', meta_key, text(known_for(keep)))
   end
-  answer[#answer + 1] = stored
 end
 
 redis.call('HSET', store_key, 'count', text(store.count), 'lost', text(store.lost))
-answer[1] = text(store.count)
-return answer
+return {text(store.count), table.concat(places, ','), table.concat(lines)}

@@ -2,14 +2,14 @@
 --
 -- ARGV[4...]  the topics
 --
--- Returns {how many events were stored in all, then for each topic: epoch, number, time...}. The
--- epoch is empty if nothing is known of the topic.
+-- Returns {how many events were stored in all, the heads}: for each topic its epoch, number and time,
+-- all after commas. The epoch is empty if nothing is known of the topic.
 
-local answer = {text(store.count)}
+local heads = {}
 for i = 4, #ARGV do
   local meta = read_meta(ARGV[i])
-  answer[#answer + 1] = meta and meta.epoch or ''
-  answer[#answer + 1] = text(meta and meta.number or 0)
-  answer[#answer + 1] = text(meta and meta.at or 0)
+  heads[#heads + 1] = meta and meta.epoch or ''
+  heads[#heads + 1] = text(meta and meta.number or 0)
+  heads[#heads + 1] = text(meta and meta.at or 0)
 end
-return answer
+return {text(store.count), table.concat(heads, ',')}

@@ -3,10 +3,11 @@
 -- ARGV[4]  milliseconds within which the caller must deliver them
 -- ARGV[5]  how many at most
 --
--- Returns {how many events were stored in all, then for each event: the topic, f if peers are to be
--- sent it, epoch, NUMBER-TIME, line...}.
+-- Returns {how many events were stored in all, the events}: for each the topic, a line break, f if
+-- peers are to be sent it, its epoch and NUMBER-TIME after spaces, a line break, its line, and a line
+-- break.
 
-local claims, answer = prefix .. 'history-claims', {text(store.count)}
+local claims, found = prefix .. 'history-claims', {}
 for _, claim in ipairs(redis.call('ZRANGEBYSCORE', claims, '-inf', text(now), 'LIMIT', 0, ARGV[5])) do
   local number, way, topic = string.match(claim, '(%d+) (%l) (.*)')
   local meta = read_meta(topic)
@@ -14,11 +15,10 @@ for _, claim in ipairs(redis.call('ZRANGEBYSCORE', claims, '-inf', text(now), 'L
     redis.call('XRANGE', stream_of(topic), number, number, 'COUNT', 1)[1]
   if entry then
     redis.call('ZADD', claims, text(now + tonumber(ARGV[4])), claim)
-    for _, each in ipairs({topic, way, meta.epoch, entry[1], entry[2][#entry[2]]}) do
-      answer[#answer + 1] = each
-    end
+    local place = way .. ' ' .. meta.epoch .. ' ' .. entry[1]
+    found[#found + 1] = topic .. '\n' .. place .. '\n' .. entry[2][#entry[2]] .. '\n'
   else
     redis.call('ZREM', claims, claim)
   end
 end
-return answer
+return {text(store.count), table.concat(found)}

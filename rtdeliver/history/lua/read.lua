@@ -11,8 +11,8 @@
 -- ARGV[12]  how many bytes at most
 --
 -- Returns {how many events were stored in all, epoch, number and time of the last event, number and
--- time of the event before the first one, how many are lost or -1, then for each event: NUMBER-TIME,
--- its line...}. The epoch is empty if nothing is stored.
+-- time of the event before the first one, how many are lost or -1, the NUMBER-TIME of each event
+-- before a comma, and its line before a line break}. The epoch is empty if nothing is stored.
 
 local topic, keep, asked, epoch = ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local number, at, overlap = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -112,7 +112,7 @@ elseif asked == 'before' and meta then
 end
 
 if not meta then
-  return {text(store.count), '', '0', '0', '0', '0', text(lost)}
+  return {text(store.count), '', '0', '0', '0', '0', text(lost), '', ''}
 end
 
 -- Returns the events from one number to another, as many as fit, from one end or the other.
@@ -156,10 +156,10 @@ if start >= first then
   local _, stored_at = place_of(entry)
   start_place = text(stored_at)
 end
-local answer = {text(store.count), meta.epoch, text(meta.number), text(meta.at), text(start),
-  start_place, text(lost)}
+local places, lines = {}, {}
 for i = 1, #found do
   local entry = found[is_backward and #found + 1 - i or i]
-  answer[#answer + 1], answer[#answer + 2] = entry[1], entry[2][#entry[2]]
+  places[i], lines[i] = entry[1] .. ',', entry[2][#entry[2]] .. '\n'
 end
-return answer
+return {text(store.count), meta.epoch, text(meta.number), text(meta.at), text(start), start_place,
+  text(lost), table.concat(places), table.concat(lines)}
