@@ -362,6 +362,127 @@ def _joined_sends(joiner: RoleProcess) -> dict[str, float]:
     return {}
 
 
+def resume() -> dict[str, Any]:
+    """`STREAMS` viewers of 100 topics come back to a frontend that has just begun, 20 events late.
+
+    ``caught_up_seconds``: until all have all. ``others``: what it takes meanwhile from the call of
+    publish until one of 1000 viewers of another topic has an event, and ``before`` what it took.
+    """
+    topics = [f"conv:{number}" for number in range(100)]
+    with tempfile.TemporaryDirectory() as folder, RedisServer() as server:
+        config = Path(folder, "rtdeliver.toml")
+        config.write_text('history.topics = {"conv:*" = {events = 1000, seconds = 3600}}\n')
+        options = ("--config", str(config))
+        with (
+            dispatcher("--redis", server.url, *options) as hub,
+            frontend(hub.url("listen"), "n1", *options) as node,
+            _Readers(node) as readers,
+        ):
+            last_ids = [_publish_some(hub, topic, 50)[29] for topic in topics]
+            before = _delays(hub, readers, "x", events=50)
+            readers.forget()
+            seconds: multiprocessing.Queue[float] = multiprocessing.Queue()
+            returning = multiprocessing.Process(
+                target=_return, args=(node, topics, last_ids, 20, seconds), daemon=True
+            )
+            returning.start()
+            delays: list[float] = []
+            while seconds.empty():
+                delays += _one_delay(hub, readers)
+            caught_up_seconds = seconds.get()
+            found = metrics(node)
+    return {
+        "streams": STREAMS,
+        "caught_up_seconds": round(caught_up_seconds, 2),
+        "before": before,
+        "others": {"deliveries": len(delays), **_percentiles(delays)},
+        "reads": found["rtdeliver_history_reads_total"],
+        "resumed": found["rtdeliver_resumed_total"],
+    }
+
+
+def _publish_some(hub: RoleProcess, topic: str, count: int) -> list[str]:
+    """Publish events, and return their positions."""
+    line = f'{{"topic":"{topic}","data":"{"x" * 100}"}}\n'.encode()
+    assert publish_lines(hub, line * count, "listen").status_code == 202
+    page = HTTP.get(hub.url("listen") + "/history", params={"topic": topic, "limit": count}).json()
+    return [event["position"] for event in page["events"]]
+
+
+def _return(
+    role: RoleProcess,
+    topics: Sequence[str],
+    last_ids: Sequence[str],
+    missed: int,
+    seconds: "multiprocessing.Queue[float]",
+) -> None:
+    """Connect `STREAMS` viewers with last ids, and tell how long it takes until they have all."""
+    began = time.monotonic()
+    selector = selectors.EpollSelector()
+    frames = 0
+
+    def read() -> int:
+        received = 0
+        for key, _ in selector.select(0.001):
+            client = key.fileobj
+            assert isinstance(client, socket.socket)
+            received += client.recv(65536).count(b"\n\n")
+        return received
+
+    for number in range(STREAMS):
+        place = number % len(topics)
+        field = f"Last-Event-ID: {last_ids[place]}\r\n"
+        client = _connect(role, topics[place], fields=field)
+        client.setblocking(False)
+        selector.register(client, selectors.EVENT_READ)
+        if number % 20 == 0:
+            frames += read()
+    while frames < STREAMS * (missed + 1):
+        frames += read()
+    seconds.put(time.monotonic() - began)
+    time.sleep(1)
+
+
+def _one_delay(hub: RoleProcess, readers: "_Readers") -> list[float]:
+    readers.expect(time.monotonic())
+    publish(hub, {"topic": "live:red", "data": "x"}, "listen")
+    readers.wait_for(_Readers.COUNT)
+    return readers.delays()
+
+
+def stored() -> dict[str, float]:
+    """What an event of 100 bytes of data takes up in Redis, and in a process without Redis."""
+    events, topics = 100_000, 100
+    settings = 'history.topics = {"conv:*" = {events = 10000, seconds = 3600}}\n'
+    found: dict[str, float] = {"events": events}
+    with tempfile.TemporaryDirectory() as folder, RedisServer() as server:
+        config = Path(folder, "rtdeliver.toml")
+        config.write_text(settings)
+        with dispatcher("--redis", server.url, "--config", str(config)) as hub:
+            before: Any = server.client.info("memory")
+            line_bytes = _publish_many(hub, topics, events)
+            after: Any = server.client.info("memory")
+            found["line_bytes"] = line_bytes
+            used = after["used_memory"] - before["used_memory"]
+            found["bytes_in_redis"] = round(used / events)
+        with dispatcher("--config", str(config)) as hub:
+            base = metrics(hub, "listen")["process_resident_memory_bytes"]
+            _publish_many(hub, topics, events)
+            rss = metrics(hub, "listen")["process_resident_memory_bytes"]
+            found["bytes_in_memory"] = round((rss - base) / events)
+    return found
+
+
+def _publish_many(hub: RoleProcess, topics: int, events: int) -> int:
+    """Publish events to some topics, and return how long the line of one is."""
+    for number in range(events // 1000):
+        topic = f"conv:{number % topics}"
+        _publish_some(hub, topic, 500)
+        _publish_some(hub, topic, 500)
+    page = HTTP.get(hub.url("listen") + "/history", params={"topic": "conv:0", "limit": 1})
+    return len(json.dumps(page.json()["events"][0], separators=(",", ":")))
+
+
 def fanout() -> dict[str, float]:
     """Sends for one publish to all, and how long a connect takes meanwhile."""
     with combined() as role:
@@ -932,6 +1053,8 @@ _FIGURES = {
     "arenas": arenas,
     "backlog": backlog,
     "joined": joined,
+    "resume": resume,
+    "stored": stored,
     "fanout": fanout,
     "latency": latency,
     "ages": ages,
