@@ -341,7 +341,7 @@ class HistoryPage(msgspec.Struct, frozen=True, kw_only=True):
         return self.start.number + len(self.events)
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event that is to be stored.
 
     :param event: without a position.
@@ -354,7 +354,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     is_own: bool = True
 
 
-class Stored(msgspec.Struct, frozen=True):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """An event that is stored.
 
     :param event: with its position.

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -61,7 +61,7 @@ class TopicStatus(msgspec.Struct, frozen=True):
     frontends: Sequence[str]
 
 
-class Published(msgspec.Struct, frozen=True):
+class Published(msgspec.Struct, frozen=True, gc=False):
     """An event that was accepted.
 
     :param event: with its position, if its topic has a history.
@@ -72,15 +72,8 @@ class Published(msgspec.Struct, frozen=True):
     repeated: bool = False
 
 
-class _Routed(NamedTuple):
-    """Where events went.
-
-    :param routes: the frontends with viewers of each topic.
-    :param tickets: the links that deliver them.
-    """
-
-    routes: Mapping[Topic, Sequence[FrontendRef]]
-    tickets: Sequence[Ticket]
+_Routed = tuple[Mapping[Topic, Sequence[FrontendRef]], Sequence[Ticket]]
+"""The frontends with viewers of each topic of a batch, and the links that deliver it."""
 
 
 class Dispatcher:
@@ -134,6 +127,7 @@ class Dispatcher:
             settings=history_settings,
             clock=clock,
         )
+        self._keeps = history is not None
         self._uncertain = UncertainDeliveries(
             settings=settings,
             route=routing_table.route,
@@ -190,7 +184,15 @@ class Dispatcher:
         :raises Unavailable: if the routing table cannot be reached, and then nothing is published;
             or if the store cannot, and then what is in other stores may be published.
         """
-        events = self._events(drafts)
+        at = int(self._now() * 1000)
+        events = [encode_event(draft, id=draft.id or self._ids.next(), at=at) for draft in drafts]
+        if not (self._keeps and self._histories.keep_any(events)):
+            # What is usual comes first: this costs as little as it can.
+            routes, _ = await self._deliver(events)
+            self._tracking.publish(events, routes)
+            self._peers.post(*events)
+            self._published += len(events)
+            return [Published(event) for event in events]
         published, stored = await self._store(
             events, [draft.id is not None for draft in drafts], is_own=True
         )
@@ -216,7 +218,7 @@ class Dispatcher:
             await self._control(controls)
             rest = [item for item in batch if not isinstance(item, _CONTROLS)]
         stored: Sequence[Stored] = ()
-        if self._histories.any:
+        if self._histories.keep_any(rest):
             # The positions of another datacenter mean nothing here.
             events = [without_position(item) for item in rest if isinstance(item, Event)]
             gaps = [item for item in rest if isinstance(item, Gap)]
@@ -268,8 +270,10 @@ class Dispatcher:
 
         :raises Unavailable: if the routing table cannot be reached. Then nothing is published.
         """
+        at = int(self._now() * 1000)
+        events = [encode_event(draft, id=draft.id or self._ids.next(), at=at) for draft in drafts]
         published, stored = await self._store(
-            self._events(drafts), [draft.id is not None for draft in drafts], is_own=False
+            events, [draft.id is not None for draft in drafts], is_own=False
         )
         fresh = [each.event for each in published if not each.repeated]
         self._tracking.forward(fresh, await self._deliver_new(fresh, stored))
@@ -366,10 +370,6 @@ class Dispatcher:
         for node in await self._routing_table.nodes():
             self._links.post(node.frontend, *controls)
 
-    def _events(self, drafts: Sequence[Draft]) -> list[Event]:
-        at = int(self._now() * 1000)
-        return [encode_event(draft, id=draft.id or self._ids.next(), at=at) for draft in drafts]
-
     async def _store(
         self, events: Sequence[Event], may_repeat: Sequence[bool], *, is_own: bool
     ) -> tuple[list[Published], list[Stored]]:
@@ -378,8 +378,6 @@ class Dispatcher:
         :return: all events in their order, and those that are stored now.
         """
         published = [Published(event) for event in events]
-        if not self._histories.any:
-            return published, []
         entries = {
             index: Entry(event=event, may_repeat=may_repeat[index], is_own=is_own)
             for index, event in enumerate(events)
@@ -401,19 +399,19 @@ class Dispatcher:
             whatever fails.
         """
         try:
-            routed = await self._deliver(batch)
+            routes, tickets = await self._deliver(batch)
         except Unavailable:
             if len(stored) < len(batch):
                 raise
             return {}
         if stored:
-            self._histories.note(stored, routed.tickets)
-        return routed.routes
+            self._histories.note(stored, tickets)
+        return routes
 
     async def _deliver_overdue(self, stored: Sequence[Stored]) -> None:
         events = [each.event for each in stored]
-        routed = await self._deliver(events)
-        self._histories.note(stored, routed.tickets)
+        _, tickets = await self._deliver(events)
+        self._histories.note(stored, tickets)
         self._peers.post(*(without_position(each.event) for each in stored if each.is_own))
 
     async def _deliver(self, batch: Sequence[Event | Gap]) -> _Routed:
@@ -434,7 +432,7 @@ class Dispatcher:
             for share in shares_by_topic[item.topic]:
                 share.append(item)
         tickets = [self._links.post(frontend, *share) for frontend, share in shares.items()]
-        return _Routed(routes, tickets)
+        return routes, tickets
 
     def _note_uncertain(
         self, batch: Sequence[Event | Gap], routes: Mapping[Topic, Sequence[FrontendRef]]

@@ -14,7 +14,7 @@ from rtdeliver.errors import Unavailable
 from rtdeliver.interfaces import IHistory
 from rtdeliver.messages import Entry, HistoryPage, HistoryQuery, Stored
 from rtdeliver.metrics import Sample, counter, gauge
-from rtdeliver.model import Topic
+from rtdeliver.model import Event, Gap, Topic
 
 log = Logger()
 
@@ -79,14 +79,15 @@ class Histories:
             if calls.running:
                 calls.stop()
 
-    @property
-    def any(self) -> bool:
-        """Whether any topic has a history."""
-        return self._history is not None
-
     def keep(self, topic: Topic) -> bool:
         """Return whether the events of ``topic`` are stored."""
         return self._history is not None and self._history.keeps(topic)
+
+    def keep_any(self, batch: Sequence[Event | Gap]) -> bool:
+        """Return whether any topic in a batch has a history. It asks once for each topic."""
+        if self._history is None:
+            return False
+        return any(map(self._history.keeps, {item.topic for item in batch}))
 
     async def store(self, entries: Sequence[Entry]) -> Sequence[Stored]:
         """Store events; `note` is to be called when their delivery has begun.

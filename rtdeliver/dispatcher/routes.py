@@ -52,14 +52,15 @@ def dispatcher_posts(
             if allowed is not None:
                 check_topics([draft], allowed)
             [published] = await dispatcher.publish([draft])
-            return Reply(202, _published(published))
+            event = published.event
+            return Reply(202, _stored(published) if event.position else {"id": event.id})
         drafts = decode_publish_batch(post.body, limits)
         if allowed is not None:
             check_topics(drafts, allowed, batch=post.body)
         accepted = await dispatcher.publish(drafts)
-        repeated = sum(each.repeated for each in accepted)
-        value = {"accepted": len(accepted), "repeated": repeated}
-        return Reply(202, value if repeated else {"accepted": len(accepted)})
+        repeated = [each for each in accepted if each.repeated]
+        value = {"accepted": len(accepted)}
+        return Reply(202, {**value, "repeated": len(repeated)} if repeated else value)
 
     async def forward(post: Post) -> Reply:
         media_type(post.content_type, NDJSON)
@@ -70,14 +71,10 @@ def dispatcher_posts(
     return {"/publish": publish, "/forward": forward}
 
 
-def _published(published: Published) -> Mapping[str, object]:
+def _stored(published: Published) -> Mapping[str, object]:
     event = published.event
-    value: dict[str, object] = {"id": event.id}
-    if event.position:
-        value["position"] = event.position
-    if published.repeated:
-        value["repeated"] = True
-    return value
+    value = {"id": event.id, "position": event.position}
+    return {**value, "repeated": True} if published.repeated else value
 
 
 def add_control_routes(
