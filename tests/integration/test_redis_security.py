@@ -157,12 +157,19 @@ def test_a_user_who_may_do_just_what_is_needed(viewers: Viewers, write_config: W
             commands=[
                 *("+eval", "+evalsha", "+subscribe", "+publish", "+ping", "+pexpire", "+pttl"),
                 *("+time", "+@hash", "+@set", "+@sortedset", "+del", "+rename"),
+                # For histories.
+                *("+info", "+@stream"),
             ],
         )
         server.client.config_set("requirepass", "of-the-default-user")
         options = ["--redis", f"redis://rtdeliver:s3%3Acr%40t@127.0.0.1:{server.port}"]
-        with running_cluster([[*options, *write_config(QUICK)]] * 2, [[]]) as cluster:
+        config = write_config({**QUICK, "history.topics": {"conv:*": {"events": 9, "seconds": 9}}})
+        with running_cluster([[*options, *config]] * 2, [[]]) as cluster:
             assert_delivers(cluster, viewers)
+            kept = cluster.publish(0, "conv:1", 1)
+            assert (kept.status_code, "position" in kept.json()) == (202, True)
+            history = HTTP.get(cluster.url(1) + "/history", params={"topic": "conv:1"})
+            assert len(history.json()["events"]) == 1
             presence = cluster.url(0) + "/presence"
             assert HTTP.post(presence, json={"members": ["ann"]}).status_code == 200
             assert HTTP.get(f"{presence}?member=ann").json()[0]["online"]
