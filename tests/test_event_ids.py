@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from rtdeliver.event_ids import EventIds
+from rtdeliver.event_ids import EventIds, time_of
 from rtdeliver.model import check_event_id
 
 
@@ -35,3 +35,13 @@ class EventIdsTests(SynchronousTestCase):
             ids.append(made.next())
         places = [tuple(map(int, id.split("-")[:2])) for id in ids]
         self.assertEqual(sorted(set(places)), places)
+
+
+class TimeOfTests(SynchronousTestCase):
+    def test_an_id_that_was_made_here_tells_when(self) -> None:
+        ids = EventIds(now=lambda: 1_795_417_956.553)
+        self.assertEqual(1_795_417_956_553, time_of(ids.next()))
+
+    def test_others_tell_nothing(self) -> None:
+        for text in ("", "mine", "1795417956553-0", "1795417956553-0-ABCDEF", "x-0-abcdef"):
+            self.assertIsNone(time_of(text))

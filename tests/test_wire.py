@@ -12,15 +12,19 @@ from twisted.trial.unittest import SynchronousTestCase
 from rtdeliver.config.sections import Publishing
 from rtdeliver.errors import BadJson, BadRequest, BadTopic, Refusal, TooLarge
 from rtdeliver.messages import (
+    END,
     Acknowledgement,
     Announcement,
     Bookmark,
+    HistoryPage,
+    HistoryQuery,
     Refreshed,
     Revocations,
     TopicMembers,
     TopicsChange,
 )
 from rtdeliver.model import (
+    BEGINNING,
     ConnectionId,
     Event,
     FrontendRef,
@@ -28,6 +32,7 @@ from rtdeliver.model import (
     Item,
     Member,
     MemberTopics,
+    Place,
     Revocation,
     Topic,
 )
@@ -40,8 +45,10 @@ from rtdeliver.wire import (
     decode_disconnect,
     decode_kept,
     decode_member_topics,
+    decode_pages,
     decode_publish,
     decode_publish_batch,
+    decode_queries,
     decode_refreshed,
     decode_revocations,
     decode_token,
@@ -50,8 +57,13 @@ from rtdeliver.wire import (
     encode,
     encode_batch,
     encode_event,
+    encode_pages,
+    encode_queries,
+    kept_event,
     message_in,
     numbers_of_lines,
+    placed,
+    without_position,
 )
 
 LIMITS = Publishing(event_bytes=65536, batch_events=1000, batch_bytes=1048576)
@@ -740,3 +752,53 @@ class ControlTests(SynchronousTestCase):
 
     def test_the_lines_of_a_batch_are_numbered(self) -> None:
         self.assertEqual([1, 3, 6], numbers_of_lines(b"a\n\nb\n \n\nc\n"))
+
+
+class PositionTests(SynchronousTestCase):
+    """Events with a place in a history."""
+
+    PLACE = Place(1_795_417_956_553, 7, "0123456789abcdef")
+
+    def test_a_position_is_put_at_the_end_of_the_line_and_taken_off_again(self) -> None:
+        draft = Draft(topic=Topic("conv:1"), type="m", data=b'{"a":1}', id=None)
+        event = encode_event(draft, id="x", at=3)
+        found = placed(event, self.PLACE)
+        self.assertEqual("1795417956553-7-0123456789abcdef", found.position)
+        self.assertEqual(found.position, json.loads(found.line)["position"])
+        self.assertEqual([found], decode_batch(found.line))
+        self.assertEqual(event, without_position(found))
+        self.assertEqual(event, without_position(event))
+        self.assertEqual(event, kept_event(event.topic, event.line))
+
+    def test_a_position_of_another_form_is_refused(self) -> None:
+        for position in ("x", "1-2", "1-2-0123456789ABCDEF", "-1-2-" + "0" * 16, "1-2-" + "0" * 17):
+            line = f'{{"topic":"conv:1","id":"x","position":"{position}"}}'.encode()
+            with self.assertRaises(BadRequest):
+                decode_batch(line)
+
+    def test_questions_and_pages_come_as_they_were_sent(self) -> None:
+        conv = Topic("conv:\u2603")
+        queries = [
+            HistoryQuery(topic=conv, since=self.PLACE, limit=3),
+            HistoryQuery(topic=conv, at=5, limit=3),
+            HistoryQuery(topic=conv, rewind=5, limit=3),
+            HistoryQuery(topic=conv, before=self.PLACE, limit=3),
+            HistoryQuery(topic=conv, before=END, limit=3),
+            HistoryQuery(topic=conv, limit=3),
+        ]
+        self.assertEqual(queries, decode_queries(encode_queries(queries)))
+        draft = Draft(topic=conv, type="m", data=b"1", id=None)
+        event = placed(encode_event(draft, id="x", at=3), self.PLACE)
+        pages = [
+            None,
+            HistoryPage(
+                events=(event,), start=Place(1, 6, self.PLACE.tag), head=self.PLACE, lost=2
+            ),
+            HistoryPage(events=(), start=BEGINNING, head=BEGINNING),
+        ]
+        self.assertEqual(pages, decode_pages(encode_pages(pages)))
+
+    def test_a_question_of_another_form_is_refused(self) -> None:
+        for query in ('{"topic":"a","since":"x"}', '{"topic":"a","limit":-1}', '{"topic":""}', "3"):
+            with self.assertRaises(Refusal):
+                decode_queries(f'{{"queries":[{query}]}}'.encode())

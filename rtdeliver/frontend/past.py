@@ -76,7 +76,9 @@ class StoredPast:
         unreadable = self.order.unreadable_until
         if position < unreadable:
             end = min(unreadable, self._feed.begins_after(position))
-            return Part(b"", 0, end, end - position)
+            before, after = self.order.place_at(position), self.order.place_at(end)
+            is_counted = before is not None and after is not None and before.tag == after.tag
+            return Part(b"", 0, end, end - position if is_counted else 0)
         return self._parts.get((self, position))
 
     def park(self, viewer: FeedViewer, position: int) -> None:

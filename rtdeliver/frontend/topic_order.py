@@ -77,8 +77,9 @@ class TopicOrder:
             if place.number == 1 and not self._last.tag:
                 self._begin_epoch(Place(place.at, 0, place.tag), self._segments[-1].offset)
             else:
-                self._note_epoch(place)
-                self._other = event if self._is_in_other_epoch else None
+                if self._is_later(place):
+                    self._is_in_other_epoch = True
+                    self._other = event
                 return []
         if place.number <= self._last.number:
             return []
@@ -94,8 +95,8 @@ class TopicOrder:
         """Take the place of the last event that is stored."""
         if head.tag == self._last.tag:
             self._stored = max(self._stored, head.number)
-        else:
-            self._note_epoch(head)
+        elif self._is_later(head):
+            self._is_in_other_epoch = True
 
     def note_lost(self) -> None:
         """Note that events were lost on the way, nobody knows how many."""
@@ -110,7 +111,7 @@ class TopicOrder:
         head, start = page.head, page.start
         self._may_be_behind = False
         if head.tag != self._last.tag:
-            if not head.tag or self._knows(head.tag):
+            if not self._is_later(head):
                 # Nothing is stored any more, or the page was read earlier.
                 self._forget_other_epoch()
                 return []
@@ -185,12 +186,14 @@ class TopicOrder:
         self._is_in_other_epoch = False
         self._other = None
 
-    def _note_epoch(self, place: Place) -> None:
-        if place.tag and not self._knows(place.tag):
-            self._is_in_other_epoch = True
+    def _is_later(self, place: Place) -> bool:
+        """Return whether a place in another epoch can be later than the last one here.
 
-    def _knows(self, tag: str) -> bool:
-        return any(segment.tag == tag for segment in self._segments)
+        What was stored earlier is late: it is from an epoch that is over.
+        """
+        if any(segment.tag == place.tag for segment in self._segments):
+            return place.at > self._last.at
+        return bool(place.tag) and place.at >= self._last.at
 
     def _enter(self, page: HistoryPage) -> None:
         """Go on in another epoch."""

@@ -11,13 +11,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from rtdeliver.config.sections import Redis
+from rtdeliver.errors import Unavailable
 from rtdeliver.history.classes import HistoryClasses
 from rtdeliver.history.redis import RedisHistory
 from rtdeliver.interfaces import IHistory
+from rtdeliver.messages import LOST_UNKNOWN
+from rtdeliver.model import Place
 from rtdeliver.redis.endpoint import redis_endpoint
 from rtdeliver.redis.url import parse_redis_url
 from rtdeliver.routing.redis import RedisRoutingTable
-from tests.contracts.history import LONG_AGO, RED, SETTINGS, HistoryContract
+from tests.contracts.history import LONG_AGO, RED, SETTINGS, HistoryContract, entries, ids
 from tests.integration.redis_server import RedisServer
 
 PREFIX = "test:"
@@ -75,6 +78,80 @@ class TestRedisHistory(HistoryContract):
 
     def get(self, deferred: Deferred[Any]) -> Any:
         return pytest_twisted.blockon(deferred)
+
+    # What Redis loses.
+
+    def restart(self, *, keeps: int | None = None) -> None:
+        """Let another process of Redis have what there is of red, or the first events only."""
+        client: Any = self.server.client
+        meta = f"{PREFIX}history-meta:{RED}"
+        client.hset(meta, "run", "of-another-process")
+        if keeps is not None:
+            client.hset(meta, "number", keeps)
+            events = client.xrange(f"{PREFIX}history:{RED}")[:keeps]
+            client.delete(f"{PREFIX}history:{RED}")
+            for place, fields in events:
+                client.xadd(f"{PREFIX}history:{RED}", fields, id=place)
+            client.hset(f"{PREFIX}history-store", "count", keeps)
+
+    def test_all_keys_of_a_topic_expire(self) -> None:
+        self.append(1, may_repeat=True)
+        for name in ("history", "history-meta", "history-ids"):
+            assert self.server.client.pttl(f"{PREFIX}{name}:{RED}") > 0, name
+
+    def test_in_another_process_with_all_events_it_goes_on_exactly(self) -> None:
+        stored = self.append(*range(1, 6))
+        for count in range(3):
+            self.restart()
+            page = self.read(since=stored[1])
+            assert (page.lost, page.start.number) == (0, 2)
+            [place] = self.append(6 + count)
+            assert place.number == 6 + count
+            assert place.tag != stored[0].tag, "something may be lost"
+            page = self.read(since=stored[1])
+            assert (page.lost, ids(page.events)) == (0, list(range(3, 7 + count)))
+
+    def test_of_an_epoch_that_is_long_gone_only_the_time_is_known(self) -> None:
+        [place, _] = self.append(1, 2)
+        for number in range(3, 8):
+            self.restart()
+            self.append(number)
+        page = self.read(since=place)
+        assert (page.lost, ids(page.events)) == (0, list(range(1, 8))), "with the overlap"
+        before = Place(self.now() - 60_000, 1, place.tag)
+        assert self.read(since=before).lost == LOST_UNKNOWN
+
+    def test_a_redis_with_fewer_events_than_are_known_has_lost_some(self) -> None:
+        stored = self.append(*range(1, 6))
+        self.restart(keeps=3)
+        assert self.read(since=stored[0]).lost == LOST_UNKNOWN
+        [place] = self.append(9)
+        assert place.number == 4
+        assert self.read(since=stored[4]).lost == LOST_UNKNOWN
+        assert self.read(since=place).lost == 0
+
+    def test_events_that_redis_has_evicted_are_told(self) -> None:
+        stored = self.append(*range(1, 6))
+        self.server.client.delete(f"{PREFIX}history:{RED}")
+        page = self.read(since=stored[1])
+        assert (page.lost, page.events) == (3, ())
+        assert self.append(6)[0].number == 6
+
+    def test_a_topic_of_which_redis_has_evicted_a_part_is_told(self) -> None:
+        stored = self.append(*range(1, 6))
+        self.server.client.delete(f"{PREFIX}history-meta:{RED}")
+        assert self.read(since=stored[1]).lost == LOST_UNKNOWN
+        [place] = self.append(6)
+        assert place.tag != stored[0].tag
+        assert self.read(since=stored[1]).lost == LOST_UNKNOWN
+        assert self.lost_since(stored[1].at)[0] == LOST_UNKNOWN
+        assert ids(self.read().events) == [6]
+
+    def test_more_events_than_may_wait_are_refused(self) -> None:
+        too_many = entries(*range(SETTINGS.waiting_events + 1))
+        with pytest.raises(Unavailable):
+            self.get(self.history.append(too_many))
+        assert self.append(1)[0].number == 1
 
 
 def move(client: Any, key: str, milliseconds: int) -> None:
