@@ -102,6 +102,7 @@ class Log:
         self.count = 0
         self._exact = exact
         self._repeats = False
+        self._again = False
         self._may_begin_up_to: Place | None = None
         self.lost: int | None = None
         """How many events were told as lost since the last one; 0 if nobody knows."""
@@ -131,11 +132,14 @@ class Log:
         if before.tag != place.tag:
             return None if lost == 0 else f"{place} came after {before}, and no loss was told"
         if place.number <= before.number:
-            if self._exact or not self._repeats:
+            # A viewer that was told of an unknown loss may be sent again what it has.
+            self._again = self._again or lost == 0
+            if not self._again and (self._exact or not self._repeats):
                 return f"{place} came after {before}"
             self.last = before
             self.lost = lost
             return None
+        self._again = False
         missing = place.number - before.number - 1
         if lost == 0 or missing == (lost or 0):
             return None

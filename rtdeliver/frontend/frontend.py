@@ -186,6 +186,7 @@ class Frontend:
             client=dispatchers,
             settings=history,
             send_bytes=settings.send_bytes,
+            known_seconds=routing.confirm_seconds,
             clock=clock,
             new_backoff=new_backoff,
         )
@@ -274,7 +275,7 @@ class Frontend:
         if connection.member is not None and self._members.add(connection.member, connection):
             self._presence_heartbeats.came(connection.member)
         self._table.change(connection, add=topics)
-        confirmed = self._interest.confirmed(topics)
+        confirmed = self._confirmed(topics)
         if resume is FRESH:
             opened = confirmed.addCallback(self._open, connection, first)
         else:
@@ -297,8 +298,7 @@ class Frontend:
         else:
             # It was overtaken, or comes again.
             awaited = tuple(set(change.add).intersection(self._table.topics(connection)))
-        await self._interest.confirmed(awaited)
-        self._histories.learn(awaited)
+        await self._confirmed(awaited)
         return self._subscriptions(id)
 
     @as_deferred
@@ -317,8 +317,7 @@ class Frontend:
         )
         self._table.change(connection, add=added, remove=removed)
         self._supervisor.renew(connection, identity)
-        await self._interest.confirmed(added)
-        self._histories.learn(added)
+        await self._confirmed(added)
         subscriptions = self._subscriptions(id)
         return Refreshed(
             connection=id,
@@ -344,9 +343,25 @@ class Frontend:
 
     def _subscriptions(self, id: ConnectionId) -> Subscriptions:
         topics = self._table.topics(self._supervisor.connection(id))
-        return Subscriptions(
-            connection=id, topics=topics, pending=tuple(self._interest.unconfirmed(topics))
+        return Subscriptions(connection=id, topics=topics, pending=tuple(self._pending(topics)))
+
+    def _confirmed(self, topics: Sequence[Topic]) -> Deferred[list[Topic]]:
+        """Wait until dispatchers deliver these topics here, and it is known which have a history.
+
+        :return: fires with those of which that is still not so after a while.
+        """
+        confirmed = self._interest.confirmed(topics)
+        if not self._histories.unknown(topics):
+            return confirmed
+        known = confirmed.addCallback(
+            lambda pending: self._histories.known(set(topics).difference(pending))
         )
+        return known.addCallback(lambda _: self._pending(topics))
+
+    def _pending(self, topics: Sequence[Topic]) -> list[Topic]:
+        pending = self._interest.unconfirmed(topics)
+        unknown = self._histories.unknown(topics)
+        return [*pending, *set(unknown).difference(pending)] if unknown else pending
 
     def check_incarnation(self, incarnation: str) -> None:
         """Raise `StaleIncarnation` unless ``incarnation`` names this process."""
@@ -499,7 +514,6 @@ class Frontend:
         lost: Sequence[Topic] | None = None,
     ) -> None:
         topics = self._table.topics(connection)
-        self._histories.learn(topics)
         frame = sse.connected_frame(
             connection.id,
             topics=topics,

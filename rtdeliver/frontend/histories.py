@@ -1,10 +1,9 @@
 """How a frontend sends the events of topics with history in their order, whatever gets lost."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -59,6 +58,7 @@ class Histories:
     :param feed_of: returns the feed of a topic that has viewers.
     :param post: posts events to their feeds.
     :param send_bytes: the most bytes that a viewer is sent at a time.
+    :param known_seconds: how long a viewer waits until it is known which topics have a history.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Histories:
         client: IDispatcherClient,
         settings: History,
         send_bytes: int,
+        known_seconds: float,
         clock: IReactorTime,
         new_backoff: Callable[[], Backoff],
     ) -> None:
@@ -76,6 +77,7 @@ class Histories:
         self._post = post
         self._settings = settings
         self._send_bytes = send_bytes
+        self._known_seconds = known_seconds
         self._clock = clock
         self._reader = HistoryReader(
             client=client, settings=settings, clock=clock, new_backoff=new_backoff
@@ -119,18 +121,40 @@ class Histories:
                 heads[topic] = str(past.order.last)
         return heads
 
-    def learn(self, topics: Iterable[Topic]) -> None:
-        """Find out which of these have a history, as far as that is not known."""
+    def unknown(self, topics: Iterable[Topic]) -> list[Topic]:
+        """Return those of which it is not known whether they have a history."""
         if not self._are_kept:
-            return
-        for topic in topics:
-            feed = self._feed_of(topic)
-            if feed is not None and not feed.knows_past:
-                feed.knows_past = True
-                newest = HistoryQuery(topic=topic, before=END, limit=0)
-                self._reader.read(newest, fresh=True).addCallbacks(
-                    self._learn, self._cannot_learn, callbackArgs=(feed,), errbackArgs=(feed,)
-                )
+            return []
+        feeds = [(topic, self._feed_of(topic)) for topic in topics]
+        return [topic for topic, feed in feeds if feed is not None and not feed.knows_past]
+
+    def known(self, topics: Iterable[Topic]) -> Deferred[None]:
+        """Find out which of these have a history, as far as that is not known.
+
+        That is so where a topic has lost its viewers and got others before dispatchers were told.
+
+        :return: fires when that is known, or after ``known_seconds``.
+        """
+        waiting = set(self.unknown(topics))
+        if not waiting:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+
+        def settle() -> None:
+            if timeout.active():
+                timeout.cancel()
+            if not done.called:
+                done.callback(None)
+
+        def note(topic: Topic) -> None:
+            waiting.discard(topic)
+            if not waiting:
+                settle()
+
+        timeout = self._clock.callLater(self._known_seconds, settle)
+        for topic in list(waiting):
+            self._learn(topic, note)
+        return done
 
     def admit(self, feed: Feed[Connection], event: Event) -> Sequence[Event]:
         """Take an event that is delivered; return those to be posted now."""
@@ -230,13 +254,19 @@ class Histories:
             if position < feed.end and feed.lacks(position) and past.take(position) is None:
                 past.keep(position, page)
 
-    def _learn(self, page: Page, feed: Feed[Connection]) -> None:
-        if page is not None and self._feed_of(feed.topic) is feed:
-            self._note_head(feed, page.head)
+    def _learn(self, topic: Topic, note: Callable[[Topic], None]) -> None:
+        feed = self._feed_of(topic)
+        newest = HistoryQuery(topic=topic, before=END, limit=0)
 
-    def _cannot_learn(self, failure: Any, feed: Feed[Connection]) -> None:
-        failure.trap(RemoteFailure)
-        feed.knows_past = False
+        def take(page: Page) -> None:
+            if feed is not None and self._feed_of(topic) is feed:
+                feed.knows_past = True
+                if page is not None:
+                    self._note_head(feed, page.head)
+
+        self._reader.read(newest, fresh=True).addCallbacks(
+            take, lambda failure: failure.trap(RemoteFailure)
+        ).addBoth(lambda _: note(topic))
 
     def _begin(self, feed: Feed[Connection], head: Place) -> StoredPast:
         past = StoredPast(

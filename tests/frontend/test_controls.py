@@ -327,7 +327,9 @@ class MemberTopicsTests(Subject):
         refreshed = self.successResultOf(self.refresh(viewer, identity(ANN, "other")))
         self.assertEqual((list(refreshed.topics), list(refreshed.removed)), ([SECRET], []))
         for change in (TopicsChange((), (SECRET,)), TopicsChange((SECRET,), ())):
-            self.successResultOf(self.frontend.subscribe(viewer.id, change))
+            changed = self.frontend.subscribe(viewer.id, change)
+            self.clock.advance(0)
+            self.successResultOf(changed)
         self.change(remove=[SECRET])
         again = self.frontend.subscribe(viewer.id, TopicsChange((SECRET,), ()))
         self.failureResultOf(again, Forbidden)

@@ -444,8 +444,9 @@ class OrderTests(HistoriesTestCase):
         self.turns()
         change = TopicsChange(add=(CONV,), remove=())
         first.stream.lose()
-        self.successResultOf(self.frontend.subscribe(second.id, change))
+        subscribed = self.frontend.subscribe(second.id, change)
         self.turns()
+        self.successResultOf(subscribed)
         self.store(CONV)
         self.deliver(*self.store(CONV))
         self.turns(0.03)
@@ -517,7 +518,10 @@ class OverflowTests(HistoriesTestCase):
         viewer.stream.read(1 << 20)
         self.turns(0.01)
         for change in (TopicsChange(add=(), remove=(CONV,)), TopicsChange(add=(CONV,), remove=())):
-            self.successResultOf(self.frontend.subscribe(viewer.id, change))
+            subscribed = self.frontend.subscribe(viewer.id, change)
+        self.assertNoResult(subscribed)
+        self.clock.pump([0.5] * 5)
+        self.assertEqual((CONV,), self.successResultOf(subscribed).pending)
         self.dispatchers.away = False
         self.clock.pump([0.5] * 12)
         self.publish(CONV)
