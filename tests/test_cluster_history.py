@@ -568,5 +568,5 @@ class HistoryClusterTests(SynchronousTestCase):
     def test_each_viewer_gets_what_is_stored_and_is_told_of_what_is_missing(self) -> None:
         run_state_machine_as_test(
             HistoryMachine,
-            settings=settings(deadline=None, max_examples=250, stateful_step_count=40),
+            settings=settings(deadline=None, max_examples=100, stateful_step_count=40),
         )
