@@ -68,6 +68,8 @@ PURE = (
         "frontend.ages",
         "frontend.tracking",
         "frontend.feed",
+        "frontend.resume",
+        "frontend.topic_order",
         "frontend.sse",
         "frontend.subscriptions",
     ),
